@@ -1,0 +1,44 @@
+# `make help` lists the targets. Only git, make and Python 3.11 or newer are needed; the rest is installed into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export TF_CPP_MIN_LOG_LEVEL := 3
+
+.DEFAULT_GOAL := help
+.PHONY: help setup repro test check nbval lab clean
+
+help:  ## list the targets
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## make .venv with the pinned versions of requirements.lock
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else "make: Python 3.11 or newer is needed, $(PYTHON) is %d.%d; name another with: make PYTHON=python3.12" % v[:2])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	@touch $(READY)
+
+repro: $(READY)  ## run the pipeline: prepare, train, attack, Tables 1-3
+	@$(BIN)/artpaper init
+	@$(BIN)/dvc repro
+
+test: $(READY) check  ## run the checks and every test, notebooks included
+	$(BIN)/python -m pytest
+	$(MAKE) --no-print-directory nbval
+
+nbval: $(READY)  ## run every notebook on the small profile and compare its checked outputs
+	$(BIN)/python -m pytest -p no:jaxtyping --nbval-lax --nbval-current-env --nbval-cell-timeout=600 notebooks
+
+check: $(READY)  ## format, lint and type check
+	$(BIN)/ruff format --check artpaper tests benchmarks
+	$(BIN)/ruff check artpaper tests benchmarks
+	$(BIN)/mypy
+
+lab: $(READY)  ## open JupyterLab on this machine only, with a token
+	$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 notebooks
+
+clean:  ## remove what the pipeline made and the environment (the DVC cache stays)
+	rm -rf $(VENV) .clean .resume small frames models predictions reports

@@ -1,0 +1,266 @@
+"""Parameters: one frozen dataclass per group of ``params.yaml``, checked before anything runs.
+
+The defaults below are the paper's own settings, and where the paper is silent the reading that the documentation argues
+for. ``params.yaml`` and the files in ``profiles/`` name every key, so a reader never has to look here for a value.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from artpaper.errors import ConfigError
+
+group = dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))
+
+Count = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Scope = Literal["joint", "modality", "frame"]
+
+
+@group
+class Base:
+    """Group ``base``: what every stage shares. ``seed`` fixes the splits, the partitions and the synthetic data."""
+
+    seed: Natural = 0
+
+
+@group
+class Data:
+    """Group ``data``: which videos, in which label space, split how."""
+
+    source: Literal["synthetic", "audioset", "yt8m"] = "yt8m"
+    path: str | None = None
+    vocabulary: str | None = None
+    label_space: Literal["h317", "h431", "k3862", "audioset527"] = "h317"
+    validation_videos: Count = 64_000
+    workers: Count = 2
+
+    def __post_init__(self) -> None:
+        if (self.label_space == "audioset527") != (self.source == "audioset"):
+            raise ValueError(
+                f"label_space {self.label_space!r} does not fit source {self.source!r}: AudioSet has audioset527, "
+                "the other sources have h317, h431 and k3862"
+            )
+
+
+@group
+class Synthetic:
+    """Group ``synthetic``: size and difficulty of the built-in data; read by source ``synthetic`` only."""
+
+    train_videos: Count = 12_000
+    validate_videos: Count = 5_000
+    min_frames: Count = 12
+    max_frames: Count = 24
+    entities: Annotated[int, Field(ge=48)] = 3862
+    videos_per_shard: Count = 500
+    evidence: Annotated[float, Field(gt=0, le=1)] = 0.4
+    difficulty: NonNegative = 1.0
+    rare_vertical_floor: Annotated[float, Field(ge=0, le=0.02)] = 0.0
+
+    def __post_init__(self) -> None:
+        if self.max_frames < self.min_frames:
+            raise ValueError(f"max_frames {self.max_frames} is below min_frames {self.min_frames}")
+
+
+@group
+class Features:
+    """Group ``features``: from stored bytes to the tensor the model receives (and the attack moves)."""
+
+    max_frames: Count = 300
+    norm: Literal["none", "l2_frame", "l2_frame_per_modality"] = "l2_frame"
+
+
+@group
+class Model:
+    """Group ``model``: the frame Transformer, one encoder layer per modality."""
+
+    heads: Count = 8
+    attention: Literal["softmax", "uniform"] = "softmax"
+    projection: Count | None = None
+    scale_input: bool = True
+    positions: Literal["sinusoidal", "none"] = "sinusoidal"
+    ffn_multiple: Natural = 4
+    layer_norm: Literal["post", "pre", "none"] = "post"
+    pooling: Literal["mean", "max"] = "mean"
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+
+
+@group
+class Train:
+    """Group ``train``: the optimiser and the loop, the same for every model."""
+
+    learning_rate: Positive = 2e-4
+    batch_size: Count = 64
+    max_steps: Count = 1_000_000
+    validate_every: Count = 10_000
+    early_stop_patience: Count = 5
+    lr_patience: Count = 3
+    lr_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    bce_reduction: Literal["mean", "sum"] = "mean"
+    precision: Literal["bf16", "fp32"] = "bf16"
+    checkpoint_every: Count = 1_000
+
+
+@group
+class Loss:
+    """One entry of group ``models``: the training loss of one model (Eq. 1, 2 and section 2.2).
+
+    ``alpha`` 0 leaves out the adversarial term, ``beta`` 0 the attention term. ``attention`` overrides ``model.attention``
+    for this model alone, which makes the uniform-attention control.
+    """
+
+    alpha: NonNegative = 0.0
+    epsilon: NonNegative = 0.5
+    scope: Scope = "joint"
+    beta: NonNegative = 0.0
+    attention_modalities: Literal["sum", "mean"] = "sum"
+    attention_squared: bool = False
+    attention_detach_clean: bool = False
+    attention: Literal["softmax", "uniform"] | None = None
+
+
+@group
+class AttackConfig:
+    """Group ``attack``: the one-step attack of the adversarial test set (Eq. 4)."""
+
+    epsilon: NonNegative = 0.5
+    scope: Scope = "joint"
+    labels: Literal["truth", "predicted"] = "truth"
+    batch_size: Count = 64
+
+
+@group
+class Tables:
+    """Group ``tables``: ``partitions`` disjoint parts of the test set give Table 1 its standard deviation."""
+
+    partitions: Annotated[int, Field(ge=2)] = 5
+
+
+@group
+class Experiment:
+    """Group ``experiment``: which models (names of group ``models``) are trained with which seeds."""
+
+    models: tuple[str, ...] = ("non_art", "art", "a_art")
+    seeds: tuple[Natural, ...] = (0,)
+
+
+def _paper_models() -> dict[str, Loss]:
+    return {"non_art": Loss(), "art": Loss(alpha=1.0), "a_art": Loss(alpha=1.0, beta=0.001)}
+
+
+@group
+class Params:
+    """Everything in ``params.yaml``; without arguments, the parameters of the paper."""
+
+    base: Base = Base()
+    data: Data = Data()
+    synthetic: Synthetic = Synthetic()
+    features: Features = Features()
+    model: Model = Model()
+    train: Train = Train()
+    models: dict[str, Loss] = dataclasses.field(default_factory=_paper_models)
+    attack: AttackConfig = AttackConfig()
+    tables: Tables = Tables()
+    experiment: Experiment = Experiment()
+
+    def __post_init__(self) -> None:
+        for name in self.experiment.models:
+            if name not in self.models:
+                raise ValueError(f"experiment.models names {name!r}, but group models has {', '.join(self.models)}")
+
+    def model_for(self, name: str) -> Model:
+        """The group ``model`` with the overrides of model ``name``.
+
+        Raises:
+            ConfigError: there is no model of that name.
+        """
+        if name not in self.models:
+            raise ConfigError(f"no model {name!r} in group models{_nearest(name, list(self.models))}")
+        override = self.models[name].attention
+        return self.model if override is None else dataclasses.replace(self.model, attention=override)
+
+
+T = TypeVar("T")
+
+
+def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
+    """Make ``cls`` from plain values, or say what is wrong with them.
+
+    Args:
+        cls: a group of this module, or :class:`Params`.
+        values: what a YAML file held, lists allowed for tuples.
+        where: the file or caller, for the message.
+    Raises:
+        ConfigError: every unknown key (with the nearest known one), wrong type and impossible value, one a line.
+    """
+    try:
+        return TypeAdapter(cls).validate_python(_tuples(values))
+    except ValidationError as error:
+        lines = [_explain(cls, item) for item in error.errors()]
+        raise ConfigError("\n".join(f"{where}: {line}" for line in lines)) from None
+
+
+def load_params(path: str | Path) -> Params:
+    """Read and check a parameter file (YAML 1.2, so ``2e-4`` is a number).
+
+    Raises:
+        ConfigError: the file is missing, is no YAML mapping, or holds a value that does not fit.
+    """
+    from ruamel.yaml import YAML, YAMLError
+
+    path = Path(path)
+    try:
+        values = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError):
+        raise ConfigError(f"{path}: no such parameter file; the ready-made ones are in profiles/") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{path}: expected groups such as data:, model:, train:, found {type(values).__name__}")
+    return build(Params, values, str(path))
+
+
+def as_dict(config: Any) -> dict[str, Any]:
+    """A config dataclass as plain, JSON-ready values."""
+    return TypeAdapter(type(config)).dump_python(config, mode="json")
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _tuples(item) for key, item in value.items()}
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def _explain(cls: type, item: Any) -> str:
+    place = [str(part) for part in item["loc"]]
+    name = ".".join(place) or cls.__name__
+    if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        return f"unknown parameter {name}{_nearest(place[-1], _known_names(cls, place[:-1]))}"
+    message = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "value_error":
+        return f"{name}: {message}"
+    return f"{name}: {message[0].lower()}{message[1:]}, got {item['input']!r}"
+
+
+def _known_names(cls: Any, place: list[str]) -> list[str]:
+    for part in place:
+        if dataclasses.is_dataclass(cls):
+            cls = next((field.type for field in dataclasses.fields(cls) if field.name == part), None)
+        elif getattr(cls, "__origin__", None) is dict:
+            cls = cls.__args__[1]
+    return [field.name for field in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else []
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {close[0]}?"
+    return f"; known here: {', '.join(known)}" if known else ""

@@ -1,0 +1,17 @@
+"""Errors a person can act on: each message names what was wrong, where, and what to do about it."""
+
+
+class ArtpaperError(Exception):
+    """Base of every error this project raises on purpose; the command line prints it without a traceback."""
+
+
+class ConfigError(ArtpaperError):
+    """A parameter is unknown, of the wrong type, or has an impossible value."""
+
+
+class DataError(ArtpaperError):
+    """An input file or record is missing, damaged, or of the wrong kind."""
+
+
+class CheckpointError(ArtpaperError):
+    """A checkpoint is missing, damaged, or belongs to another model or run."""
