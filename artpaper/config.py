@@ -6,6 +6,7 @@ for. ``params.yaml`` and the files in ``profiles/`` name every key, so a reader 
 
 import dataclasses
 import difflib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -15,7 +16,7 @@ from pydantic.dataclasses import dataclass
 
 from artpaper.errors import ConfigError
 
-group = dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))
+CHECKED = ConfigDict(extra="forbid", strict=True)
 
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
@@ -25,14 +26,14 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Scope = Literal["joint", "modality", "frame"]
 
 
-@group
+@dataclass(frozen=True, config=CHECKED)
 class Base:
     """Group ``base``: what every stage shares. ``seed`` fixes the splits, the partitions and the synthetic data."""
 
     seed: Natural = 0
 
 
-@group
+@dataclass(frozen=True, config=CHECKED)
 class Data:
     """Group ``data``: which videos, in which label space, split how."""
 
@@ -51,7 +52,7 @@ class Data:
             )
 
 
-@group
+@dataclass(frozen=True, config=CHECKED)
 class Synthetic:
     """Group ``synthetic``: size and difficulty of the built-in data; read by source ``synthetic`` only."""
 
@@ -70,7 +71,7 @@ class Synthetic:
             raise ValueError(f"max_frames {self.max_frames} is below min_frames {self.min_frames}")
 
 
-@group
+@dataclass(frozen=True, config=CHECKED)
 class Features:
     """Group ``features``: from stored bytes to the tensor the model receives (and the attack moves)."""
 
@@ -78,7 +79,7 @@ class Features:
     norm: Literal["none", "l2_frame", "l2_frame_per_modality"] = "l2_frame"
 
 
-@group
+@dataclass(frozen=True, config=CHECKED)
 class Model:
     """Group ``model``: the frame Transformer, one encoder layer per modality."""
 
@@ -93,7 +94,7 @@ class Model:
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
 
 
-@group
+@dataclass(frozen=True, config=CHECKED)
 class Train:
     """Group ``train``: the optimiser and the loop, the same for every model."""
 
@@ -104,30 +105,30 @@ class Train:
     early_stop_patience: Count = 5
     lr_patience: Count = 3
     lr_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    bce_reduction: Literal["mean", "sum"] = "mean"
     precision: Literal["bf16", "fp32"] = "bf16"
     checkpoint_every: Count = 1_000
 
 
-@group
+@dataclass(frozen=True, config=CHECKED)
 class Loss:
     """One entry of group ``models``: the training loss of one model (Eq. 1, 2 and section 2.2).
 
-    ``alpha`` 0 leaves out the adversarial term, ``beta`` 0 the attention term. ``attention`` overrides ``model.attention``
-    for this model alone, which makes the uniform-attention control.
+    ``alpha`` 0 leaves out the adversarial term, ``beta`` 0 the attention term. ``attention`` overrides
+    ``model.attention`` for this model alone, which makes the uniform-attention control.
     """
 
     alpha: NonNegative = 0.0
     epsilon: NonNegative = 0.5
     scope: Scope = "joint"
     beta: NonNegative = 0.0
+    bce_reduction: Literal["mean", "sum"] = "mean"
     attention_modalities: Literal["sum", "mean"] = "sum"
     attention_squared: bool = False
     attention_detach_clean: bool = False
     attention: Literal["softmax", "uniform"] | None = None
 
 
-@group
+@dataclass(frozen=True, config=CHECKED)
 class AttackConfig:
     """Group ``attack``: the one-step attack of the adversarial test set (Eq. 4)."""
 
@@ -137,14 +138,14 @@ class AttackConfig:
     batch_size: Count = 64
 
 
-@group
+@dataclass(frozen=True, config=CHECKED)
 class Tables:
     """Group ``tables``: ``partitions`` disjoint parts of the test set give Table 1 its standard deviation."""
 
     partitions: Annotated[int, Field(ge=2)] = 5
 
 
-@group
+@dataclass(frozen=True, config=CHECKED)
 class Experiment:
     """Group ``experiment``: which models (names of group ``models``) are trained with which seeds."""
 
@@ -156,7 +157,7 @@ def _paper_models() -> dict[str, Loss]:
     return {"non_art": Loss(), "art": Loss(alpha=1.0), "a_art": Loss(alpha=1.0, beta=0.001)}
 
 
-@group
+@dataclass(frozen=True, config=CHECKED)
 class Params:
     """Everything in ``params.yaml``; without arguments, the parameters of the paper."""
 
@@ -196,13 +197,16 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
 
     Args:
         cls: a group of this module, or :class:`Params`.
-        values: what a YAML file held, lists allowed for tuples.
+        values: what a YAML file held.
         where: the file or caller, for the message.
     Raises:
         ConfigError: every unknown key (with the nearest known one), wrong type and impossible value, one a line.
     """
     try:
-        return TypeAdapter(cls).validate_python(_tuples(values))
+        # through JSON: strict about types, yet mappings become dataclasses and lists become tuples
+        return TypeAdapter(cls).validate_json(json.dumps(values))
+    except TypeError as error:
+        raise ConfigError(f"{where}: not a plain value: {error}") from None
     except ValidationError as error:
         lines = [_explain(cls, item) for item in error.errors()]
         raise ConfigError("\n".join(f"{where}: {line}" for line in lines)) from None
@@ -231,12 +235,6 @@ def load_params(path: str | Path) -> Params:
 def as_dict(config: Any) -> dict[str, Any]:
     """A config dataclass as plain, JSON-ready values."""
     return TypeAdapter(type(config)).dump_python(config, mode="json")
-
-
-def _tuples(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _tuples(item) for key, item in value.items()}
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
 def _explain(cls: type, item: Any) -> str:

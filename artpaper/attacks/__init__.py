@@ -1,0 +1,7 @@
+"""Attacks on video classifiers: one a file, one signature, diagnostics for every video."""
+
+from artpaper.attacks.ball import l2_norm, steepest
+from artpaper.attacks.one_step import fgm
+from artpaper.attacks.result import Attack, bce, hit, input_gradient
+
+__all__ = ["Attack", "bce", "fgm", "hit", "input_gradient", "l2_norm", "steepest"]

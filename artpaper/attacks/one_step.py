@@ -1,0 +1,45 @@
+"""The paper's attack: one step of length epsilon along the gradient of the loss."""
+
+from collections.abc import Callable, Mapping
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from artpaper.attacks.ball import Scope, steepest
+from artpaper.attacks.result import Attack, Objective, attack_result, bce, input_gradient
+
+
+def fgm(
+    model: Callable[[Tensor, Tensor], Tensor],
+    x: Float[Tensor, "batch time dim"],
+    y: Float[Tensor, "batch classes"],
+    mask: Bool[Tensor, "batch time"],
+    *,
+    epsilon: float,
+    scope: Scope = "joint",
+    modalities: Mapping[str, int] | None = None,
+    objective: Objective = bce,
+) -> Attack:
+    """One-step attack in the L2 ball (Eq. 4): R = epsilon * G / ||G||_2.
+
+    The model is attacked in the mode it is in: call ``model.eval()`` first unless dropout is meant to stay on.
+
+    Args:
+        model: any callable ``model(x, mask) -> logits (batch, classes)``, not only ours.
+        x: frames as the model receives them, float (batch, time, dim), unit of the normalised features.
+        y: label sets, multi-hot (batch, classes).
+        mask: True on real frames, bool (batch, time); padding is never moved.
+        epsilon: radius of the ball around each video, same unit as x.
+        scope: what one ball spans: "joint" (the video), "modality" or "frame".
+        modalities: widths along ``dim`` for scope "modality"; by default the model's own ``modalities``.
+        objective: loss to raise, ``(logits, y) -> (batch,)``; the paper's binary cross-entropy by default.
+    Returns:
+        Attack: perturbation (batch, time, dim), both logits, and one diagnostics row per video.
+    Raises:
+        ValueError: epsilon is negative, mask does not fit x, or the widths do not fit.
+    Source: section 2.1, Eq. 3-4; the infinity-norm version is Goodfellow et al. 2015.
+    """
+    modalities = modalities or getattr(model, "modalities", None)
+    gradient, clean_logits = input_gradient(model, x, y, mask, objective)
+    perturbation = steepest(gradient, mask, epsilon=epsilon, scope=scope, modalities=modalities)
+    return attack_result(model, x, y, mask, perturbation, clean_logits, gradient=gradient, iterations=1)

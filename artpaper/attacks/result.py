@@ -1,0 +1,91 @@
+"""What every attack returns, and how its per-video diagnostics are made."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor
+from torch.nn import functional as F
+
+from artpaper.attacks.ball import l2_norm
+
+Objective = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Attack:
+    """A perturbation and what is known about it.
+
+    Attributes:
+        perturbation: R, zero on padding.
+        clean_logits, adversarial_logits: the model's answers to ``x`` and ``x + R``.
+        diagnostics: one value per video under each name: ``norm`` (L2, over real frames), ``relative_norm`` (norm over
+            the video's own norm), ``gradient_norm``, ``zero_gradient`` (the attack had nothing to follow),
+            ``iterations``, ``already_wrong`` (the clean top label is not a true one), ``fooled`` (the clean top label
+            is a true one, the adversarial top label is not).
+    """
+
+    perturbation: Float[Tensor, "batch time dim"]
+    clean_logits: Float[Tensor, "batch classes"]
+    adversarial_logits: Float[Tensor, "batch classes"]
+    diagnostics: dict[str, Shaped[Tensor, " batch"]]
+
+
+def bce(logits: Float[Tensor, "batch classes"], y: Float[Tensor, "batch classes"]) -> Float[Tensor, " batch"]:
+    """Binary cross-entropy of every video, averaged over classes (the paper's l)."""
+    return F.binary_cross_entropy_with_logits(logits, y, reduction="none").mean(dim=-1)
+
+
+def hit(logits: Float[Tensor, "batch classes"], y: Float[Tensor, "batch classes"]) -> Bool[Tensor, " batch"]:
+    """Whether the top label is a true one."""
+    return y.gather(-1, logits.argmax(dim=-1, keepdim=True)).squeeze(-1) > 0
+
+
+def input_gradient(
+    model: Callable[[Tensor, Tensor], Tensor],
+    x: Float[Tensor, "batch time dim"],
+    y: Float[Tensor, "batch classes"],
+    mask: Bool[Tensor, "batch time"],
+    objective: Objective = bce,
+) -> tuple[Float[Tensor, "batch time dim"], Float[Tensor, "batch classes"]]:
+    """Gradient of each video's own loss with respect to its frames, and the logits it was taken at.
+
+    The losses are summed over the batch, so no video's gradient depends on its neighbours. The parameters' ``.grad``
+    is left as it was.
+    """
+    x = x.detach().requires_grad_(True)
+    with torch.enable_grad():
+        logits = model(x, mask)
+        (gradient,) = torch.autograd.grad(objective(logits, y).sum(), x)
+    return gradient, logits.detach()
+
+
+def attack_result(
+    model: Callable[[Tensor, Tensor], Tensor],
+    x: Float[Tensor, "batch time dim"],
+    y: Float[Tensor, "batch classes"],
+    mask: Bool[Tensor, "batch time"],
+    perturbation: Float[Tensor, "batch time dim"],
+    clean_logits: Float[Tensor, "batch classes"],
+    *,
+    gradient: Float[Tensor, "batch time dim"],
+    iterations: int,
+) -> Attack:
+    """Ask the model about ``x + perturbation`` and fill in the diagnostics of :class:`Attack`."""
+    with torch.no_grad():
+        adversarial_logits = model(x + perturbation, mask)
+    norm = l2_norm(perturbation.double()).flatten()
+    reference = l2_norm((x * mask[:, :, None]).double()).flatten()
+    gradient_norm = l2_norm((gradient * mask[:, :, None]).double()).flatten()
+    right, still_right = hit(clean_logits, y), hit(adversarial_logits, y)
+    diagnostics = {
+        "norm": norm,
+        "relative_norm": norm / reference.clamp(min=torch.finfo(torch.float64).tiny),
+        "gradient_norm": gradient_norm,
+        "zero_gradient": gradient_norm == 0,
+        "iterations": torch.full_like(norm, iterations, dtype=torch.int64),
+        "already_wrong": ~right,
+        "fooled": right & ~still_right,
+    }
+    return Attack(perturbation, clean_logits, adversarial_logits, diagnostics)

@@ -1,0 +1,186 @@
+"""The three training losses (Eq. 1-4 and section 2.2), as functions of a model and a batch.
+
+Each costs what it must and no more: the clean pass is differentiated once, for the parameters and for the input
+together, so ART takes two forward-backward passes and not three. The scalar that comes back is used like any other
+loss (``loss.backward()``); the part of its gradient that is already known is handed over, not computed again.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from artpaper.attacks.ball import l2_norm, steepest
+from artpaper.config import Loss
+
+Parts = dict[str, float]
+LossFunction = Callable[[nn.Module, Tensor, Tensor, Tensor, Loss], tuple[Tensor, Parts]]
+
+
+def cross_entropy(
+    model: nn.Module,
+    x: Float[Tensor, "batch time dim"],
+    y: Float[Tensor, "batch classes"],
+    mask: Bool[Tensor, "batch time"],
+    config: Loss,
+) -> tuple[Float[Tensor, ""], Parts]:
+    """L_CE (Eq. 1): binary cross-entropy of the clean videos, averaged over the batch.
+
+    Args:
+        model: ``model(x, mask) -> logits``.
+        x: frames as the model receives them, unit of the normalised features.
+        y: label sets, multi-hot.
+        mask: True on real frames.
+        config: ``bce_reduction`` says whether classes are averaged or summed.
+    Returns:
+        The loss and its parts as numbers: ``loss``, ``cross_entropy``.
+    Source: Eq. 1.
+    """
+    loss = _bce(model(x, mask), y, config)
+    return loss, {"loss": loss.item(), "cross_entropy": loss.item()}
+
+
+def adversarial(
+    model: nn.Module,
+    x: Float[Tensor, "batch time dim"],
+    y: Float[Tensor, "batch classes"],
+    mask: Bool[Tensor, "batch time"],
+    config: Loss,
+) -> tuple[Float[Tensor, ""], Parts]:
+    """L_out,Adv (Eq. 2): L_CE + alpha * the loss of the one-step adversaries, whose R is held constant.
+
+    Args:
+        model: ``model(x, mask) -> logits``; with ``modalities`` (name to width) if ``config.scope`` is "modality".
+        x, y, mask: as in :func:`cross_entropy`.
+        config: ``alpha``, ``epsilon`` (same unit as x), ``scope``, ``bce_reduction``.
+    Returns:
+        The loss and its parts: ``loss``, ``cross_entropy``, ``adversarial`` (before alpha), ``perturbation_norm`` (mean
+        over videos) and ``zero_gradients`` (videos in this batch that the attack could not move).
+    Raises:
+        ValueError: epsilon is negative, mask does not fit x, or the widths do not fit.
+    Source: Eq. 2-4; R is detached as in Goodfellow et al. 2015 and Miyato et al. 2018.
+    """
+    seed = _draw_seed()
+    known, gradient, _ = _clean_pass(model, x, y, mask, config, seed, with_maps=False)
+    perturbation, parts = _perturbation(model, x, gradient, mask, config)
+    attacked = _bce(_seeded(model, seed, x + perturbation, mask), y, config)
+    loss = known + config.alpha * attacked
+    return loss, {"loss": loss.item(), "cross_entropy": known.item(), "adversarial": attacked.item(), **parts}
+
+
+def attention_adversarial(
+    model: nn.Module,
+    x: Float[Tensor, "batch time dim"],
+    y: Float[Tensor, "batch classes"],
+    mask: Bool[Tensor, "batch time"],
+    config: Loss,
+) -> tuple[Float[Tensor, ""], Parts]:
+    """L_(out,att),Adv (section 2.2): L_out,Adv + beta * the Frobenius norm of the change of the attention maps.
+
+    Args:
+        model: ``model(x, mask, return_attention=True) -> (logits, maps)``.
+        x, y, mask: as in :func:`cross_entropy`.
+        config: as in :func:`adversarial`, and ``beta``, ``attention_modalities``, ``attention_squared``,
+            ``attention_detach_clean``.
+    Returns:
+        The loss and its parts: those of :func:`adversarial` and ``attention`` (before beta).
+    Raises:
+        ValueError: as :func:`adversarial`.
+    Source: section 2.2.
+    """
+    seed = _draw_seed()
+    known, gradient, maps = _clean_pass(model, x, y, mask, config, seed, with_maps=True)
+    perturbation, parts = _perturbation(model, x, gradient, mask, config)
+    logits, adversarial_maps = _seeded(model, seed, x + perturbation, mask, return_attention=True)
+    attacked = _bce(logits, y, config)
+    attention = attention_change(maps, adversarial_maps, config)
+    loss = known + config.alpha * attacked + config.beta * attention
+    parts = {"adversarial": attacked.item(), "attention": attention.item(), **parts}
+    return loss, {"loss": loss.item(), "cross_entropy": known.item(), **parts}
+
+
+def attention_change(
+    clean: dict[str, Float[Tensor, "batch time time"]],
+    attacked: dict[str, Float[Tensor, "batch time time"]],
+    config: Loss,
+) -> Float[Tensor, ""]:
+    """Mean over videos of ||A - A_adv||_Fr, summed or averaged over modalities; exactly 0 for equal maps.
+
+    Args:
+        clean, attacked: head-averaged maps per modality, zero on padding.
+        config: ``attention_modalities``, ``attention_squared``, ``attention_detach_clean``.
+    Returns:
+        The attention term before beta; its gradient is finite everywhere (0 where the maps are equal).
+    Source: section 2.2, the norm unsquared as printed.
+    """
+    norms = []
+    for name, reference in clean.items():
+        reference = reference.detach() if config.attention_detach_clean else reference
+        # vector_norm, not sqrt(sum of squares): its gradient at 0 is 0, not NaN
+        norm = torch.linalg.vector_norm(reference - attacked[name], dim=(-2, -1))  # (B,)
+        norms.append(norm.square() if config.attention_squared else norm)
+    per_video = torch.stack(norms)  # (modalities, B)
+    return (per_video.mean(dim=0) if config.attention_modalities == "mean" else per_video.sum(dim=0)).mean()
+
+
+def loss_for(config: Loss) -> LossFunction:
+    """The loss that ``config`` asks for: terms of weight 0 are not computed."""
+    if config.beta > 0:
+        return attention_adversarial
+    return adversarial if config.alpha > 0 else cross_entropy
+
+
+class _KnownGradient(torch.autograd.Function):
+    """A value whose gradient with respect to the parameters has been computed already."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, gradients: list[Tensor | None], *parameters: Tensor) -> Tensor:
+        ctx.gradients = gradients
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> Any:
+        (scale,) = upstream
+        return None, None, *(None if gradient is None else gradient * scale for gradient in ctx.gradients)
+
+
+def _clean_pass(
+    model: nn.Module, x: Tensor, y: Tensor, mask: Tensor, config: Loss, seed: int, *, with_maps: bool
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """L_CE with its parameter gradient attached, dL_CE/dx, and the clean maps still joined to the graph."""
+    x = x.detach().requires_grad_(True)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if with_maps:
+        logits, maps = _seeded(model, seed, x, mask, return_attention=True)
+    else:
+        logits, maps = _seeded(model, seed, x, mask), {}
+    loss = _bce(logits, y, config)
+    gradient, *known = torch.autograd.grad(loss, [x, *parameters], retain_graph=with_maps, allow_unused=True)
+    return _KnownGradient.apply(loss.detach(), known, *parameters), gradient, maps
+
+
+def _perturbation(model: nn.Module, x: Tensor, gradient: Tensor, mask: Tensor, config: Loss) -> tuple[Tensor, Parts]:
+    modalities = getattr(model, "modalities", None)
+    perturbation = steepest(gradient, mask, epsilon=config.epsilon, scope=config.scope, modalities=modalities)
+    silent = (gradient * mask[:, :, None]).flatten(1).abs().amax(dim=1) == 0
+    norm = l2_norm(perturbation).mean()
+    return perturbation, {"perturbation_norm": norm.item(), "zero_gradients": float(silent.sum().item())}
+
+
+def _bce(logits: Tensor, y: Tensor, config: Loss) -> Tensor:
+    loss = F.binary_cross_entropy_with_logits(logits, y.to(logits.dtype), reduction="mean")
+    return loss * y.shape[-1] if config.bce_reduction == "sum" else loss
+
+
+def _draw_seed() -> int:
+    return int(torch.randint(2**62, ()).item())
+
+
+def _seeded(model: nn.Module, seed: int, x: Tensor, mask: Tensor, **keywords: bool) -> Any:
+    """Run the model with a given seed, so that the clean and the adversarial pass drop the same units."""
+    with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        return model(x, mask, **keywords)

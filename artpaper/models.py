@@ -1,0 +1,183 @@
+"""The frame Transformer: one encoder layer per modality, masked pooling, one linear classifier (section 3.1).
+
+The paper gives "a single layer of multi-head attention with 8 attention heads for each of audio and video modalities";
+the rest follows its reference [15], Vaswani et al. 2017, and is a choice in :class:`artpaper.config.Model`.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from artpaper.config import Model
+
+Maps = dict[str, Float[Tensor, "batch time time"]]
+
+
+class FrameTransformer(nn.Module):
+    """Multi-label video classifier over frame features.
+
+    Args:
+        config: architecture choices.
+        modalities: name and width of each modality, in the order of the columns of ``x``.
+        classes: number of labels K.
+    Raises:
+        ValueError: a width is not divisible by the number of heads, or sinusoidal positions meet an odd width.
+    Source: section 3.1; Vaswani et al. 2017, sections 3.1-3.5 and 5.4.
+    """
+
+    def __init__(self, config: Model, modalities: Mapping[str, int], classes: int) -> None:
+        super().__init__()
+        self.config = config
+        self.modalities = dict(modalities)
+        self.classes = classes
+        self.encoders = nn.ModuleDict({name: Encoder(config, width) for name, width in self.modalities.items()})
+        self.classifier = nn.Linear(sum(encoder.dim for encoder in self._encoders().values()), classes)
+
+    def forward(
+        self, x: Float[Tensor, "batch time dim"], mask: Bool[Tensor, "batch time"], return_attention: bool = False
+    ) -> Float[Tensor, "batch classes"] | tuple[Float[Tensor, "batch classes"], Maps]:
+        """Classify a batch of videos.
+
+        Args:
+            x: frames, the modalities side by side along ``dim`` (unit of the normalised features).
+            mask: True on real frames.
+            return_attention: also return the attention maps.
+        Returns:
+            Logits, or logits and one map per modality: the mean over heads (the paper's A), each row of a real frame
+            summing to 1, rows and columns of padding exactly 0.
+        Raises:
+            ValueError: ``dim`` is not the sum of the modalities' widths.
+        """
+        pooled, maps = [], {}
+        for name, part in self._split(x).items():
+            hidden, heads = self._encoders()[name](part, mask)  # (B, T, d), (B, H, T, T)
+            pooled.append(pool(hidden, mask, self.config.pooling))  # (B, d)
+            if return_attention:
+                maps[name] = heads.mean(dim=1)  # (B, T, T)
+        logits = self.classifier(torch.cat(pooled, dim=-1)).to(x.dtype)  # (B, K), full precision under autocast too
+        return (logits, maps) if return_attention else logits
+
+    def attention_heads(
+        self, x: Float[Tensor, "batch time dim"], mask: Bool[Tensor, "batch time"]
+    ) -> dict[str, Float[Tensor, "batch heads time time"]]:
+        """The attention map of every head, per modality, for looking at; same conventions as :meth:`forward`."""
+        return {name: self._encoders()[name].attention(part, mask) for name, part in self._split(x).items()}
+
+    def _encoders(self) -> dict[str, "Encoder"]:
+        return dict(self.encoders.items())  # type: ignore[arg-type]
+
+    def _split(self, x: Tensor) -> dict[str, Tensor]:
+        widths = list(self.modalities.values())
+        if x.shape[-1] != sum(widths):
+            raise ValueError(f"x has {x.shape[-1]} features a frame, the model takes {self.modalities}")
+        return dict(zip(self.modalities, x.split(widths, dim=-1), strict=True))
+
+
+class Encoder(nn.Module):
+    """One Transformer encoder layer for one modality.
+
+    Args:
+        config: architecture choices.
+        width: features a frame of this modality; also the layer's width unless ``config.projection`` gives another.
+    """
+
+    def __init__(self, config: Model, width: int) -> None:
+        super().__init__()
+        self.dim = config.projection or width
+        if self.dim % config.heads:
+            raise ValueError(f"width {self.dim} is not divisible by {config.heads} heads")
+        if config.positions == "sinusoidal" and self.dim % 2:
+            raise ValueError(f"sinusoidal positions need an even width, not {self.dim}")
+        self.config = config
+        self.project = nn.Linear(width, self.dim) if config.projection else nn.Identity()
+        # uniform attention has no use for queries and keys, so it owns none
+        self.query_key = nn.Linear(self.dim, 2 * self.dim) if config.attention == "softmax" else None
+        self.value = nn.Linear(self.dim, self.dim)
+        self.output = nn.Linear(self.dim, self.dim)
+        hidden = config.ffn_multiple * self.dim
+        self.ffn = (
+            nn.Sequential(nn.Linear(self.dim, hidden), nn.ReLU(), nn.Linear(hidden, self.dim)) if hidden else None
+        )
+        sublayers = 2 if hidden else 1
+        normed = config.layer_norm != "none"
+        self.norms = nn.ModuleList([nn.LayerNorm(self.dim) if normed else nn.Identity() for _ in range(sublayers)])
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self, x: Float[Tensor, "batch time width"], mask: Bool[Tensor, "batch time"]
+    ) -> tuple[Float[Tensor, "batch time dim"], Float[Tensor, "batch heads time time"]]:
+        """Encode frames; returns the hidden states and the attention map of every head."""
+        embedded = self.dropout(self._embed(x))  # (B, T, d)
+        heads = self._maps(self._before(0, embedded), mask)  # (B, H, T, T)
+        hidden = self._residual(0, embedded, lambda h: self.output(self._attend(heads, self.value(h))))
+        if self.ffn is not None:
+            hidden = self._residual(1, hidden, self.ffn)
+        return hidden, heads
+
+    def attention(
+        self, x: Float[Tensor, "batch time width"], mask: Bool[Tensor, "batch time"]
+    ) -> Float[Tensor, "batch heads time time"]:
+        """The attention maps alone."""
+        return self._maps(self._before(0, self.dropout(self._embed(x))), mask)
+
+    def _embed(self, x: Tensor) -> Tensor:
+        embedded = self.project(x)  # (B, T, d)
+        if self.config.scale_input:  # so that unit-norm frames are not drowned by the positions (Vaswani, section 3.4)
+            embedded = embedded * self.dim**0.5
+        if self.config.positions == "sinusoidal":
+            embedded = embedded + sinusoids(x.shape[1], self.dim, x.device).to(embedded.dtype)  # (T, d)
+        return embedded
+
+    def _maps(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        batch, time, _ = hidden.shape
+        heads = self.config.heads
+        pairs = (mask[:, None, :, None] & mask[:, None, None, :]).expand(batch, heads, time, time)
+        if self.query_key is None:
+            frames = mask.sum(dim=1).clamp(min=1)[:, None, None, None]
+            return pairs.to(_full(hidden)) / frames
+        query, key = self.query_key(hidden).unflatten(-1, (2, heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, H, T, d/H)
+        scores = (query @ key.transpose(-1, -2)).to(_full(hidden)) / query.shape[-1] ** 0.5  # (B, H, T, T)
+        # the lowest finite number, not -inf: a row without any real frame would turn into NaN
+        scores = scores.masked_fill(~mask[:, None, None, :], torch.finfo(scores.dtype).min)
+        return scores.softmax(dim=-1) * pairs  # exact 0 in rows and columns of padding
+
+    def _attend(self, heads: Tensor, value: Tensor) -> Tensor:
+        value = value.unflatten(-1, (self.config.heads, -1)).transpose(1, 2)  # (B, H, T, d/H)
+        return (heads.to(value.dtype) @ value).transpose(1, 2).flatten(-2)  # (B, T, d)
+
+    def _before(self, index: int, hidden: Tensor) -> Tensor:
+        return self.norms[index](hidden) if self.config.layer_norm == "pre" else hidden
+
+    def _residual(self, index: int, hidden: Tensor, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
+        hidden = hidden + self.dropout(sublayer(self._before(index, hidden)))
+        return self.norms[index](hidden) if self.config.layer_norm == "post" else hidden
+
+
+def pool(
+    hidden: Float[Tensor, "batch time dim"], mask: Bool[Tensor, "batch time"], how: str
+) -> Float[Tensor, "batch dim"]:
+    """Mean or maximum over the real frames; a video without any gives 0."""
+    real = mask[:, :, None]
+    if how == "max":
+        best = hidden.masked_fill(~real, torch.finfo(hidden.dtype).min).amax(dim=1)
+        return best * mask.any(dim=1, keepdim=True)
+    return (hidden * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
+
+
+@lru_cache(maxsize=64)
+def sinusoids(time: int, dim: int, device: torch.device) -> Float[Tensor, "time dim"]:
+    """Position codes: sines on even, cosines on odd features.
+
+    Source: Vaswani et al. 2017, section 3.5.
+    """
+    position = torch.arange(time, device=device, dtype=torch.float64)[:, None]
+    rate = torch.exp(torch.arange(0, dim, 2, device=device, dtype=torch.float64) * (-math.log(10_000.0) / dim))
+    return torch.stack([torch.sin(position * rate), torch.cos(position * rate)], dim=-1).flatten(-2).float()
+
+
+def _full(tensor: Tensor) -> torch.dtype:
+    return torch.promote_types(tensor.dtype, torch.float32)

@@ -1,0 +1,135 @@
+"""The losses against the straightforward three-pass computation, finite differences, and their limits."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from artpaper.attacks import fgm
+from artpaper.config import Loss
+from artpaper.losses import adversarial, attention_adversarial, attention_change, cross_entropy, loss_for
+from tests import toy
+
+DOUBLE = torch.float64
+
+
+def gradients(net: torch.nn.Module, loss: torch.Tensor) -> dict[str, torch.Tensor]:
+    net.zero_grad()
+    loss.backward()
+    return {name: parameter.grad.clone() for name, parameter in net.named_parameters()}
+
+
+def straightforward(net, x, y, mask, config: Loss, perturbation: torch.Tensor | None = None) -> torch.Tensor:
+    """Eq. 2 and section 2.2 written down naively: its own gradient pass for R, then one graph for everything."""
+    if perturbation is None:
+        perturbation = fgm(net, x, y, mask, epsilon=config.epsilon, scope=config.scope).perturbation
+    clean, maps = net(x, mask, return_attention=True)
+    attacked, adversarial_maps = net(x + perturbation, mask, return_attention=True)
+    loss = F.binary_cross_entropy_with_logits(clean, y) + config.alpha * F.binary_cross_entropy_with_logits(attacked, y)
+    for name in maps:
+        norms = [((maps[name][i] - adversarial_maps[name][i]).square().sum() + 1e-30).sqrt() for i in range(len(x))]
+        loss = loss + config.beta * torch.stack(norms).mean()
+    return loss
+
+
+@pytest.mark.parametrize("scope", ["joint", "modality", "frame"])
+@pytest.mark.parametrize("beta", [0.0, 0.001, 3.0])
+def test_equal_to_the_straightforward_computation(beta: float, scope: str) -> None:
+    config = Loss(alpha=0.7, beta=beta, epsilon=0.4, scope=scope)
+    net = toy.model(dtype=DOUBLE)
+    x, y, mask = toy.batch(dtype=DOUBLE)
+    loss, parts = loss_for(config)(net, x, y, mask, config)
+    expected = straightforward(net, x, y, mask, config)
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-12)
+    assert parts["loss"] == loss.item()
+    ours, theirs = gradients(net, loss), gradients(net, expected)
+    for name in theirs:
+        torch.testing.assert_close(ours[name], theirs[name], atol=1e-10, rtol=0, msg=name)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5])
+def test_gradient_matches_finite_differences(beta: float) -> None:
+    """With R held constant, as the losses hold it, the gradient is the slope of Eq. 2 and of section 2.2."""
+    config = Loss(alpha=0.7, beta=beta, epsilon=0.4)
+    net = toy.model(dtype=DOUBLE)
+    x, y, mask = toy.batch(dtype=DOUBLE)
+    held = fgm(net, x, y, mask, epsilon=config.epsilon).perturbation
+    ours = gradients(net, loss_for(config)(net, x, y, mask, config)[0])
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in net.named_parameters():
+        direction = torch.randn(parameter.shape, generator=generator, dtype=DOUBLE)
+        direction /= direction.norm()
+        with torch.no_grad():
+            slopes = []
+            for sign in (1, -1):
+                parameter += sign * 1e-6 * direction
+                slopes.append(straightforward(net, x, y, mask, config, held).item())
+                parameter -= sign * 1e-6 * direction
+        slope = (slopes[0] - slopes[1]) / 2e-6
+        assert (ours[name] * direction).sum().item() == pytest.approx(slope, abs=1e-7), name
+
+
+def test_cross_entropy_is_pytorchs_and_sum_is_classes_times_mean() -> None:
+    net = toy.model(dtype=DOUBLE)
+    x, y, mask = toy.batch(dtype=DOUBLE)
+    mean, _ = cross_entropy(net, x, y, mask, Loss())
+    assert mean.item() == pytest.approx(F.binary_cross_entropy_with_logits(net(x, mask), y).item(), abs=1e-15)
+    total, _ = cross_entropy(net, x, y, mask, Loss(bce_reduction="sum"))
+    assert total.item() == pytest.approx(toy.CLASSES * mean.item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("squared", [False, True])
+def test_no_perturbation_gives_an_attention_term_of_exactly_zero(squared: bool) -> None:
+    config = Loss(alpha=1.0, beta=10.0, epsilon=0.0, attention_squared=squared)
+    net = toy.model().train()
+    net.encoders["rgb"].dropout.p = net.encoders["audio"].dropout.p = 0.3  # both passes drop the same units
+    x, y, mask = toy.batch()
+    loss, parts = attention_adversarial(net, x, y, mask, config)
+    assert parts["attention"] == 0.0
+    assert parts["adversarial"] == parts["cross_entropy"]
+    assert all(g.isfinite().all() for g in gradients(net, loss).values())
+
+
+def test_attention_term_by_hand() -> None:
+    clean = {"rgb": torch.zeros(2, 3, 3), "audio": torch.zeros(2, 3, 3)}
+    attacked = {"rgb": torch.zeros(2, 3, 3), "audio": torch.zeros(2, 3, 3)}
+    attacked["rgb"][0, 0, :2] = torch.tensor([3.0, 4.0])  # norm 5 in the first of two videos
+    attacked["audio"][1, 2, 2] = 2.0
+    assert attention_change(clean, attacked, Loss()).item() == pytest.approx((5 + 2) / 2)
+    assert attention_change(clean, attacked, Loss(attention_modalities="mean")).item() == pytest.approx(7 / 4)
+    assert attention_change(clean, attacked, Loss(attention_squared=True)).item() == pytest.approx((25 + 4) / 2)
+
+
+def test_detaching_the_clean_map_keeps_the_value_and_changes_the_gradient() -> None:
+    net = toy.model(dtype=DOUBLE)
+    x, y, mask = toy.batch(dtype=DOUBLE)
+    both = attention_adversarial(net, x, y, mask, Loss(alpha=1.0, beta=1.0))
+    one = attention_adversarial(net, x, y, mask, Loss(alpha=1.0, beta=1.0, attention_detach_clean=True))
+    assert both[0].item() == pytest.approx(one[0].item(), abs=1e-14)
+    name = "encoders.rgb.query_key.weight"
+    assert not torch.allclose(gradients(net, both[0])[name], gradients(net, one[0])[name])
+
+
+def test_terms_of_weight_zero_are_not_computed() -> None:
+    assert loss_for(Loss()) is cross_entropy
+    assert loss_for(Loss(alpha=1.0)) is adversarial
+    assert loss_for(Loss(alpha=1.0, beta=1e-3)) is attention_adversarial
+
+
+def test_forward_and_backward_passes_are_counted() -> None:
+    """ART runs the model forward twice, never a third time."""
+    net = toy.model()
+    calls = []
+    net.register_forward_hook(lambda *_: calls.append(1))
+    x, y, mask = toy.batch()
+    adversarial(net, x, y, mask, Loss(alpha=1.0))[0].backward()
+    assert len(calls) == 2
+
+
+def test_zero_gradients_are_counted() -> None:
+    net = toy.model()
+    with torch.no_grad():
+        net.classifier.weight.zero_()
+    x, y, mask = toy.batch()
+    _, parts = adversarial(net, x, y, mask, Loss(alpha=1.0))
+    assert parts["zero_gradients"] == len(x)
+    assert parts["perturbation_norm"] == 0.0

@@ -1,0 +1,126 @@
+"""The frame Transformer against PyTorch's own attention, and the properties that masks promise."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+from artpaper.config import Model
+from artpaper.models import FrameTransformer, sinusoids
+from tests import toy
+
+
+def test_encoder_layer_equals_pytorchs() -> None:
+    """nn.TransformerEncoderLayer (post-LN, ReLU) with the same weights gives the same hidden states."""
+    config = Model(heads=4, dropout=0.0, positions="none", scale_input=False)
+    ours = FrameTransformer(config, {"rgb": 16}, 5).double().eval()
+    theirs = nn.TransformerEncoderLayer(16, 4, 64, dropout=0.0, batch_first=True).double().eval()
+    layer = ours.encoders["rgb"]
+    state = {
+        "self_attn.in_proj_weight": torch.cat([layer.query_key.weight, layer.value.weight]),
+        "self_attn.in_proj_bias": torch.cat([layer.query_key.bias, layer.value.bias]),
+        "self_attn.out_proj.weight": layer.output.weight,
+        "self_attn.out_proj.bias": layer.output.bias,
+        "linear1.weight": layer.ffn[0].weight,
+        "linear1.bias": layer.ffn[0].bias,
+        "linear2.weight": layer.ffn[2].weight,
+        "linear2.bias": layer.ffn[2].bias,
+        "norm1.weight": layer.norms[0].weight,
+        "norm1.bias": layer.norms[0].bias,
+        "norm2.weight": layer.norms[1].weight,
+        "norm2.bias": layer.norms[1].bias,
+    }
+    theirs.load_state_dict(state)
+    x, _, mask = toy.batch(dtype=torch.float64)
+    x = x[:, :, :16]
+    hidden, heads = layer(x, mask)
+    expected = theirs(x, src_key_padding_mask=~mask)
+    torch.testing.assert_close(hidden[mask], expected[mask], atol=1e-12, rtol=0)
+    _, maps = theirs.self_attn(x, x, x, key_padding_mask=~mask, average_attn_weights=False)
+    real = mask[:, None, :, None].expand_as(maps)
+    torch.testing.assert_close(heads[real], maps[real], atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("attention", ["softmax", "uniform"])
+def test_maps_are_stochastic_on_real_frames_and_zero_on_padding(attention: str) -> None:
+    net = toy.model(attention=attention)
+    x, _, mask = toy.batch()
+    logits, maps = net(x, mask, return_attention=True)
+    assert logits.shape == (6, toy.CLASSES)
+    for name, a in maps.items():
+        assert (a[~mask] == 0).all()
+        assert (a.transpose(1, 2)[~mask] == 0).all()
+        torch.testing.assert_close(a.sum(-1)[mask], torch.ones(int(mask.sum())))
+        torch.testing.assert_close(net.attention_heads(x, mask)[name].mean(1), a)
+    if attention == "uniform":
+        lengths = mask.sum(1)
+        torch.testing.assert_close(maps["rgb"].amax((1, 2)), 1 / lengths)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max"])
+@pytest.mark.parametrize("layer_norm", ["post", "pre", "none"])
+def test_padding_changes_nothing(layer_norm: str, pooling: str) -> None:
+    net = toy.model(dtype=torch.float64, layer_norm=layer_norm, pooling=pooling)
+    x, _, mask = toy.batch(dtype=torch.float64)
+    garbage = x + 100 * torch.randn_like(x) * ~mask[:, :, None]
+    torch.testing.assert_close(net(garbage, mask), net(x, mask), atol=1e-10, rtol=0)
+    longer = torch.cat([x, torch.randn(6, 4, 24, dtype=torch.float64)], 1)
+    more = torch.cat([mask, torch.zeros(6, 4, dtype=torch.bool)], 1)
+    torch.testing.assert_close(net(longer, more), net(x, mask), atol=1e-10, rtol=0)
+
+
+def test_positions_are_what_makes_order_matter() -> None:
+    x, _, mask = toy.batch(dtype=torch.float64)
+    flipped = x[:1].flip(1)
+    ordered, bag = toy.model(dtype=torch.float64), toy.model(dtype=torch.float64, positions="none")
+    assert not torch.allclose(ordered(flipped, mask[:1]), ordered(x[:1], mask[:1]))
+    torch.testing.assert_close(bag(flipped, mask[:1]), bag(x[:1], mask[:1]), atol=1e-10, rtol=0)
+
+
+def test_sinusoids_follow_the_formula() -> None:
+    codes = sinusoids(7, 6, torch.device("cpu"))
+    assert codes[5, 2].item() == pytest.approx(torch.sin(torch.tensor(5 / 10_000 ** (2 / 6))).item(), abs=1e-6)
+    assert codes[5, 3].item() == pytest.approx(torch.cos(torch.tensor(5 / 10_000 ** (2 / 6))).item(), abs=1e-6)
+
+
+def test_the_papers_model_has_the_expected_size() -> None:
+    """12.6 M for rgb, 0.2 M for audio, 0.37 M for the classifier: about 13.2 million parameters."""
+    net = FrameTransformer(Model(), {"rgb": 1024, "audio": 128}, 317)
+    assert sum(p.numel() for p in net.parameters()) == pytest.approx(13.2e6, rel=0.01)
+
+
+def test_a_video_without_frames_gives_no_nan() -> None:
+    net = toy.model()
+    x, _, mask = toy.batch()
+    logits, maps = net(x, torch.zeros_like(mask), return_attention=True)
+    assert logits.isfinite().all()
+    assert (maps["rgb"] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [({"heads": 3}, "divisible"), ({"projection": 6}, "divisible"), ({"heads": 1, "projection": 5}, "even")],
+)
+def test_impossible_shapes_are_refused(choices: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        toy.model(**choices)
+
+
+def test_wrong_width_is_refused() -> None:
+    x, _, mask = toy.batch()
+    with pytest.raises(ValueError, match="23 features"):
+        toy.model()(x[:, :, :-1], mask)
+
+
+def test_every_choice_changes_the_model() -> None:
+    """No dead option: each field of the group, set to another value, changes the answer or the parameters."""
+    x, _, mask = toy.batch()
+    changes = {
+        "heads": 2, "attention": "uniform", "projection": 8, "scale_input": False, "positions": "none",
+        "ffn_multiple": 0, "layer_norm": "pre", "pooling": "max", "dropout": 0.5,
+    }  # fmt: skip
+    assert set(changes) == {field.name for field in dataclasses.fields(Model)}
+    reference = toy.model().train()(x, mask)
+    for name, value in changes.items():
+        assert not torch.allclose(toy.model(**{name: value}).train()(x, mask), reference), name
