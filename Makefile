@@ -22,7 +22,6 @@ $(READY): requirements.lock pyproject.toml
 	@touch $(READY)
 
 repro: $(READY)  ## run the pipeline: prepare, train, attack, Tables 1-3
-	@$(BIN)/artpaper init
 	@$(BIN)/dvc repro
 
 test: $(READY) check  ## run the checks and every test, notebooks included

@@ -2,6 +2,6 @@
 
 from artpaper.attacks.ball import l2_norm, steepest
 from artpaper.attacks.one_step import fgm
-from artpaper.attacks.result import Attack, bce, hit, input_gradient
+from artpaper.attacks.result import Attack, bce, hit, input_gradient, predicted_bce
 
-__all__ = ["Attack", "bce", "fgm", "hit", "input_gradient", "l2_norm", "steepest"]
+__all__ = ["Attack", "bce", "fgm", "hit", "input_gradient", "l2_norm", "predicted_bce", "steepest"]

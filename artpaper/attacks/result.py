@@ -37,6 +37,14 @@ def bce(logits: Float[Tensor, "batch classes"], y: Float[Tensor, "batch classes"
     return F.binary_cross_entropy_with_logits(logits, y, reduction="none").mean(dim=-1)
 
 
+def predicted_bce(logits: Float[Tensor, "batch classes"], y: Float[Tensor, "batch classes"]) -> Float[Tensor, " batch"]:
+    """:func:`bce` against the labels the model itself gives (logit above 0): a control that leaks no true label.
+
+    Source: Kurakin et al. 2017 on label leaking.
+    """
+    return bce(logits, (logits.detach() > 0).to(logits.dtype))
+
+
 def hit(logits: Float[Tensor, "batch classes"], y: Float[Tensor, "batch classes"]) -> Bool[Tensor, " batch"]:
     """Whether the top label is a true one."""
     return y.gather(-1, logits.argmax(dim=-1, keepdim=True)).squeeze(-1) > 0

@@ -1,0 +1,129 @@
+"""Trained models and interrupted runs on disk: safetensors for the numbers, JSON for the rest, no pickle."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from artpaper.atomic import atomic_file
+from artpaper.config import Model, build
+from artpaper.errors import CheckpointError
+from artpaper.models import FrameTransformer
+
+Tensors = dict[str, Tensor]
+
+
+def save_tensors(path: str | Path, tensors: Tensors, note: dict[str, Any]) -> None:
+    """Write tensors and a JSON note as one file, whole or not at all.
+
+    Args:
+        path: a ``.safetensors`` file.
+        tensors: any shapes and types.
+        note: JSON-ready values, floats kept to the last bit.
+    Raises:
+        CheckpointError: the file cannot be written (a full disk, say); a former file of that name is still there.
+    """
+    try:
+        with atomic_file(path) as temporary:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, {"note": _text(note)})
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: cannot be written: {error}; free some disk space and run again") from error
+
+
+def load_tensors(path: str | Path) -> tuple[Tensors, dict[str, Any]]:
+    """What :func:`save_tensors` wrote.
+
+    Raises:
+        CheckpointError: the file is missing, is no safetensors file or not one of this project's.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(metadata["note"])  # noqa: SIM118
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such checkpoint; `dvc repro` makes it") from None
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: not a checkpoint of this project ({error}); delete it and train again"
+        ) from None
+
+
+def save_model(folder: str | Path, model: FrameTransformer, note: dict[str, Any]) -> None:
+    """Write ``model.safetensors`` and, for people, the same note as ``model.json``.
+
+    Args:
+        folder: where; made if missing.
+        model: the model whose weights and shape are kept.
+        note: anything else worth keeping (name, seed, validation GAP ...), JSON-ready.
+    """
+    # pairs, not a mapping: their order is the order of the columns of x
+    shape = {"model": vars(model.config), "modalities": list(model.modalities.items()), "classes": model.classes}
+    note = {**note, **shape}
+    save_tensors(Path(folder) / "model.safetensors", model.state_dict(), note)
+    with atomic_file(Path(folder) / "model.json") as temporary:
+        temporary.write_text(json.dumps(note, indent=2, sort_keys=True) + "\n")
+
+
+def load_model(folder: str | Path) -> tuple[FrameTransformer, dict[str, Any]]:
+    """A trained model in eval mode, and its note.
+
+    Raises:
+        CheckpointError: there is no model, or the file's weights do not fit the architecture it names.
+    """
+    path = Path(folder) / "model.safetensors"
+    tensors, note = load_tensors(path)
+    try:
+        config = build(Model, note["model"], str(path))
+        model = FrameTransformer(config, dict(note["modalities"]), note["classes"])
+        model.load_state_dict(tensors)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: weights and architecture do not fit: {error}; train again") from None
+    return model.eval(), note
+
+
+def expect(note: dict[str, Any], expected: dict[str, Any], path: str | Path) -> None:
+    """Refuse a checkpoint that belongs to something else.
+
+    Args:
+        note: what the checkpoint says of itself.
+        expected: the entries that must agree.
+        path: for the message.
+    Raises:
+        CheckpointError: the first entry that differs, with both values.
+    """
+    for name, value in expected.items():
+        if note.get(name) != value:
+            raise CheckpointError(
+                f"{path}: made with {name} {note.get(name)!r}, this run needs {value!r}; "
+                "point at the right checkpoint, or delete this one and run again"
+            )
+
+
+def fingerprint(values: Any) -> str:
+    """A short name for a set of parameters: 12 hex digits of a hash of their JSON."""
+    return hashlib.blake2b(_text(values).encode(), digest_size=6).hexdigest()
+
+
+def flatten_optimizer(optimizer: torch.optim.Optimizer) -> Tensors:
+    """An Adam's moments and step counts as named tensors."""
+    states = optimizer.state_dict()["state"]
+    return {f"optimizer.{index}.{key}": value for index, state in states.items() for key, value in state.items()}
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:
+    """Put back what :func:`flatten_optimizer` gave."""
+    states: dict[int, Tensors] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, key = name.split(".", 2)
+            states.setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
+
+
+def _text(values: Any) -> str:
+    return json.dumps(values, sort_keys=True)

@@ -1,0 +1,129 @@
+"""The command line: the pipeline's steps one by one, notebooks, and ready-made parameter sets."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from artpaper import __version__
+from artpaper.errors import ArtpaperError
+
+STEPS = {
+    "prepare": "TFRecords to frame stores",
+    "train": "train one model",
+    "attack": "one-step predictions of one model",
+    "tables": "Tables 1-3 from predictions",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0 on success, 1 with one clear message on an error of this project's own."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        parsed.run(parsed)
+    except ArtpaperError as error:
+        print(f"artpaper: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("artpaper: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="artpaper", description=__doc__)
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    use = commands.add_parser("use", help="write params.yaml from a profile: default, small, paper, audioset, yt8m")
+    use.add_argument("profile", help="a name in profiles/, or the path of a parameter file")
+    use.add_argument("--path", help="data.path: the archive or folder with the data")
+    use.add_argument("--vocabulary", help="data.vocabulary: where the vocabulary lies, if not beside the data")
+    use.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="another key, as train.max_steps=9"
+    )
+    use.set_defaults(run=_use)
+
+    for name, text in STEPS.items():
+        step = commands.add_parser(name, help=text)
+        step.add_argument("--params", default="params.yaml", help="parameter file (default: %(default)s)")
+        step.add_argument("--workspace", default=".", help="folder of the results (default: the current one)")
+        if name in ("train", "attack"):
+            step.add_argument("--model", required=True, help="entry of group models, such as a_art")
+            step.add_argument("--seed", type=int, default=0, help="training seed (default: %(default)s)")
+        step.set_defaults(run=_step, step=name)
+
+    clean = commands.add_parser("clean", help="write clean copies of the notebooks")
+    clean.add_argument("--source", type=Path, default=Path("notebooks"))
+    clean.add_argument("--target", type=Path, default=Path(".clean"))
+    clean.set_defaults(run=_clean)
+
+    run = commands.add_parser("run", help="execute a notebook")
+    run.add_argument("notebook", type=Path)
+    run.add_argument("report", type=Path, help="where the executed copy goes")
+    run.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    run.set_defaults(run=_run)
+    return parser
+
+
+def _use(parsed: argparse.Namespace) -> None:
+    from artpaper.profiles import use
+
+    changes = dict(_pair(item) for item in parsed.set)
+    changes |= {f"data.{key}": getattr(parsed, key) for key in ("path", "vocabulary") if getattr(parsed, key)}
+    print(f"params.yaml is now {use(parsed.profile, changes)}; `dvc repro` makes its tables")
+
+
+def _step(parsed: argparse.Namespace) -> None:
+    from artpaper.config import load_params
+
+    params, workspace = load_params(parsed.params), Path(parsed.workspace)
+    if parsed.step == "prepare":
+        from artpaper.data.prepare import prepare
+
+        prepare(params, workspace)
+    elif parsed.step == "train":
+        from artpaper.training import train
+
+        print(train(params, parsed.model, parsed.seed, workspace))
+    elif parsed.step == "attack":
+        from artpaper.evaluation import attack
+
+        print(attack(params, parsed.model, parsed.seed, workspace))
+    else:
+        from artpaper.report.tables import tables
+
+        print(tables(params, workspace))
+
+
+def _clean(parsed: argparse.Namespace) -> None:
+    from artpaper.notebooks import clean
+
+    for path in clean(parsed.source, parsed.target):
+        print(path)
+
+
+def _run(parsed: argparse.Namespace) -> None:
+    from artpaper.notebooks import run
+
+    run(parsed.notebook, parsed.report, {name: _scalar(value) for name, value in parsed.parameters})
+
+
+def _pair(item: str) -> tuple[str, str]:
+    key, equals, value = item.partition("=")
+    if not equals:
+        raise ArtpaperError(f"--set {item}: expected KEY=VALUE, such as train.max_steps=100")
+    return key, value
+
+
+def _scalar(value: str) -> str | int | float:
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,177 @@
+"""The prepare stage: shards of TFRecords in, the three splits of the frame store out.
+
+Finished units of work are kept under ``.resume`` until the stage is done, so a run that was killed goes on where it
+stopped, and ends with the same bytes as one that was not.
+"""
+
+import errno
+import gzip
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from artpaper.atomic import atomic_file, replace_folder
+from artpaper.config import Params
+from artpaper.data.sources import Source, resolve
+from artpaper.data.store import BATCH_ROWS, FORMAT, write_split
+from artpaper.data.units import LEFT_OUT, UNIT_BYTES, Unit, count_positives, group_inputs, make_units, read_listings
+from artpaper.errors import DataError
+
+YT8M_VALIDATE_VIDEOS = 1_112_356
+
+
+def prepare(params: Params, workspace: Path, progress: bool = True) -> dict[str, Any]:
+    """Make ``workspace/frames``: splits train, validation and test, their shards, and the label space.
+
+    Args:
+        params: groups ``base``, ``data``, ``synthetic`` and ``compute`` are read.
+        workspace: where ``frames`` is put, and ``.resume`` while it is being made.
+        progress: show a bar.
+    Returns:
+        The summary, also kept as ``frames/summary.json``: provenance, label space, per partition the videos read and
+        those left out because none of their labels belongs to a class, per split its videos and frames.
+    Raises:
+        DataError: the source or one of its records is at fault, an id appears twice, a split stays empty, or the disk
+            is full; a former ``frames`` folder is left as it was.
+    Source: section 3.1: 64,000 videos of the official validate partition are the validation set, its rest the test set.
+    """
+    workspace = Path(workspace)
+    try:
+        return _prepare(params, workspace, progress)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise DataError(
+            f"{workspace.resolve()}: no space left on this disk ({error.strerror}); free some, or move the folder to a "
+            f"larger disk, then run the stage again: it goes on where it stopped, from {workspace / '.resume'}"
+        ) from None
+
+
+def validation_size(videos: int, wanted: int) -> int:
+    """How many of the ``videos`` of the validate partition become validation videos; the rest is the test set.
+
+    Args:
+        videos: size of the partition.
+        wanted: ``data.validation_videos``, meant for the full partition of 1,112,356 videos.
+    Returns:
+        ``wanted`` for the full partition; for a part of it the same share, but at least a fifth of the part (never more
+        than ``wanted``), as a small copy would otherwise be left with a handful.
+    """
+    return min(wanted, max(round(wanted * videos / YT8M_VALIDATE_VIDEOS), videos // 5))
+
+
+def _prepare(params: Params, workspace: Path, progress: bool) -> dict[str, Any]:
+    source = resolve(params, workspace, progress)
+    partitions = {"train": source.train, "validate": source.validate}
+    work = workspace / ".resume" / f"prepare-{_key(params, source)}"
+    made = work / "frames"
+    for folder in (made / "shards", work / "listings"):
+        folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob(".*"):
+            left.unlink()  # half-written by a run that was killed
+    units = {name: _units(inputs, name, work, source, params.base.seed) for name, inputs in partitions.items()}
+    waiting = [unit for partition in units.values() for unit in partition if not unit.done]
+    _check_space(work, sum(unit.size for unit in waiting))
+    make_units(waiting, source.label_space, params.compute.workers, progress)
+
+    listings = {name: read_listings(partition) for name, partition in units.items()}
+    _refuse_duplicates(units, listings)
+    modalities = {modality.name: modality.width for modality in source.modalities}
+    labelled = {name: np.flatnonzero(listing["batch"].to_numpy() != LEFT_OUT) for name, listing in listings.items()}
+    hashes = listings["validate"]["hash"].to_numpy()[labelled["validate"]]
+    order = np.argsort(hashes, kind="stable")
+    size = validation_size(len(listings["validate"]), params.data.validation_videos)
+    rows = {
+        "train": ("train", labelled["train"]),
+        "validation": ("validate", labelled["validate"][np.sort(order[:size])]),
+        "test": ("validate", labelled["validate"][np.sort(order[size:])]),
+    }
+    splits = {}
+    for split, (partition, chosen) in rows.items():
+        if not len(chosen):
+            raise DataError(
+                f"{params.data.path or params.data.source}: split {split} is empty; partition {partition} has "
+                f"{len(listings[partition])} videos, {len(labelled[partition])} of them with a class of label space "
+                f"{source.label_space.name}; give it more shards or another label space"
+            )
+        shards = [f"../shards/{unit.shard.name}" for unit in units[partition]]
+        splits[split] = _write_split(made / split, listings[partition].take(chosen), shards, modalities)
+    source.label_space.save(made / "label_space.json")
+    summary = {
+        "provenance": source.provenance,
+        "seed": params.base.seed,
+        "label_space": source.label_space.name,
+        "label_space_note": source.label_space.note,
+        "classes": len(source.label_space),
+        "classes_without_train_video": int((count_positives(units["train"]) == 0).sum()),
+        "modalities": modalities,
+        "partitions": {
+            name: {"videos_read": len(listing), "left_out_without_class": len(listing) - len(labelled[name])}
+            for name, listing in listings.items()
+        },
+        "splits": splits,
+    }
+    with atomic_file(made / "summary.json") as temporary:
+        temporary.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    replace_folder(made, workspace / "frames")
+    shutil.rmtree(work)
+    return summary
+
+
+def _key(params: Params, source: Source) -> str:
+    """Changes with everything that the finished folder depends on."""
+    files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in (*source.train, *source.validate)]
+    fixed = (FORMAT, BATCH_ROWS, UNIT_BYTES, source.modalities, source.label_space)
+    told = repr((fixed, files, params.base.seed, params.data.validation_videos, sorted(source.provenance.items())))
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+def _units(inputs: Sequence[Path], partition: str, work: Path, source: Source, seed: int) -> list[Unit]:
+    units = []
+    for number, group in enumerate(group_inputs(inputs)):
+        name = f"{partition}-{number:05d}.arrow"
+        shard, listing = work / "frames" / "shards" / name, work / "listings" / name
+        units.append(Unit(group, shard, listing, source.modalities, seed))
+    return units
+
+
+def _check_space(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed:  # a shard of the store is about as large as the TFRecords it is made of
+        raise OSError(errno.ENOSPC, f"{needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free")
+
+
+def _refuse_duplicates(units: dict[str, list[Unit]], listings: dict[str, pa.Table]) -> None:
+    """Ids of the same hash are compared themselves; sorting hashes takes less memory than a set of ids."""
+    hashes = np.concatenate([listing["hash"].to_numpy() for listing in listings.values()])
+    order = np.argsort(hashes, kind="stable")
+    again = np.flatnonzero(hashes[order[1:]] == hashes[order[:-1]])
+    places: dict[str, str] = {}
+    for position in np.unique(order[np.concatenate([again, again + 1])]).tolist():
+        partition = "train" if position < len(listings["train"]) else "validate"
+        row = position if partition == "train" else position - len(listings["train"])
+        video = {name: listings[partition][name][row].as_py() for name in ("id", "unit", "file", "record")}
+        place = f"{units[partition][video['unit']].inputs[video['file']]}: record {video['record']}"
+        if video["id"] in places:
+            raise DataError(
+                f"id {video['id']} appears twice: {places[video['id']]}, and {place}; remove one of the two, perhaps "
+                "one shard copied under two names"
+            )
+        places[video["id"]] = place
+
+
+def _write_split(folder: Path, listing: pa.Table, shards: list[str], modalities: dict[str, int]) -> dict[str, int]:
+    ids = listing["id"].combine_chunks()
+    table = listing.select(["id", "batch", "row", "frames", "check"])
+    named = pa.DictionaryArray.from_arrays(listing["unit"].combine_chunks(), pa.array(shards))
+    write_split(folder, table.append_column("shard", named), modalities)
+    text = "".join(f"{name}\n" for name in ids.to_pylist())
+    with atomic_file(folder / "ids.txt.gz") as temporary:
+        temporary.write_bytes(gzip.compress(text.encode(), mtime=0))
+    return {"videos": len(listing), "frames": int(listing["frames"].to_numpy().sum(dtype=np.int64))}

@@ -1,0 +1,185 @@
+"""Where the videos come from: a copy of YouTube-8M, AudioSet's released features, or the built-in synthetic data."""
+
+import hashlib
+import json
+import shutil
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from artpaper.atomic import replace_folder
+from artpaper.config import Params, as_dict
+from artpaper.data.labels import LabelSpace, Vocabulary, read_audioset_labels, youtube8m_space
+from artpaper.data.tfrecord import AUDIOSET_MODALITIES, YT8M_MODALITIES, Modality
+from artpaper.errors import DataError
+
+YT8M_ENTITIES = 3862
+YT8M_PAGE = "https://research.google.com/youtube8m/download.html"
+AUDIOSET_PAGE = "https://research.google.com/audioset/download.html"
+AUDIOSET_TRAIN, AUDIOSET_VALIDATE = "bal_train", "eval"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Everything prepare needs to know about the videos.
+
+    Attributes:
+        modalities: what a record holds, in the order of the columns of a frame.
+        train: the shards of the training partition, sorted by name.
+        validate: the shards that validation and test set are split from, sorted by name.
+        label_space: the classes, and how the labels of a record map to them.
+        provenance: source, path as given, numbers of shards, licence and attribution.
+    """
+
+    modalities: tuple[Modality, ...]
+    train: tuple[Path, ...]
+    validate: tuple[Path, ...]
+    label_space: LabelSpace
+    provenance: dict[str, str | int]
+
+
+def resolve(params: Params, workspace: Path, progress: bool = True) -> Source:
+    """Find the shards that ``params.data`` names; unpack or generate them where needed.
+
+    Args:
+        params: groups ``base``, ``data``, ``synthetic`` and ``compute`` are read.
+        workspace: its ``.resume`` folder receives what is unpacked or generated; a second call finds it there.
+        progress: show a bar while generating.
+    Returns:
+        Source: with at least one shard in each partition.
+    Raises:
+        DataError: ``data.path`` is not given, missing, a folder without the shards, a file where a folder is expected,
+            or another archive; or the vocabulary is missing or of another release.
+    """
+    if params.data.source == "yt8m":
+        return _youtube8m(params)
+    return _audioset(params, workspace) if params.data.source == "audioset" else _synthetic(params, workspace, progress)
+
+
+def _youtube8m(params: Params) -> Source:
+    folder = _given(params, f"the folder with train*.tfrecord and validate*.tfrecord; {YT8M_PAGE} says how to get them")
+    if not folder.is_dir():
+        raise DataError(f"{folder}: is a file; set data.path to the folder with train*.tfrecord and validate*.tfrecord")
+    train, validate = (_shards(folder, f"{name}*.tfrecord", YT8M_PAGE) for name in ("train", "validate"))
+    vocabulary = Path(params.data.vocabulary) if params.data.vocabulary else folder / "vocabulary.csv"
+    if not vocabulary.is_file():
+        raise DataError(
+            f"{vocabulary}: no such vocabulary; get vocabulary.csv (3,862 entities, 2018) from {YT8M_PAGE} and put it "
+            "beside the shards, or set data.vocabulary to its path"
+        )
+    space = youtube8m_space(params.data.label_space, Vocabulary.read(vocabulary, YT8M_ENTITIES))
+    credit = "YouTube-8M, Google LLC, https://research.google.com/youtube8m"
+    return Source(YT8M_MODALITIES, train, validate, space, _provenance(params, train, validate, "CC BY 4.0", credit))
+
+
+def _audioset(params: Params, workspace: Path) -> Source:
+    given = _given(params, f"features.tar.gz or the folder unpacked from it; {AUDIOSET_PAGE} has it")
+    folder = given if given.is_dir() else _unpack(given, workspace)
+    inner = folder / "audioset_v1_embeddings"
+    folder = inner if inner.is_dir() else folder
+    train, validate = (
+        _shards(folder / name, "*.tfrecord", AUDIOSET_PAGE) for name in (AUDIOSET_TRAIN, AUDIOSET_VALIDATE)
+    )
+    name = "class_labels_indices.csv"
+    beside = [place / name for place in ((given, given.parent) if given.is_dir() else (given.parent,))]
+    places = [Path(params.data.vocabulary)] if params.data.vocabulary else beside
+    labels = next((path for path in places if path.is_file()), None)
+    if labels is None:
+        raise DataError(
+            f"{places[0]}: no such class list; get {name} from {AUDIOSET_PAGE} and put it there, "
+            "or set data.vocabulary to its path"
+        )
+    credit = "AudioSet, Google LLC, https://research.google.com/audioset; ontology CC BY-SA 4.0"
+    provenance = _provenance(params, train, validate, "CC BY 4.0", credit)
+    return Source(AUDIOSET_MODALITIES, train, validate, read_audioset_labels(labels), provenance)
+
+
+def _synthetic(params: Params, workspace: Path, progress: bool) -> Source:
+    from artpaper.data.synthetic import write_synthetic
+
+    key = _key(as_dict(params.synthetic), params.base.seed)
+    folder = workspace / ".resume" / f"synthetic-{key}"
+    seed, workers = params.base.seed, params.compute.workers
+    write_synthetic(folder, params.synthetic, seed=seed, workers=workers, progress=progress)
+    train, validate = (_shards(folder, f"{name}*.tfrecord", "remove the folder") for name in ("train", "validate"))
+    vocabulary = Vocabulary.read(folder / "vocabulary.csv", params.synthetic.entities)
+    space = youtube8m_space(params.data.label_space, vocabulary)
+    provenance = _provenance(params, train, validate, "the project's own", "generated by artpaper, no real video")
+    return Source(YT8M_MODALITIES, train, validate, space, provenance)
+
+
+def _given(params: Params, expected: str) -> Path:
+    if not params.data.path:
+        raise DataError(f"data.path is not given; for source {params.data.source} set it to {expected}")
+    path = Path(params.data.path)
+    if not path.exists():
+        raise DataError(f"data.path {path}: no such file or folder; set it to {expected}")
+    return path
+
+
+def _shards(folder: Path, pattern: str, remedy: str) -> tuple[Path, ...]:
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; {remedy}")
+    shards = tuple(sorted(folder.glob(pattern)))
+    if not shards:
+        state = "other files only" if any(folder.iterdir()) else "the folder is empty"
+        raise DataError(f"{folder}: no {pattern} ({state}); {remedy}")
+    return shards
+
+
+def _provenance(
+    params: Params, train: tuple[Path, ...], validate: tuple[Path, ...], licence: str, attribution: str
+) -> dict[str, str | int]:
+    return {
+        "source": params.data.source,
+        "path": params.data.path or "built in",
+        "train_shards": len(train),
+        "validate_shards": len(validate),
+        "licence": licence,
+        "attribution": attribution,
+    }
+
+
+def _key(*values: object) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _unpack(archive: Path, workspace: Path) -> Path:
+    """Unpack the two partitions of AudioSet's archive once; the folder has its name only when it is whole."""
+    state = archive.stat()
+    folder = workspace / ".resume" / f"audioset-{_key(str(archive.resolve()), state.st_size, state.st_mtime_ns)}"
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for left in folder.parent.glob(f".{folder.name}.*"):
+        shutil.rmtree(left)  # a run that was killed while it unpacked
+    made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        with tarfile.open(archive, "r:*") as tar:
+            for member in _members(tar):
+                tar.extract(member, made, filter="data")
+        if not any(made.rglob("*.tfrecord")):
+            raise DataError(
+                f"{archive}: holds no {AUDIOSET_TRAIN}/*.tfrecord; AudioSet's features.tar.gz from {AUDIOSET_PAGE} is "
+                "needed"
+            )
+        replace_folder(made, folder)
+    except tarfile.FilterError as error:
+        raise DataError(
+            f"{archive}: refused, it would write outside its folder ({error}); get it from {AUDIOSET_PAGE}"
+        ) from None
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise DataError(f"{archive}: no whole tar archive ({error}); download features.tar.gz again") from None
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+    return folder
+
+
+def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    for member in tar:
+        name = PurePosixPath(member.name)
+        if member.isfile() and name.parent.name in (AUDIOSET_TRAIN, AUDIOSET_VALIDATE) and name.suffix == ".tfrecord":
+            yield member

@@ -1,0 +1,265 @@
+"""The frame store: memory-mapped Arrow shards of bytes, an index for each split, and batches from them.
+
+A split is a folder with ``index.arrow`` (one row a video: id, shard, record batch, row, frames, check value) and
+``store.json``. Shards are Arrow IPC files of small record batches; two splits may share them.
+"""
+
+import copy
+import functools
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from jaxtyping import Bool, Float32, UInt8
+from torch import Tensor
+
+from artpaper.atomic import atomic_file
+from artpaper.data.labels import LabelSpace
+from artpaper.errors import DataError
+
+FORMAT = 1
+BATCH_ROWS = 32
+PLACE = ("batch", "row", "frames", "check")
+OPEN_SHARDS = 64  # a mapped file holds a descriptor, and macOS grants 256 of them
+
+
+@dataclass(frozen=True)
+class StoredVideo:
+    """One video of a store: frames uint8 (frames, dim), a read-only view of the mapped shard; labels are classes."""
+
+    id: str
+    frames: UInt8[np.ndarray, "frames dim"]
+    labels: tuple[int, ...]
+    entities: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Videos side by side, zero padded to the longest of them; ``mask`` is True on real frames."""
+
+    ids: list[str]
+    frames: UInt8[Tensor, "batch time dim"]
+    mask: Bool[Tensor, "batch time"]
+    labels: Float32[Tensor, "batch classes"]
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """One record batch as NumPy views of the mapped file; ends of video i in ``frames`` are offsets i and i + 1."""
+
+    ids: pa.StringArray
+    frame_offsets: np.ndarray
+    frames: np.ndarray
+    labels: pa.ListArray
+    entities: pa.ListArray
+
+
+class FrameStore:
+    """One split of the videos, read in any order without loading it.
+
+    Args:
+        path: a folder that the prepare stage made, such as ``frames/train``.
+    Attributes:
+        modalities: name and width of each modality, in the order of the columns of a frame.
+        label_space: the classes of the labels.
+    Raises:
+        DataError: the folder, its index or its label space is missing, damaged or of another format.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        try:
+            described = json.loads((self.path / "store.json").read_text(encoding="utf-8"))
+            with pa.memory_map(str(self.path / "index.arrow")) as file:
+                index = pa.ipc.open_file(file).read_all()
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise DataError(f"{self.path}: no frame store ({error}); run the prepare stage") from None
+        if described.get("format") != FORMAT:
+            raise DataError(
+                f"{self.path}: format {described.get('format')}, expected {FORMAT}; run the prepare stage again"
+            )
+        self.modalities: dict[str, int] = described["modalities"]
+        self.label_space = LabelSpace.load(self.path / described["label_space"])
+        shards = index["shard"].combine_chunks()
+        self._shards: list[str] = shards.dictionary.to_pylist()
+        self._ids = index["id"].combine_chunks()
+        places = [shards.indices, *(index[name].combine_chunks() for name in PLACE)]
+        self._places = np.stack([column.to_numpy() for column in places], axis=1)  # (videos, 5), int32
+        self._open = functools.lru_cache(OPEN_SHARDS)(self._open_shard)
+        self._columns = functools.lru_cache(OPEN_SHARDS)(self._read_columns)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @property
+    def ids(self) -> list[str]:
+        """The id of each video, in the order of the store."""
+        return self._ids.to_pylist()
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the videos, their order, their classes and (by a sample of each) their content."""
+        told = hashlib.sha256(self._places[:, 1:].tobytes())
+        told.update("\n".join(self.ids).encode())
+        told.update(repr((self.label_space, self.modalities)).encode())
+        return told.hexdigest()[:16]
+
+    def __getitem__(self, index: int) -> StoredVideo:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"{self.path}: no video {index}, it holds {len(self)}")
+        shard, batch, row = self._places[index, :3].tolist()
+        columns = self._columns(shard, batch)
+        start, end = columns.frame_offsets[row], columns.frame_offsets[row + 1]
+        labels, entities = (tuple(column[row].as_py()) for column in (columns.labels, columns.entities))
+        return StoredVideo(columns.ids[row].as_py(), columns.frames[start:end], labels, entities)
+
+    def subset(self, indices: Sequence[int]) -> "FrameStore":
+        """A store of some of the videos, over the same shards.
+
+        Args:
+            indices: positions in this store, in the order of the new one.
+        Returns:
+            FrameStore: nothing is copied but the index.
+        """
+        chosen = copy.copy(self)
+        at = np.asarray(indices, np.int64)
+        chosen._places, chosen._ids = self._places[at], self._ids.take(pa.array(at))
+        return chosen
+
+    def batches(
+        self,
+        batch_size: int,
+        *,
+        max_frames: int,
+        seed: int | None = None,
+        epoch: int = 0,
+        start: int = 0,
+        limit: int | None = None,
+    ) -> Iterator[Batch]:
+        """One pass over the videos.
+
+        Args:
+            batch_size: videos a batch; the last one may be smaller.
+            max_frames: only this many first frames of a video are used, as in the reference implementation.
+            seed: shuffles, with ``epoch``; None keeps the order of the store.
+            epoch: which pass; the order follows from seed and epoch alone.
+            start: number of the first batch; those before it are not read, so a run resumes at once.
+            limit: at most this many batches.
+        Yields:
+            Batch: time is the longest video of the batch.
+        Source: google/youtube-8m, readers.py (truncation to the first max_frames, zero padding).
+        """
+        count = len(self)
+        order = np.arange(count) if seed is None else np.random.default_rng((seed, epoch)).permutation(count)
+        stop = count if limit is None else min(count, (start + limit) * batch_size)
+        for first in range(start * batch_size, stop, batch_size):
+            yield self._batch(order[first : min(first + batch_size, stop)], max_frames)
+
+    def _batch(self, indices: np.ndarray, max_frames: int) -> Batch:
+        lengths = np.minimum(self._places[indices, 3], max_frames)  # (batch,)
+        shape = (len(indices), int(lengths.max()), sum(self.modalities.values()))
+        frames = np.zeros(shape, np.uint8)  # (batch, time, dim)
+        labels = np.zeros((len(indices), len(self.label_space)), np.float32)  # (batch, classes)
+        ids = []
+        for row, (index, length) in enumerate(zip(indices.tolist(), lengths.tolist(), strict=True)):
+            video = self[index]
+            ids.append(video.id)
+            frames[row, :length] = video.frames[:length]
+            labels[row, list(video.labels)] = 1
+        mask = np.arange(shape[1]) < lengths[:, None]  # (batch, time)
+        return Batch(ids, torch.from_numpy(frames), torch.from_numpy(mask), torch.from_numpy(labels))
+
+    def _open_shard(self, shard: int) -> pa.ipc.RecordBatchFileReader:
+        path = (self.path / self._shards[shard]).resolve()
+        try:
+            return pa.ipc.open_file(pa.memory_map(str(path)))
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(f"{path}: missing or damaged shard ({error}); run the prepare stage again") from None
+
+    def _read_columns(self, shard: int, batch: int) -> _Columns:
+        read = self._open(shard).get_batch(batch)
+        listed = read.column("frames")
+        frames = listed.values.values.to_numpy(zero_copy_only=True).reshape(-1, sum(self.modalities.values()))
+        return _Columns(
+            read.column("id"), listed.offsets.to_numpy(), frames, read.column("labels"), read.column("entities")
+        )
+
+
+def shard_schema(modalities: dict[str, int]) -> pa.Schema:
+    """Columns of a shard, with the modalities in the metadata.
+
+    Args:
+        modalities: name and width of each, in the order of the columns of a frame.
+    """
+    frame = pa.list_(pa.field("byte", pa.uint8(), nullable=False), sum(modalities.values()))
+    columns = {"id": pa.string(), "frames": pa.list_(pa.field("frame", frame, nullable=False))}
+    columns |= dict.fromkeys(("labels", "entities"), pa.list_(pa.int32()))
+    return pa.schema(columns, metadata={"modalities": json.dumps(modalities)})
+
+
+def write_shard(path: str | Path, videos: Iterable[StoredVideo], modalities: dict[str, int]) -> int:
+    """Write one shard in constant memory; video i of it is row ``i % BATCH_ROWS`` of record batch ``i // BATCH_ROWS``.
+
+    Args:
+        path: the file to make.
+        videos: what to write, in order.
+        modalities: name and width of each modality.
+    Returns:
+        The number of videos written.
+    Raises:
+        OSError: the file cannot be written, or the disk is full.
+    """
+    schema = shard_schema(modalities)
+    room = np.empty(
+        (BATCH_ROWS * 300, sum(modalities.values())), np.uint8
+    )  # (frames, dim), reused by every record batch
+    count, remaining = 0, iter(videos)
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, schema) as writer:
+        while True:
+            ids, ends, labels, entities = [], [0], [], []
+            # one video at a time: 32 of them freed at once would make the allocator fault their pages in anew
+            for video in itertools.islice(remaining, BATCH_ROWS):
+                ends.append(ends[-1] + len(video.frames))
+                if ends[-1] > len(room):
+                    room = np.concatenate([room[: ends[-2]], np.empty((ends[-1], room.shape[1]), np.uint8)])
+                room[ends[-2] : ends[-1]] = video.frames
+                ids.append(video.id)
+                labels.append(video.labels)
+                entities.append(video.entities)
+            if not ids:
+                return count
+            listed = schema.field("frames").type
+            frames = pa.FixedSizeListArray.from_arrays(pa.array(room[: ends[-1]].reshape(-1)), type=listed.value_type)
+            frames = pa.ListArray.from_arrays(pa.array(ends, pa.int32()), frames, type=listed)
+            writer.write_batch(pa.record_batch([ids, frames, labels, entities], schema=schema))
+            count += len(ids)
+
+
+def write_split(path: str | Path, index: pa.Table, modalities: dict[str, int]) -> None:
+    """Write the index of one split.
+
+    Args:
+        path: the split's folder.
+        index: a row a video: id, shard (its path relative to ``path``, dictionary encoded), batch, row, frames, check.
+        modalities: name and width of each modality.
+    Raises:
+        OSError: the folder cannot be written, or the disk is full.
+    """
+    path = Path(path)
+    with atomic_file(path / "index.arrow") as temporary:
+        write_table(temporary, index.select(["id", "shard", *PLACE]))
+    with atomic_file(path / "store.json") as temporary:
+        described = {"format": FORMAT, "modalities": modalities, "label_space": "../label_space.json"}
+        temporary.write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write a table as one Arrow IPC file."""
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)

@@ -1,0 +1,206 @@
+"""The work units of the prepare stage: whole input shards that become one shard of the frame store.
+
+A unit is finished when its listing is there; listings hold one row a video read, with or without a class.
+"""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import threading
+import zlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Int64
+from tqdm import tqdm
+
+from artpaper.atomic import atomic_file
+from artpaper.data.labels import LabelSpace
+from artpaper.data.store import BATCH_ROWS, StoredVideo, write_shard, write_table
+from artpaper.data.tfrecord import Modality, Video, read_videos
+from artpaper.errors import DataError
+
+UNIT_BYTES = 64 << 20
+PROCESS_BYTES = 1 << 30  # a process spends its first seconds importing TensorFlow, and another would read this much
+LEFT_OUT = -1  # record batch of a video without a class
+
+PLACE = ("file", "record", "batch", "row", "frames", "check")
+LISTING = pa.schema({"id": pa.string(), "hash": pa.uint64(), **dict.fromkeys(PLACE, pa.int32())})
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Input shards, and where the shard made of them and the list of their videos go."""
+
+    inputs: tuple[Path, ...]
+    shard: Path
+    listing: Path
+    modalities: tuple[Modality, ...]
+    seed: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of input."""
+        return sum(path.stat().st_size for path in self.inputs)
+
+    @property
+    def done(self) -> bool:
+        """Whether an earlier run finished this unit."""
+        return self.listing.is_file() and self.shard.is_file()
+
+
+def group_inputs(inputs: Sequence[Path]) -> list[tuple[Path, ...]]:
+    """Consecutive input shards in groups of about ``UNIT_BYTES``; a larger shard is a group of its own.
+
+    Args:
+        inputs: TFRecord files.
+    Returns:
+        The same files, in the same order.
+    """
+    groups: list[list[Path]] = []
+    room = 0
+    for path in inputs:
+        if room <= 0:
+            groups.append([])
+            room = UNIT_BYTES
+        groups[-1].append(path)
+        room -= path.stat().st_size
+    return [tuple(group) for group in groups]
+
+
+def make_units(units: Sequence[Unit], label_space: LabelSpace, workers: int, progress: bool) -> None:
+    """Make every unit, in as many processes as pay for their start.
+
+    Args:
+        units: what to make; the result does not depend on their order.
+        label_space: maps the labels of a record to classes.
+        workers: processes at most.
+        progress: show a bar.
+    Raises:
+        DataError: a record is at fault, or a worker process was killed.
+        OSError: a shard cannot be written, or the disk is full.
+    """
+    total = sum(unit.size for unit in units)
+    processes = min(workers, len(units), 1 + total // PROCESS_BYTES)
+    with tqdm(total=total, unit="B", unit_scale=True, desc="prepare", disable=not progress) as bar:
+        if processes <= 1:
+            for unit in units:
+                make_unit(unit, label_space)
+                bar.update(unit.size)
+            return
+        context = multiprocessing.get_context("spawn")  # TensorFlow's threads do not survive a fork
+        with ProcessPoolExecutor(processes, mp_context=context, initializer=_end_with_parent) as executor:
+            for unit in _as_made(executor, units, label_space):
+                bar.update(unit.size)
+
+
+def make_unit(unit: Unit, label_space: LabelSpace) -> None:
+    """Turn the input shards of one unit into one shard, then write its listing, which marks it as finished.
+
+    Args:
+        unit: what to read and where to write.
+        label_space: maps the labels of a record to classes; a video without one is listed, but not stored.
+    Raises:
+        DataError: a record is at fault.
+        OSError: the shard cannot be written, or the disk is full.
+    """
+    columns: dict[str, list[str | int]] = {name: [] for name in LISTING.names}
+    positives = np.zeros(len(label_space), np.int64)  # (classes,)
+
+    def videos() -> Iterator[StoredVideo]:
+        kept = 0
+        for file, path in enumerate(unit.inputs):
+            for record, video in enumerate(read_videos(path, unit.modalities)):
+                classes = label_space.map(video.labels, where=f"{path}: record {record} (id {video.id})")
+                place = (kept // BATCH_ROWS, kept % BATCH_ROWS) if classes else (LEFT_OUT, LEFT_OUT)
+                row: tuple[str | int, ...] = (
+                    video.id,
+                    _hash(video.id, unit.seed),
+                    file,
+                    record,
+                    *place,
+                    len(video.frames),
+                    _check(video),
+                )
+                for column, value in zip(columns.values(), row, strict=True):
+                    column.append(value)
+                if classes:
+                    kept += 1
+                    positives[list(classes)] += 1
+                    yield StoredVideo(video.id, video.frames, classes, video.labels)
+
+    with atomic_file(unit.shard) as temporary:
+        write_shard(temporary, videos(), {modality.name: modality.width for modality in unit.modalities})
+    schema = LISTING.with_metadata({"positives": json.dumps(positives.tolist())})
+    with atomic_file(unit.listing) as temporary:
+        write_table(temporary, pa.table(columns, schema=schema))
+
+
+def read_listings(units: Sequence[Unit]) -> pa.Table:
+    """The videos of several units, in order.
+
+    Args:
+        units: finished units.
+    Returns:
+        Columns id, hash (seeded), file (which input of the unit) and record, batch and row in the unit's shard
+        (``LEFT_OUT`` without a class), frames, check (of the content), and unit, its number.
+    """
+    tables = []
+    for number, unit in enumerate(units):
+        table = _read_listing(unit).replace_schema_metadata(None)
+        tables.append(table.append_column("unit", pa.array(np.full(len(table), number, np.int32))))
+    return pa.concat_tables(tables).combine_chunks()
+
+
+def count_positives(units: Sequence[Unit]) -> Int64[np.ndarray, "classes"]:
+    """How many videos of some finished units each class has."""
+    return np.sum([json.loads(_read_listing(unit).schema.metadata[b"positives"]) for unit in units], axis=0)
+
+
+def _read_listing(unit: Unit) -> pa.Table:
+    with pa.OSFile(str(unit.listing)) as file:
+        return pa.ipc.open_file(file).read_all()
+
+
+def _hash(name: str, seed: int) -> int:
+    """A number that orders the ids by chance, the same wherever they are stored."""
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8, key=str(seed).encode()).digest(), "little")
+
+
+def _check(video: Video) -> int:
+    """Tells apart videos of the same id and length: a checksum of labels and first frame, as int32."""
+    return zlib.crc32(video.frames[0].tobytes(), zlib.crc32(repr(video.labels).encode())) - (1 << 31)
+
+
+def _as_made(executor: Executor, units: Sequence[Unit], label_space: LabelSpace) -> Iterator[Unit]:
+    try:
+        futures: dict[Future[None], Unit] = {executor.submit(make_unit, unit, label_space): unit for unit in units}
+        for future in as_completed(futures):
+            future.result()
+            yield futures[future]
+    except BrokenProcessPool:
+        raise DataError(
+            "a worker process was killed, often for lack of memory; lower compute.workers and run the stage again: it "
+            "goes on where it stopped"
+        ) from None
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would otherwise wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch(sentinel: int) -> None:
+        wait([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, args=(parent.sentinel,), daemon=True).start()

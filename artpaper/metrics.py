@@ -1,0 +1,236 @@
+"""GAP, PERR and Hit@1 as google/youtube-8m defines them, exact, deterministic and in bounded memory.
+
+Two ways in, one implementation: ``gap``, ``perr`` and ``hit_at_1`` take whole arrays (videos, classes) and read them in
+chunks of rows; the ``*_from_top`` forms take the top lists that a predictions file stores. All return fractions.
+
+Two choices where the reference leaves the outcome to chance (it shuffles before it sorts):
+- within a video, the lower class index wins a tie, at rank 1 as at the cut after rank ``top_k``;
+- across videos, tied scores share one precision, the one at the end of their group, as in scikit-learn.
+So no value depends on the order of the videos. Without ties the values are the reference's.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Integer, Shaped
+
+Array = np.ndarray | torch.Tensor
+TOP_K = 20
+CHUNK = 2**20  # numbers read at a time; bounds the memory above the input
+
+# In a signature the first array names the axes; the shapes of the others (``_``) are checked by hand, as ValueError.
+
+
+def gap(scores: Float[Array, "videos classes"], labels: Shaped[Array, "_ _"], top_k: int = TOP_K) -> float:
+    """Global average precision: one ranking of every video's ``top_k`` best classes, pooled.
+
+    Args:
+        scores: the higher, the likelier; probabilities or logits (only their order counts), any float type. Prefer
+            logits: sigmoids that saturate at 1.0 are ties.
+        labels: label sets, multi-hot 0/1 of any type (videos, classes).
+        top_k: classes kept per video, at most all of them.
+    Returns:
+        sum of the precision at each hit / number of labels, those outside every top list included; 0.0 without labels.
+    Raises:
+        ValueError: no videos or classes, unlike shapes, NaN scores, labels other than 0 and 1, or top_k below 1.
+    Source: google/youtube-8m eval_util.py, calculate_gap; section 3.1 of the paper.
+    """
+    top, hits, positives = _top_lists(scores, labels, top_k)
+    return gap_from_top(top, hits, positives, top_k)
+
+
+def perr(scores: Float[Array, "videos classes"], labels: Shaped[Array, "_ _"]) -> float:
+    """Precision at equal recall rate: of a video's n best classes, n its number of labels, the share that is right.
+
+    Args:
+        scores: probabilities. As in the reference a class with a score of 0 or below is never a hit, so pass logits
+            through a sigmoid first, in float64: in float32 it may be exactly 0 below a logit of -88.
+        labels: label sets, multi-hot 0/1 of any type (videos, classes).
+    Returns:
+        The mean over videos; a video without labels counts 0 and stays in the denominator.
+    Raises:
+        ValueError: no videos or classes, unlike shapes, NaN scores, or labels other than 0 and 1.
+    Source: google/youtube-8m eval_util.py, calculate_precision_at_equal_recall_rate.
+    """
+    total = 0.0
+    for part, truth in _chunks(scores, labels):
+        positives = truth.sum(axis=1)  # (rows,)
+        top, hits = _top(part, truth, max(1, int(positives.max())))  # (rows, most labels)
+        total += perr_from_top(hits & (top > 0), positives) * len(part)
+    return total / scores.shape[0]
+
+
+def hit_at_1(scores: Float[Array, "videos classes"], labels: Shaped[Array, "_ _"]) -> float:
+    """Share of videos whose best class is among their labels; a video without labels counts 0.
+
+    Args:
+        scores: probabilities or logits, any float type; the lower class index wins a tie.
+        labels: label sets, multi-hot 0/1 of any type (videos, classes).
+    Raises:
+        ValueError: no videos or classes, unlike shapes, NaN scores, or labels other than 0 and 1.
+    Source: google/youtube-8m eval_util.py, calculate_hit_at_one.
+    """
+    return hit_at_1_from_top(top_scores(scores, labels, 1)[1])
+
+
+def gap_from_top(
+    scores: Float[np.ndarray, "videos listed"],
+    hits: Bool[np.ndarray, "_ _"],
+    positives: Integer[np.ndarray, "_"],
+    top_k: int = TOP_K,
+) -> float:
+    """:func:`gap` from stored top lists.
+
+    Args:
+        scores: each video's highest scores, descending; logits or probabilities, the same kind for all videos.
+        hits: whether each is a label of its video (videos, listed).
+        positives: number of labels of each video, in its list or not (videos,).
+        top_k: columns used; a list shorter than this must hold all classes.
+    Raises:
+        ValueError: no videos, unlike shapes, NaN scores, more hits than labels, or top_k below 1.
+    """
+    _check_lists(hits, positives)
+    if scores.shape != hits.shape:
+        raise ValueError(f"scores {scores.shape} and hits {hits.shape} differ in shape")
+    if top_k < 1:
+        raise ValueError(f"top_k {top_k}: at least one class per video must be kept")
+    _refuse_nan(scores, 0)
+    return average_precision(scores[:, :top_k], hits[:, :top_k], int(positives.sum()))
+
+
+def perr_from_top(hits: Bool[np.ndarray, "videos listed"], positives: Integer[np.ndarray, "_"]) -> float:
+    """:func:`perr` from stored top lists.
+
+    Args:
+        hits: whether each of a video's best classes, best first, is one of its labels. Lists come from logits or from
+            probabilities; a finite logit is a probability above 0, so the reference's rule that a score of 0 is no hit
+            asks nothing more here. Pad shorter lists with False.
+        positives: number of labels of each video (videos,).
+    Raises:
+        ValueError: no videos, unlike shapes, more hits than labels, or a list shorter than its video's labels.
+    """
+    _check_lists(hits, positives)
+    if positives.max() > hits.shape[1]:
+        raise ValueError(f"a video has {positives.max()} labels, the lists hold only {hits.shape[1]} classes")
+    within = np.arange(hits.shape[1]) < positives[:, None]  # (videos, listed): ranked above the cut at n
+    right = np.count_nonzero(hits & within, axis=1)  # (videos,)
+    return float(np.mean(right / np.maximum(positives, 1)))
+
+
+def hit_at_1_from_top(hits: Bool[np.ndarray, "videos listed"]) -> float:
+    """:func:`hit_at_1` from stored top lists: the mean of the first column of ``hits``.
+
+    Raises:
+        ValueError: no videos, or empty lists.
+    """
+    if 0 in hits.shape:
+        raise ValueError(f"hits of shape {hits.shape}: nothing to evaluate")
+    return float(np.mean(hits[:, 0]))
+
+
+def top_scores(
+    scores: Float[Array, "videos classes"], labels: Shaped[Array, "_ _"], k: int
+) -> tuple[Float[np.ndarray, "videos k"], Bool[np.ndarray, "videos k"]]:
+    """Each video's ``k`` best classes, best first, the lower class index first among ties.
+
+    Args:
+        scores: probabilities or logits, any float type.
+        labels: label sets, multi-hot 0/1 of any type (videos, classes).
+        k: classes to keep; all of them where there are fewer.
+    Returns:
+        Their scores, and whether each is a label of the video.
+    Raises:
+        ValueError: no videos or classes, unlike shapes, NaN scores, labels other than 0 and 1, or k below 1.
+    """
+    top, hits, _ = _top_lists(scores, labels, k)
+    return top, hits
+
+
+def average_precision(scores: Float[np.ndarray, "..."], hits: Bool[np.ndarray, "..."], positives: int) -> float:
+    """Non-interpolated average precision of one ranking, without regard to the order the pairs come in.
+
+    Args:
+        scores: one per pair, any shape.
+        hits: whether the pair is right, same shape.
+        positives: what perfect recall would find, at least the number of hits.
+    Returns:
+        sum over hits of (hits scored at least as high / pairs scored at least as high) / positives; 0.0 if that is 0.
+    Raises:
+        ValueError: more hits than positives.
+    Source: google/youtube-8m average_precision_calculator.py; ties as in sklearn.metrics.average_precision_score.
+    """
+    found = np.sort(scores[hits])  # (hits,) ascending
+    if found.size > positives:
+        raise ValueError(f"{found.size} hits but only {positives} labels")
+    if found.size == 0:
+        return 0.0
+    ranked = np.sort(scores, axis=None)  # (pairs,) ascending
+    rank = ranked.size - np.searchsorted(ranked, found)  # (hits,) position of the end of the hit's tied group
+    hits_above = found.size - np.searchsorted(found, found)  # (hits,) hits up to that position
+    return float(np.sum(hits_above / rank) / positives)
+
+
+def _top_lists(scores: Array, labels: Array, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Top scores (videos, k), their hits (videos, k), and the number of labels of each video (videos,)."""
+    if k < 1:
+        raise ValueError(f"top_k {k}: at least one class per video must be kept")
+    parts = [(*_top(part, truth, k), truth.sum(axis=1)) for part, truth in _chunks(scores, labels)]
+    top, hits, positives = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return top, hits, positives
+
+
+def _top(scores: np.ndarray, labels: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """One chunk's top scores (rows, k) and hits (rows, k)."""
+    outside = max(0, scores.shape[1] - k)
+    best = np.argpartition(scores, outside, axis=1)[:, outside:]  # (rows, k), the k-th best first
+    cut = np.take_along_axis(scores, best[:, :1], axis=1)  # (rows, 1)
+    tied = np.count_nonzero(scores >= cut, axis=1) > best.shape[1]  # (rows,): argpartition chose among equals
+    best[tied] = np.argsort(-scores[tied], axis=1, kind="stable")[:, : best.shape[1]]
+    best.sort(axis=1)  # by class, so that the stable sort below puts the lower class first
+    order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")  # (rows, k)
+    best = np.take_along_axis(best, order, axis=1)
+    return np.take_along_axis(scores, best, axis=1), np.take_along_axis(labels, best, axis=1)
+
+
+def _chunks(scores: Array, labels: Array) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Checked rows: scores float (rows, classes) and labels bool (rows, classes), in order."""
+    if scores.ndim != 2 or tuple(scores.shape) != tuple(labels.shape):
+        raise ValueError(
+            f"scores {tuple(scores.shape)} and labels {tuple(labels.shape)} must both be (videos, classes)"
+        )
+    videos, classes = scores.shape
+    if not videos or not classes:
+        raise ValueError(f"scores of shape {tuple(scores.shape)}: nothing to evaluate")
+    rows = max(1, CHUNK // classes)
+    for start in range(0, videos, rows):
+        part, given = _numpy(scores[start : start + rows]), _numpy(labels[start : start + rows])
+        _refuse_nan(part, start)
+        truth = given.astype(bool, copy=False)
+        if given.dtype != bool and not np.array_equal(truth, given):
+            wrong = start + int((truth != given).any(axis=1).argmax())
+            raise ValueError(f"labels of video {wrong} hold values other than 0 and 1")
+        yield part, truth
+
+
+def _numpy(array: Array) -> np.ndarray:
+    if isinstance(array, np.ndarray):
+        return array
+    array = array.detach().cpu()
+    return (array.float() if array.dtype == torch.bfloat16 else array).numpy()  # NumPy has no bfloat16
+
+
+def _refuse_nan(scores: np.ndarray, start: int) -> None:
+    bad = np.isnan(scores).any(axis=1)
+    if bad.any():
+        raise ValueError(f"scores of video {start + int(bad.argmax())} (counted from 0) hold NaN")
+
+
+def _check_lists(hits: np.ndarray, positives: np.ndarray) -> None:
+    if 0 in hits.shape:
+        raise ValueError(f"hits of shape {hits.shape}: nothing to evaluate")
+    if len(positives) != len(hits):
+        raise ValueError(f"hits of {len(hits)} videos, positives of {len(positives)}")
+    over = np.count_nonzero(hits, axis=1) > positives
+    if over.any():
+        raise ValueError(f"video {int(over.argmax())} (counted from 0) has more hits than labels")

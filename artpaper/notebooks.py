@@ -1,0 +1,124 @@
+"""Notebooks as pipeline stages: clean copies that saving does not change, and runs with checked parameters."""
+
+import json
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from artpaper.atomic import atomic_file, replace_folder
+from artpaper.errors import ArtpaperError, ConfigError
+
+ROOT_MARK = "dvc.yaml"
+
+
+class NotebookError(ArtpaperError):
+    """A notebook stopped with an error of its own."""
+
+
+def project_root(start: Path | None = None) -> Path:
+    """The folder that holds ``dvc.yaml``, upwards from ``start`` (default: the current folder).
+
+    papermill runs notebooks in the caller's folder, nbval and JupyterLab in the notebook's own; paths that start here
+    mean the same in all three.
+
+    Raises:
+        ConfigError: no folder upwards holds one.
+    """
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        if (folder / ROOT_MARK).is_file():
+            return folder
+    raise ConfigError(f"{here}: not inside the project (no {ROOT_MARK} in it or above it)")
+
+
+def clean(source: Path, target: Path) -> list[Path]:
+    """Copy every notebook of ``source`` to ``target`` without what running or saving it changes.
+
+    Kept are each cell's type, id, source and tags; outputs, execution counts and all other metadata go.
+
+    Args:
+        source: the folder of notebooks.
+        target: replaced as a whole.
+    Returns:
+        The copies.
+    Raises:
+        ConfigError: no notebook there, or one that is not valid.
+    """
+    import nbformat
+
+    paths = sorted(source.glob("*.ipynb"))
+    if not paths:
+        raise ConfigError(f"{source}: no notebooks (*.ipynb) here")
+    made = target.with_name(f"{target.name}.new")
+    shutil.rmtree(made, ignore_errors=True)
+    for path in paths:
+        try:
+            notebook = nbformat.read(path, as_version=4)
+        except (ValueError, nbformat.ValidationError, nbformat.reader.NotJSONError) as error:
+            raise ConfigError(f"{path}: not a valid notebook: {error}") from None
+        cells = []
+        for cell in notebook.cells:
+            tags = cell.metadata.get("tags", [])
+            kept: dict[str, Any] = {"cell_type": cell.cell_type, "id": cell.id, "source": cell.source}
+            kept["metadata"] = {"tags": tags} if tags else {}
+            if cell.cell_type == "code":
+                kept |= {"outputs": [], "execution_count": None}
+            cells.append(kept)
+        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+        document = {"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
+        with atomic_file(made / path.name) as temporary:
+            temporary.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    replace_folder(made, target)
+    return [target / path.name for path in paths]
+
+
+def run(notebook: Path, report: Path, parameters: Mapping[str, str | int | float]) -> None:
+    """Execute a notebook with papermill; its printed output is shown as it comes.
+
+    Args:
+        notebook: must have a cell tagged ``parameters``.
+        report: where the executed copy goes; saved while it runs, so it can be watched, and kept on an error.
+        parameters: replace those of the ``parameters`` cell.
+    Raises:
+        ConfigError: the notebook is missing, or a parameter is not one of its own or of another type.
+        NotebookError: a cell failed; an error this project raised on purpose is passed on in its own words.
+    """
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    if not notebook.is_file():
+        raise ConfigError(f"{notebook}: no such notebook")
+    _check(notebook, parameters)
+    report.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        papermill.execute_notebook(
+            notebook, report, dict(parameters), kernel_name="python3", cwd=project_root(),
+            progress_bar=False, stdout_file=sys.stdout, stderr_file=sys.stderr, autosave_cell_every=10,
+        )  # fmt: skip
+    except PapermillExecutionError as error:
+        known = {error_class.__name__ for error_class in _subclasses(ArtpaperError)}
+        if error.ename in known:
+            raise NotebookError(error.evalue) from None
+        raise NotebookError(f"{notebook}: {error.ename}: {error.evalue}; the traceback is in {report}") from None
+
+
+def _check(notebook: Path, parameters: Mapping[str, str | int | float]) -> None:
+    import papermill
+
+    known = papermill.inspect_notebook(notebook)
+    for name, value in parameters.items():
+        if name not in known:
+            raise ConfigError(f"{notebook}: unknown parameter {name}; it has {', '.join(known) or 'none'}")
+        default = known[name]["default"]
+        kind = str if default[:1] in "'\"" else float if "." in default else int
+        if not isinstance(value, kind) and not (kind is float and isinstance(value, int)):
+            raise ConfigError(f"{notebook}: {name}: expected {kind.__name__} like {default}, got {value!r}")
+
+
+def _subclasses(cls: type[ArtpaperError]) -> set[type]:
+    found: set[type] = {cls}
+    for child in cls.__subclasses__():
+        found |= _subclasses(child)
+    return found

@@ -1,0 +1,305 @@
+"""Tables 1-3 from predictions files alone: ours beside the paper's.
+
+A partition of the test set (the ± of Table 1) and a vertical (Tables 2-3) are choices of rows of a predictions file, so
+nothing here runs a model. Gains are A-ART minus Non-ART, ours and the paper's alike.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Integer
+
+from artpaper import metrics
+from artpaper.config import Params, Tables
+from artpaper.data.labels import LabelSpace
+from artpaper.errors import DataError
+from artpaper.report import paper, render
+from artpaper.report.render import PaperTables, write_tables
+
+__all__ = ["PaperTables", "Predictions", "make_tables", "partitions", "read_predictions", "tables", "write_tables"]
+
+LISTS = {"test": "clean", "adversarial": "adversarial"}  # split -> prefix of its columns
+COLUMNS = ["id", "labels", *(f"{name}_{kind}" for name in LISTS.values() for kind in ("classes", "scores"))]
+DIAGNOSTICS = ["relative_norm", "zero_gradient", "fooled"]
+CELLS = ["table", "group", "metric", "split", "column", "ours", "std", "seed_std"]
+CELLS += ["paper", "paper_std", "difference", "n", "seeds"]
+AUDIOSET_GROUPS = {2: "Music", 3: "Speech"}
+Values = dict[str, dict[tuple[str, str], np.ndarray]]  # model -> (metric, split) -> percent (seeds, 3 + partitions)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """One predictions file in memory.
+
+    ``lists[split]`` holds the scores (videos, top) and the hits (videos, listed) of the best classes, best first;
+    ``positives`` the number of labels (videos,); ``settings`` what all files of one table must share.
+    """
+
+    path: Path
+    model: str
+    seed: int
+    settings: dict[str, Any]
+    ids: pa.Array
+    labels: pa.ListArray
+    positives: np.ndarray
+    lists: dict[str, tuple[np.ndarray, np.ndarray]]
+    diagnostics: pd.DataFrame
+
+
+def tables(params: Params, workspace: Path) -> Path:
+    """Make Tables 1-3 of a workspace: ``tables/`` and, for ``dvc metrics``, ``metrics.json`` beside it.
+
+    Args:
+        params: groups ``experiment`` (which predictions), ``tables`` and ``base`` (the partitions' seed).
+        workspace: holds ``frames/`` and ``predictions/``.
+    Returns:
+        The folder of the tables.
+    Raises:
+        DataError: as :func:`make_tables`.
+    """
+    files = {
+        model: [
+            workspace / "predictions" / model / f"seed{seed}" / "one_step.parquet" for seed in params.experiment.seeds
+        ]
+        for model in params.experiment.models
+    }
+    made = make_tables(files, workspace / "frames" / "label_space.json", params.tables, params.base.seed)
+    write_tables(made, workspace / "tables", workspace / "metrics.json")
+    return workspace / "tables"
+
+
+def make_tables(
+    predictions: Mapping[str, Sequence[str | Path]], label_space: str | Path, config: Tables, split_seed: int
+) -> PaperTables:
+    """Compute Tables 1-3.
+
+    Args:
+        predictions: per model its predictions files, one a seed; the paper's models are non_art, art and a_art, others
+            get columns of their own.
+        label_space: ``label_space.json`` of the frames that the models were evaluated on.
+        config: number of partitions of Table 1.
+        split_seed: seed of the partitions (``base.seed``).
+    Raises:
+        DataError: a file is missing, damaged or of another model or label space; the files differ in videos, labels,
+            seeds or attack; scores are NaN; the test set has fewer videos than there are partitions.
+    """
+    taken = sorted({*paper.MODELS.values(), paper.GAIN} & set(predictions))
+    if taken:
+        raise DataError(f"a model cannot be named {taken[0]}: Table 1 has a column of that name")
+    space = LabelSpace.load(label_space)
+    first: Predictions | None = None
+    measured: dict[str, list[dict[tuple[str, str], np.ndarray]]] = {}
+    diagnostics: dict[str, list[pd.DataFrame]] = {}
+    seeds: dict[str, list[int]] = {}
+    for model, paths in predictions.items():
+        for path in paths:
+            found = read_predictions(path)
+            if first is None:
+                first = found
+                groups = _groups(found, space)
+                parts = partitions(found.ids.to_pylist(), config.partitions, split_seed)
+                members = [np.arange(len(found.ids)), *groups.values(), *parts]
+            _check_alike(found, first, model, space)
+            measured.setdefault(model, []).append(_measure(found, members))
+            diagnostics.setdefault(model, []).append(found.diagnostics)
+            seeds.setdefault(model, []).append(found.seed)
+    if first is None:
+        raise DataError("no predictions files given; make them with `dvc repro`")
+    if len({tuple(used) for used in seeds.values()}) > 1:
+        raise DataError(f"the models have different seeds: {seeds}")
+
+    values: Values = {
+        model: {key: np.stack([run[key] for run in runs]) for key in runs[0]} for model, runs in measured.items()
+    }
+    made = []
+    for number, group, rows in zip((1, 2, 3), (None, *groups), members, strict=False):
+        printed = group in (None, paper.GROUPS.get(number))
+        shared = (number, group, len(rows))
+        caption = render.describe(*shared, config.partitions, seeds[next(iter(seeds))], first.settings, space.note)
+        attacked = {paper.MODELS.get(m, m): [run.iloc[rows] for run in runs] for m, runs in diagnostics.items()}
+        below = render.notes(number, len(rows), printed, attacked)
+        made.append(render.Table(number, caption, below, _cells(*shared, printed, values)))
+    return PaperTables(tuple(made), _metrics(made, diagnostics))
+
+
+def partitions(ids: Sequence[str], count: int, seed: int) -> list[Integer[np.ndarray, "_"]]:
+    """Split the videos into ``count`` disjoint parts by a seeded hash of their ids, whatever order they come in.
+
+    Args:
+        ids: one per video.
+        count: number of parts; their sizes differ by one at most.
+        seed: another seed, another split.
+    Returns:
+        The rows of each part.
+    Raises:
+        DataError: fewer videos than parts.
+    """
+    if len(ids) < count:
+        raise DataError(f"{len(ids)} test videos cannot make {count} partitions; lower tables.partitions")
+    key = f"partitions {seed}".encode()
+    digests = [hashlib.blake2b(name.encode(), key=key, digest_size=16).digest() for name in ids]
+    order = np.array(sorted(range(len(ids)), key=digests.__getitem__))  # (videos,)
+    return [order[part::count] for part in range(count)]
+
+
+def read_predictions(path: str | Path) -> Predictions:
+    """Read and check one predictions file.
+
+    Raises:
+        DataError: it is missing, no predictions file, holds NaN scores, or lists that are too short or not descending.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such predictions file; make it with `dvc repro`")
+    try:
+        table = pq.read_table(path, columns=[*COLUMNS, *DIAGNOSTICS])
+        given = json.loads(table.schema.metadata[b"artpaper"])
+        settings = {
+            "data source": given["source"],
+            "label space": given["label_space"],
+            "classes": given["classes"],
+            "epsilon": given["epsilon"],
+            "scope": given["scope"],
+            "attack labels": given["labels"],
+            "feature norm": given["feature_norm"],
+            "frames at most": given["max_frames"],
+        }
+        model, seed = given["model"], given["seed"]
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: not a predictions file: {error}; make it anew with `dvc repro`") from None
+    if not len(table):
+        raise DataError(f"{path}: holds no video")
+    ids, labels = table["id"].combine_chunks(), table["labels"].combine_chunks()
+    positives = labels.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)  # (videos,)
+    truth = np.repeat(np.arange(len(ids)), positives) * settings["classes"] + labels.flatten().to_numpy()
+    truth = np.sort(np.append(truth, -1))  # (labels + 1,): video and class of each label as one number, -1 matches none
+    lists = {
+        split: _read_lists(path, table, name, settings["classes"], positives, truth) for split, name in LISTS.items()
+    }
+    diagnostics = table.select(DIAGNOSTICS).to_pandas()
+    return Predictions(path, model, seed, settings, ids, labels, positives, lists, diagnostics)
+
+
+def _read_lists(
+    path: Path, table: pa.Table, name: str, classes: int, positives: np.ndarray, truth: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scores (videos, top) and hits (videos, listed, False where a list is shorter) of one test set."""
+    listed, scored = (table[f"{name}_{kind}"].combine_chunks() for kind in ("classes", "scores"))
+    lengths = listed.value_lengths().to_numpy(zero_copy_only=False)  # (videos,)
+    index, scores = listed.flatten().to_numpy(), scored.flatten().to_numpy(zero_copy_only=False)  # (pairs,) each
+    wanted = np.minimum(classes, np.maximum(metrics.TOP_K, positives))  # (videos,)
+    if not listed.value_lengths().equals(scored.value_lengths()) or (lengths < wanted).any():
+        raise DataError(f"{path}: {name} lists are shorter than {metrics.TOP_K} classes, or than a video's labels")
+    rows = np.repeat(np.arange(len(lengths)), lengths)  # (pairs,) video of each pair
+    starts = np.cumsum(lengths) - lengths  # (videos,)
+    if np.isnan(scores).any():
+        video = table["id"][int(rows[np.isnan(scores).argmax()])].as_py()
+        raise DataError(f"{path}: {name} scores of video {video} are NaN; the model has diverged")
+    if ((np.diff(scores) > 0) & (np.diff(rows) == 0)).any() or index.min() < 0 or index.max() >= classes:
+        raise DataError(f"{path}: {name} lists are not in descending order, or name classes beyond {classes}")
+    hits = np.zeros((len(lengths), lengths.max()), dtype=bool)
+    pairs = rows * classes + index
+    found = truth[np.minimum(np.searchsorted(truth, pairs), len(truth) - 1)] == pairs  # (pairs,)
+    hits[rows, np.arange(len(rows)) - starts[rows]] = found
+    top = min(metrics.TOP_K, classes)
+    return scores[starts[:, None] + np.arange(top)], hits
+
+
+def _groups(found: Predictions, space: LabelSpace) -> dict[str, np.ndarray]:
+    """The rows of the groups of Tables 2 and 3: videos with at least one of the group's classes, maybe none."""
+    names = AUDIOSET_GROUPS if found.settings["data source"] == "audioset" else paper.GROUPS
+    owners, classes = np.repeat(np.arange(len(found.ids)), found.positives), found.labels.flatten().to_numpy()
+    members = {name: space.members(name) if name in space.group_names else () for name in names.values()}
+    return {name: np.unique(owners[np.isin(classes, wanted)]) for name, wanted in members.items()}
+
+
+def _check_alike(found: Predictions, first: Predictions, model: str, space: LabelSpace) -> None:
+    if found.model != model:
+        raise DataError(f"{found.path}: holds model {found.model}, expected {model}")
+    if (found.settings["label space"], found.settings["classes"]) != (space.name, len(space.classes)):
+        raise DataError(
+            f"{found.path}: label space {found.settings['label space']} of {found.settings['classes']} classes, "
+            f"but the frames' is {space.name} of {len(space.classes)}"
+        )
+    differing = [key for key in found.settings if found.settings[key] != first.settings[key]]
+    if differing:
+        told = "; ".join(f"{key} {found.settings[key]} against {first.settings[key]}" for key in differing)
+        raise DataError(f"{found.path} and {first.path} cannot stand in one table: {told}")
+    for name, ours, theirs in (("videos", found.ids, first.ids), ("labels", found.labels, first.labels)):
+        if not ours.equals(theirs):
+            raise DataError(f"{found.path} and {first.path} hold different {name}; make both anew with `dvc repro`")
+
+
+def _measure(found: Predictions, members: list[np.ndarray]) -> dict[tuple[str, str], np.ndarray]:
+    """(metric, split) -> percent on each set of rows (sets,); NaN for a set without videos."""
+    empty = np.full(len(members), np.nan)
+    values = {(metric, split): empty.copy() for metric in paper.METRICS for split in LISTS}
+    for split, (scores, hits) in found.lists.items():
+        for place, rows in enumerate(members):
+            if len(rows):
+                right, positives = hits[rows], found.positives[rows]
+                top = scores[rows]  # (rows, top)
+                values["GAP", split][place] = metrics.gap_from_top(top, right[:, : top.shape[1]], positives)
+                values["PERR", split][place] = metrics.perr_from_top(right, positives)
+                values["Hit@1", split][place] = metrics.hit_at_1_from_top(right)
+    return {key: 100 * value for key, value in values.items()}
+
+
+def _cells(number: int, group: str | None, videos: int, printed: bool, values: Values) -> pd.DataFrame:
+    """A table in long format, the paper's columns first."""
+    seeds = len(next(iter(next(iter(values.values())).values())))
+    extra = [model for model in values if model not in paper.MODELS]
+    rows = []
+    for metric in paper.METRICS:
+        for split in paper.SPLITS:
+            for column in (*paper.MODELS, paper.GAIN, *extra):
+                ours, std, seed_std = _summary(_column(values, column, (metric, split)), number)
+                theirs = paper.row(number, metric, split).value(column) if printed else None
+                mean, spread = theirs or (np.nan, np.nan)
+                shown = paper.MODELS.get(column, column)
+                given = (number, group or "all", metric, split, shown)
+                rows.append((*given, ours, std, seed_std, mean, spread, ours - mean, videos, seeds))
+    figures = pd.DataFrame(rows, columns=CELLS)
+    exact = figures.select_dtypes("float").columns
+    figures[exact] = figures[exact].round(6) + 0.0  # the same digits on every machine, and no -0
+    return figures
+
+
+def _column(values: Values, column: str, key: tuple[str, str]) -> np.ndarray:
+    """A model's values, or the gain's, paired by seed and set of rows (seeds, sets); NaN for a model we lack."""
+    if column == paper.GAIN:
+        return _column(values, "a_art", key) - _column(values, "non_art", key)
+    some = next(iter(values.values()))[key]
+    return values[column][key] if column in values else np.full_like(some, np.nan)
+
+
+def _summary(found: np.ndarray, number: int) -> tuple[float, float, float]:
+    """What a cell shows: value, standard deviation over partitions (Table 1 only) and over seeds, each with ddof 1."""
+    whole = found[:, number - 1]  # (seeds,)
+    seed_std = whole.std(ddof=1) if len(whole) > 1 else np.nan
+    if number > 1:
+        return whole.mean(), np.nan, seed_std
+    parts = found[:, 3:]  # (seeds, partitions)
+    return parts.mean(), parts.std(axis=1, ddof=1).mean(), seed_std
+
+
+def _metrics(tables: list[render.Table], diagnostics: dict[str, list[pd.DataFrame]]) -> dict[str, Any]:
+    """Table 1's figures at the top, then the groups', then the means of the attack's diagnostics."""
+    models = {paper.MODELS.get(model, model): model for model in diagnostics}
+    whole, *groups = tables
+    return {
+        **render.figures(whole, models),
+        "groups": {table.cells["group"].iloc[0]: render.figures(table, models) for table in groups},
+        "attack": {
+            model: {name: round(float(pd.concat(runs)[name].mean()), 6) for name in DIAGNOSTICS}
+            for model, runs in diagnostics.items()
+        },
+    }

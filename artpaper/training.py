@@ -1,0 +1,295 @@
+"""The training loop: Adam, validation GAP, early stopping, and a run that survives being killed.
+
+Everything random is derived from (seed, step), nothing is carried along, so a run that resumes from its last state ends
+with the bits of one that was never interrupted.
+"""
+
+import csv
+import math
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from artpaper.atomic import atomic_file, replace_folder
+from artpaper.checkpoints import (
+    expect,
+    fingerprint,
+    flatten_optimizer,
+    load_tensors,
+    restore_optimizer,
+    save_model,
+    save_tensors,
+)
+from artpaper.config import Features, Loss, Params, Train, as_dict
+from artpaper.data.batches import model_inputs
+from artpaper.data.store import Batch, FrameStore
+from artpaper.errors import ArtpaperError, ConfigError
+from artpaper.losses import loss_for
+from artpaper.metrics import TOP_K, gap_from_top, top_scores
+from artpaper.models import FrameTransformer
+
+Row = dict[str, float | int]
+Watcher = Callable[[list[Row]], None]
+COLUMNS = (
+    "step", "learning_rate", "loss", "cross_entropy", "adversarial", "attention", "perturbation_norm",
+    "zero_gradients", "validation_gap",
+)  # fmt: skip
+
+
+def train(
+    params: Params, name: str, seed: int, workspace: Path, *, watch: Watcher | None = None, progress: bool = True
+) -> Path:
+    """Train one model of group ``models`` and keep its best checkpoint.
+
+    Args:
+        params: all parameters.
+        name: entry of group ``models``.
+        seed: of the weights, the order of the videos and the dropout.
+        workspace: holds ``frames/``; the model goes to ``models/<name>/seed<seed>/`` there.
+        watch: called with the history so far after every validation, for live curves.
+        progress: show a progress bar with rate and time left.
+    Returns:
+        The folder with model.safetensors, model.json and history.csv.
+    Raises:
+        ConfigError: no model of that name, or impossible shapes.
+        DataError: frames have not been prepared.
+        CheckpointError: a resumable state is damaged or belongs to another run.
+        ArtpaperError: the loss became NaN or infinite; the last good state is kept.
+    Source: section 3.1.
+    """
+    architecture = params.model_for(name)
+    stores = [FrameStore(workspace / "frames" / split) for split in ("train", "validation")]
+    seed_everything(seed)
+    try:
+        model = FrameTransformer(architecture, stores[0].modalities, len(stores[0].label_space.classes))
+    except ValueError as error:
+        raise ConfigError(f"group model: {error}") from None
+    identity = {
+        "name": name, "seed": seed, "loss": as_dict(params.models[name]), "train": as_dict(params.train),
+        "features": as_dict(params.features), "model": as_dict(architecture),
+        "label_space": stores[0].label_space.name, "videos": [len(store) for store in stores],
+        "frames": [store.fingerprint for store in stores],
+    }  # fmt: skip
+    state_folder = workspace / ".resume" / f"train-{name}-seed{seed}-{fingerprint(identity)}"
+    run = Run(model, params.models[name], params.train, params.features, stores[0], stores[1], seed, identity)
+    run.resume(state_folder)
+    run.fit(state_folder, watch, progress)
+    folder = workspace / "models" / name / f"seed{seed}"
+    run.publish(state_folder, folder)
+    return folder
+
+
+class Run:
+    """One training run: the model, its optimiser, and all that a resumed run needs to know."""
+
+    def __init__(
+        self, model: FrameTransformer, loss: Loss, train: Train, inputs: Features, train_store: FrameStore,
+        validation_store: FrameStore, seed: int, identity: dict[str, Any],
+    ) -> None:  # fmt: skip
+        self.device = training_device()
+        self.precision = native_precision(self.device) if train.precision == "auto" else train.precision
+        self.model, self.loss, self.config, self.inputs = model.to(self.device), loss, train, inputs
+        self.train_store, self.validation_store = train_store, validation_store
+        self.seed, self.identity = seed, identity
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=train.learning_rate, fused=True)
+        # threshold 0: any improvement of the validation GAP counts, for the rate as for early stopping
+        self.schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            self.optimizer, mode="max", factor=train.lr_factor, patience=train.lr_patience, threshold=0.0
+        )
+        self.step, self.best_gap, self.best_step, self.bad_validations = 0, -1.0, 0, 0
+        self.history: list[Row] = []
+        self.sums: dict[str, float] = {}
+
+    @property
+    def finished(self) -> bool:
+        """Whether early stopping or the step limit has ended the run."""
+        return self.step >= self.config.max_steps or self.bad_validations >= self.config.early_stop_patience
+
+    def fit(self, state_folder: Path, watch: Watcher | None, progress: bool) -> None:
+        """Train until :attr:`finished`, writing a state every ``checkpoint_every`` steps and at every validation."""
+        from tqdm.auto import tqdm
+
+        size = self.config.batch_size
+        bar = tqdm(total=self.config.max_steps * size, initial=self.step * size, unit="video", unit_scale=True,
+                   desc=f"train {self.identity['name']} seed {self.seed}", disable=not progress)  # fmt: skip
+        batches = self._batches()
+        while not self.finished:
+            self._train_step(next(batches))
+            bar.update(size)
+            last = self.step == self.config.max_steps
+            if self.step % self._log_every == 0 or last:
+                self._log(validate=last or self.step % self.config.validate_every == 0, state_folder=state_folder)
+                row = self.history[-1]
+                bar.set_postfix_str(f"loss {row['loss']:.4f}, best GAP {100 * max(self.best_gap, 0):.2f} %")
+                if watch is not None and "validation_gap" in row:
+                    watch(self.history)
+            if self.finished or self.step % self.config.checkpoint_every == 0 or "validation_gap" in self._last_row:
+                self.save(state_folder)
+        bar.close()
+
+    def save(self, state_folder: Path) -> None:
+        """Write everything :meth:`resume` needs, whole or not at all."""
+        weights = {f"model.{key}": value for key, value in self.model.state_dict().items()}
+        progress = {key: getattr(self, key) for key in ("step", "best_gap", "best_step", "bad_validations", "history",
+                                                        "sums")}  # fmt: skip
+        schedule = {key: value for key, value in self.schedule.state_dict().items() if not callable(value)}
+        note = {**self.identity, "progress": progress, "schedule": schedule,
+                "learning_rate": self._learning_rate}  # fmt: skip
+        save_tensors(state_folder / "state.safetensors", weights | flatten_optimizer(self.optimizer), note)
+
+    def resume(self, state_folder: Path) -> None:
+        """Continue from the state in ``state_folder``, or start afresh where there is none.
+
+        Raises:
+            CheckpointError: the state is damaged or of another run.
+        """
+        path = state_folder / "state.safetensors"
+        if not path.exists():
+            return
+        tensors, note = load_tensors(path)
+        expect(note, self.identity, path)
+        self.model.load_state_dict({key[6:]: value for key, value in tensors.items() if key.startswith("model.")})
+        restore_optimizer(self.optimizer, tensors)
+        self.schedule.load_state_dict(note["schedule"])
+        for group in self.optimizer.param_groups:
+            group["lr"] = note["learning_rate"]
+        for key, value in note["progress"].items():
+            setattr(self, key, value)
+
+    def publish(self, state_folder: Path, folder: Path) -> None:
+        """Put the best model and the history in ``folder`` and drop the resumable state."""
+        tensors, _ = load_tensors(state_folder / "best.safetensors")
+        self.model.load_state_dict(tensors)
+        made = state_folder / "publish"
+        stopped = "early" if self.bad_validations >= self.config.early_stop_patience else "at max_steps"
+        zeros = sum(row.get("zero_gradients", 0) for row in self.history)
+        outcome = {"best_step": self.best_step, "best_validation_gap": self.best_gap, "steps": self.step,
+                   "stopped": stopped, "zero_gradients": zeros, "precision": self.precision}  # fmt: skip
+        save_model(made, self.model, {**self.identity, **outcome})
+        write_history(made / "history.csv", self.history)
+        replace_folder(made, folder)
+        shutil.rmtree(state_folder)
+
+    def _train_step(self, batch: Batch) -> None:
+        seed_everything(self.seed, self.step)
+        x, y, mask = model_inputs(batch, self.inputs, self.model.modalities, self.device)
+        self.model.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        with self._autocast():
+            loss, parts = loss_for(self.loss)(self.model, x, y, mask, self.loss)
+        if not math.isfinite(parts["loss"]):
+            raise ArtpaperError(
+                f"training {self.identity['name']} seed {self.seed}: the loss is {parts['loss']} at step {self.step}; "
+                "the last good state is kept. Lower train.learning_rate, or set train.precision to fp32"
+            )
+        loss.backward()
+        self.optimizer.step()
+        self.step += 1
+        for key, value in {**parts, "steps": 1.0}.items():
+            self.sums[key] = self.sums.get(key, 0.0) + value
+
+    def _log(self, *, validate: bool, state_folder: Path) -> None:
+        steps = self.sums.pop("steps")
+        zeros = self.sums.pop("zero_gradients", None)  # a count, not a mean
+        row: Row = {"step": self.step, "learning_rate": self._learning_rate}
+        row |= {key: value / steps for key, value in self.sums.items()}
+        if zeros is not None:
+            row["zero_gradients"] = int(zeros)
+        self.sums = {}
+        if validate:
+            row["validation_gap"] = self._validate(state_folder)
+        self.history.append(row)
+
+    def _validate(self, state_folder: Path) -> float:
+        with self._autocast():
+            gap = clean_gap(self.model, self.validation_store, self.config.batch_size, self.inputs, self.device)
+        if gap > self.best_gap:
+            self.best_gap, self.best_step, self.bad_validations = gap, self.step, 0
+            save_tensors(state_folder / "best.safetensors", self.model.state_dict(), {"step": self.step, "gap": gap})
+        else:
+            self.bad_validations += 1
+        self.schedule.step(gap)
+        return gap
+
+    def _batches(self) -> Iterator[Batch]:
+        size = self.config.batch_size
+        per_epoch = math.ceil(len(self.train_store) / size)
+        epoch, start = divmod(self.step, per_epoch)
+        while True:
+            yield from self.train_store.batches(
+                size, max_frames=self.inputs.max_frames, seed=self.seed, epoch=epoch, start=start
+            )
+            epoch, start = epoch + 1, 0
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+    @property
+    def _last_row(self) -> Row:
+        return self.history[-1] if self.history and self.history[-1]["step"] == self.step else {}
+
+    @property
+    def _learning_rate(self) -> float:
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    @property
+    def _log_every(self) -> int:
+        return max(1, self.config.validate_every // 10)
+
+
+def clean_gap(
+    model: FrameTransformer, store: FrameStore, batch_size: int, inputs: Features, device: torch.device
+) -> float:
+    """GAP of a model on a store's videos, in constant memory per class: only top lists are kept.
+
+    Args:
+        model: put into eval mode.
+        store: the videos.
+        batch_size: videos a batch.
+        inputs: group ``features``.
+        device: the model's.
+    Returns:
+        A fraction.
+    Source: section 3.1.
+    """
+    model.eval()
+    scores, hits, positives = [], [], []
+    with torch.no_grad():
+        for batch in store.batches(batch_size, max_frames=inputs.max_frames):
+            x, _, mask = model_inputs(batch, inputs, model.modalities, device)
+            top, right = top_scores(model(x, mask).float(), batch.labels, TOP_K)
+            scores.append(top)
+            hits.append(right)
+            positives.append(batch.labels.sum(dim=1).long().numpy())
+    return gap_from_top(np.concatenate(scores), np.concatenate(hits), np.concatenate(positives))
+
+
+def training_device() -> torch.device:
+    """The accelerator where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def native_precision(device: torch.device) -> str:
+    """bf16 where the device multiplies it in hardware, fp32 elsewhere."""
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    abilities = torch.cpu.get_capabilities()
+    return "bf16" if abilities.get("amx_bf16") or abilities.get("avx512_bf16") else "fp32"
+
+
+def seed_everything(*entropy: int) -> None:
+    """Seed PyTorch from several numbers (seed, or seed and step), and ask it for reproducible kernels."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]))
+
+
+def write_history(path: Path, history: list[Row]) -> None:
+    """Write the training history as CSV, empty where a term or a validation does not apply."""
+    with atomic_file(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)

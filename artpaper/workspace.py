@@ -1,0 +1,95 @@
+"""A folder of results and the parameters they belong to: what a notebook opens first."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from artpaper.config import Params, load_params
+from artpaper.errors import ArtpaperError
+from artpaper.notebooks import project_root
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The pipeline's results under one folder: ``frames``, ``models``, ``predictions``, ``tables``.
+
+    Attributes:
+        params: the parameters in force.
+        root: the project's folder in the pipeline; a scratch folder such as ``small/`` when a notebook is run by hand.
+        scratch: True for any other folder than the project's: there, what is missing is made on the fly.
+    """
+
+    params: Params
+    root: Path
+    scratch: bool
+
+    @property
+    def frames(self) -> Path:
+        """The prepared frame stores."""
+        return self.root / "frames"
+
+    def model(self, name: str, seed: int) -> Path:
+        """The folder of one trained model."""
+        return self.root / "models" / name / f"seed{seed}"
+
+    def predictions(self, name: str, seed: int) -> Path:
+        """The predictions file of one model under the one-step attack."""
+        return self.root / "predictions" / name / f"seed{seed}" / "one_step.parquet"
+
+    def need_frames(self) -> Path:
+        """The frames, prepared now if this is a scratch workspace without them.
+
+        Raises:
+            ArtpaperError: they are missing in the pipeline's own workspace; the message names the command.
+        """
+        if self._missing(self.frames / "summary.json"):
+            from artpaper.data.prepare import prepare
+
+            prepare(self.params, self.root, progress=False)
+        return self.frames
+
+    def need_model(self, name: str, seed: int) -> Path:
+        """One trained model, trained now if this is a scratch workspace without it.
+
+        Raises:
+            ArtpaperError: it is missing in the pipeline's own workspace.
+        """
+        if self._missing(self.model(name, seed) / "model.safetensors"):
+            from artpaper.training import train
+
+            self.need_frames()
+            train(self.params, name, seed, self.root, progress=False)
+        return self.model(name, seed)
+
+    def need_predictions(self, name: str, seed: int) -> Path:
+        """One model's predictions, made now if this is a scratch workspace without them.
+
+        Raises:
+            ArtpaperError: they are missing in the pipeline's own workspace.
+        """
+        if self._missing(self.predictions(name, seed)):
+            from artpaper.evaluation import attack
+
+            self.need_model(name, seed)
+            attack(self.params, name, seed, self.root, progress=False)
+        return self.predictions(name, seed)
+
+    def _missing(self, path: Path) -> bool:
+        if path.exists():
+            return False
+        if not self.scratch:
+            raise ArtpaperError(f"{path}: not made yet; `dvc repro` makes it")
+        return True
+
+
+def open_workspace(params: str, workspace: str) -> Workspace:
+    """Open a workspace from the two parameters every notebook has.
+
+    Args:
+        params: parameter file, relative to the project's folder.
+        workspace: results folder, relative to the project's folder; "." in the pipeline.
+    Raises:
+        ConfigError: the parameters do not fit.
+    """
+    root = project_root()
+    folder = (root / workspace).resolve()
+    return Workspace(load_params(root / params), folder, scratch=folder != root)

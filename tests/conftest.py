@@ -1,0 +1,40 @@
+"""Fixtures that several test files share."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from artpaper.config import Params, load_params
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Callable[[str], Path]:
+    """``real_data("audioset/features.tar.gz")`` is the path of a file of real data; the test is skipped without it."""
+    folder = (ROOT / os.environ.get("ARTPAPER_REAL_DATA", "../shared/data")).resolve()
+
+    def find(name: str) -> Path:
+        if not (folder / name).exists():
+            pytest.skip(f"real data {name} is not there; set ARTPAPER_REAL_DATA to the folder that holds it")
+        return folder / name
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def small_params() -> Params:
+    """The parameters of the small profile."""
+    return load_params(ROOT / "profiles" / "small.yaml")
+
+
+@pytest.fixture(scope="session")
+def small(small_params: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with the prepared frames of the small profile; leave it as it is."""
+    from artpaper.data.prepare import prepare
+
+    workspace = tmp_path_factory.mktemp("small")
+    prepare(small_params, workspace, progress=False)
+    return workspace

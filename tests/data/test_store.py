@@ -1,0 +1,152 @@
+"""The frame store: zero copy, batches that can be reproduced from any point, and damaged folders."""
+
+import shutil
+import subprocess
+import sys
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from artpaper.data.prepare import prepare
+from artpaper.data.store import FrameStore
+from artpaper.errors import DataError
+from tests.data.worlds import params, write_world
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("store")
+    write_world(folder / "data", train=3, videos=37)  # 111 videos: several record batches, the last one short
+    prepare(params(folder / "data"), folder, progress=False)
+    return folder / "frames"
+
+
+@pytest.fixture(scope="module")
+def store(frames):
+    return FrameStore(frames / "train")
+
+
+def test_describes_itself(store):
+    assert len(store) == 111
+    assert store.modalities == {"rgb": 1024, "audio": 128}
+    assert store.label_space.name == "h317"
+
+
+def test_frames_are_views_of_the_mapped_file(store):
+    before = pa.total_allocated_bytes()
+    video = store[50]
+    assert pa.total_allocated_bytes() == before
+    assert not video.frames.flags.owndata
+    assert not video.frames.flags.writeable
+    assert video.frames.dtype == np.uint8
+    again = store[50]
+    assert video.frames.__array_interface__["data"] == again.frames.__array_interface__["data"]
+
+
+def test_negative_and_outside_index(store):
+    assert store[-1].id == store.ids[-1]
+    with pytest.raises(IndexError, match="no video 111, it holds 111"):
+        store[111]
+
+
+def test_batches_hold_the_videos(store):
+    position = 0
+    for batch in store.batches(8, max_frames=4):
+        assert batch.frames.dtype == torch.uint8
+        assert batch.frames.shape[1] == batch.mask.sum(1).max()
+        for row, name in enumerate(batch.ids):
+            video = store[position]
+            kept = video.frames[:4]
+            assert name == video.id
+            assert batch.mask[row].sum() == len(kept)
+            assert batch.mask[row, : len(kept)].all()
+            np.testing.assert_array_equal(batch.frames[row, : len(kept)].numpy(), kept)
+            assert not batch.frames[row, len(kept) :].any()
+            assert batch.labels[row].nonzero().flatten().tolist() == list(video.labels)
+            assert batch.labels[row].sum() == len(video.labels)
+            position += 1
+    assert position == 111
+
+
+def ids(batches):
+    return [batch.ids for batch in batches]
+
+
+def test_shuffling_is_reproducible_and_complete(store):
+    first = ids(store.batches(16, max_frames=300, seed=3, epoch=1))
+    assert first == ids(store.batches(16, max_frames=300, seed=3, epoch=1))
+    assert [len(batch) for batch in first] == [16] * 6 + [15]
+    assert Counter(name for batch in first for name in batch) == Counter(store.ids)
+    others = [(None, 0), (3, 0), (3, 2), (4, 1)]
+    assert all(ids(store.batches(16, max_frames=300, seed=s, epoch=e)) != first for s, e in others)
+    assert ids(store.batches(16, max_frames=300)) == [store.ids[at : at + 16] for at in range(0, 111, 16)]
+
+
+def test_start_and_limit(store, monkeypatch):
+    whole = ids(store.batches(16, max_frames=300, seed=3))
+    reads = []
+    monkeypatch.setattr(FrameStore, "_batch", lambda self, indices, _: reads.append(indices) or indices)
+    list(store.batches(16, max_frames=300, seed=3, start=5))
+    assert len(reads) == 2  # those before are not read
+    monkeypatch.undo()
+    assert ids(store.batches(16, max_frames=300, seed=3, start=2)) == whole[2:]
+    assert ids(store.batches(16, max_frames=300, seed=3, start=2, limit=3)) == whole[2:5]
+    assert ids(store.batches(16, max_frames=300, seed=3, start=6, limit=9)) == whole[6:]
+    assert ids(store.batches(16, max_frames=300, seed=3, start=7)) == []
+
+
+def test_subset(store):
+    few = store.subset([5, 110, 0])
+    assert few.ids == [store.ids[5], store.ids[110], store.ids[0]]
+    np.testing.assert_array_equal(few[1].frames, store[110].frames)
+    assert ids(few.batches(2, max_frames=9)) == [few.ids[:2], few.ids[2:]]
+    assert len(store) == 111
+
+
+def test_fingerprint(frames, store):
+    assert FrameStore(frames / "train").fingerprint == store.fingerprint
+    others = [
+        FrameStore(frames / "test"),
+        FrameStore(frames / "validation"),
+        store.subset([0, 1]),
+        store.subset([1, 0]),
+    ]
+    assert len({store.fingerprint, *(other.fingerprint for other in others)}) == 5
+
+
+def test_validation_and_test_share_shards(frames):
+    shards = {path.name for path in (frames / "shards").iterdir()}
+    assert shards == {"train-00000.arrow", "validate-00000.arrow"}
+    assert not set(FrameStore(frames / "validation").ids) & set(FrameStore(frames / "test").ids)
+
+
+def test_moved_folder_is_read(frames, tmp_path):
+    shutil.copytree(frames, tmp_path / "elsewhere")
+    assert FrameStore(tmp_path / "elsewhere" / "test")[0].frames.shape[1] == 1152
+
+
+def test_damaged_folders(frames, tmp_path):
+    with pytest.raises(DataError, match=r"nowhere: no frame store .*run the prepare stage"):
+        FrameStore(tmp_path / "nowhere")
+    copy = tmp_path / "copy"
+    shutil.copytree(frames, copy)
+    (copy / "shards" / "validate-00000.arrow").write_bytes(b"half")
+    with pytest.raises(DataError, match=r"validate-00000\.arrow: missing or damaged shard"):
+        FrameStore(copy / "test")[0]
+    (copy / "test" / "store.json").write_text('{"format": 0}')
+    with pytest.raises(DataError, match=r"format 0, expected 1"):
+        FrameStore(copy / "test")
+    (copy / "train" / "index.arrow").write_bytes(b"")
+    with pytest.raises(DataError, match="no frame store"):
+        FrameStore(copy / "train")
+
+
+def test_package_offers_the_store_without_loading_it():
+    code = (
+        "import sys, artpaper.data.features; assert not {'pyarrow', 'tensorflow'} & set(sys.modules); "
+        "from artpaper.data import FrameStore; assert 'tensorflow' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -1,0 +1,364 @@
+"""Tables 1-3 from fabricated predictions whose metrics are known beforehand."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from artpaper import metrics
+from artpaper.config import Data, Params
+from artpaper.config import Tables as TablesConfig
+from artpaper.errors import DataError
+from artpaper.report import paper, render
+from artpaper.report.tables import make_tables, partitions, write_tables
+
+CLASSES = 30
+LISTS = pa.list_(pa.int32()), pa.list_(pa.float32())
+LABEL_SPACE = {
+    "name": "h317",
+    "note": "Surrogate: 100% of the R&D_team's classes.",
+    "classes": [f"class {index}" for index in range(CLASSES)],
+    "groups": [["Arts & Entertainment"]] * 2 + [["Finance", "News"]] + [[]] * (CLASSES - 3),
+    "entity_classes": [[index] for index in range(CLASSES)],
+}
+
+
+def write_predictions(
+    path, model, labels, clean, adversarial, *, seed=0, ids=None, params=None, order=None, **settings
+):
+    """A predictions file from label sets and dense logits (videos, CLASSES), listed as the attack stage does."""
+    params = params or Params()
+    ids = ids or [f"v{index:04d}" for index in range(len(labels))]
+    columns = {"id": pa.array(ids), "labels": pa.array(labels, LISTS[0])}
+    columns["frames"] = pa.array(np.full(len(ids), 12, dtype=np.int32))
+    for name, logits in (("clean", clean), ("adversarial", adversarial)):
+        best = np.argsort(-logits, axis=1, kind="stable")
+        best = [row[: max(20, len(wanted))] for row, wanted in zip(best, labels, strict=True)]
+        columns[f"{name}_classes"] = pa.array([row.tolist() for row in best], LISTS[0])
+        scores = [logits[video, row].tolist() for video, row in enumerate(best)]
+        columns[f"{name}_scores"] = pa.array(scores, LISTS[1])
+    columns["relative_norm"] = pa.array(np.full(len(ids), 0.034))
+    columns["zero_gradient"] = pa.array(np.arange(len(ids)) == 0)
+    columns["fooled"] = pa.array(np.arange(len(ids)) % 2 == 0)
+    table = pa.table(columns)
+    note = {"model": model, "seed": seed, "label_space": "h317", "classes": CLASSES, "epsilon": 0.5, "scope": "joint"}
+    note |= {"source": params.data.source, "labels": params.attack.labels, "feature_norm": params.features.norm}
+    note |= {"max_frames": params.features.max_frames} | settings
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = table if order is None else table.take(order)
+    pq.write_table(table.replace_schema_metadata({"artpaper": json.dumps(note)}), path)
+    return path
+
+
+def logits_of(labels, right):
+    """Logits that put a video's labels on top (at 5) where ``right``, and below all others elsewhere."""
+    logits = np.tile(np.linspace(1, 0, CLASSES), (len(labels), 1))
+    for video, wanted in enumerate(labels):
+        logits[video, wanted] = 5.0 if right[video] else -5.0
+    return logits
+
+
+@pytest.fixture
+def setting(tmp_path):
+    """100 videos with one label each; the models are right on the clean (attacked) first 90 (40), 90 (60), 95 (85)."""
+    (tmp_path / "label_space.json").write_text(json.dumps(LABEL_SPACE))
+    labels = [[index % 4] for index in range(100)]
+    shares = {"non_art": (90, 40), "art": (90, 60), "a_art": (95, 85)}
+    return tmp_path, labels, shares
+
+
+def write_all(folder, labels, shares, **settings):
+    return {
+        model: [
+            write_predictions(
+                folder / model / "one_step.parquet",
+                model,
+                labels,
+                *(logits_of(labels, np.arange(len(labels)) < count) for count in counts),
+                **settings,
+            )
+        ]
+        for model, counts in shares.items()
+    }
+
+
+def tables_of(folder, predictions, parts=5, seed=0):
+    return make_tables(predictions, folder / "label_space.json", TablesConfig(partitions=parts), seed)
+
+
+def cell(tables, table, metric, split, column, field="ours"):
+    cells = tables.cells.set_index(["table", "metric", "split", "column"])
+    return cells.loc[(table, metric, split, column), field]
+
+
+@pytest.mark.parametrize("metric", paper.METRICS)
+def test_known_shares_come_out(setting, metric):
+    folder, labels, shares = setting
+    tables = tables_of(folder, write_all(folder, labels, shares))
+    for model, (clean, attacked) in shares.items():
+        column = paper.MODELS[model]
+        assert cell(tables, 1, metric, "test", column) == pytest.approx(clean)
+        assert cell(tables, 1, metric, "adversarial", column) == pytest.approx(attacked)
+        # of the 25 videos with class 2 those below `attacked` are right
+        right = sum(1 for index in range(attacked) if index % 4 == 2)
+        assert cell(tables, 3, metric, "adversarial", column) == pytest.approx(100 * right / 25)
+    assert cell(tables, 2, metric, "test", "ART", "n") == 50
+    assert cell(tables, 3, metric, "test", "ART", "n") == 25
+
+
+def test_gains_and_differences_are_recomputed(setting):
+    folder, labels, shares = setting
+    tables = tables_of(folder, write_all(folder, labels, shares))
+    assert cell(tables, 1, "GAP", "adversarial", "Gain") == pytest.approx(45)
+    assert cell(tables, 1, "GAP", "adversarial", "Gain", "paper") == 18.15
+    assert cell(tables, 1, "GAP", "adversarial", "Gain", "difference") == pytest.approx(45 - 18.15)
+    assert cell(tables, 1, "GAP", "test", "ART", "difference") == pytest.approx(90 - 92.38)
+    assert cell(tables, 2, "Hit@1", "test", "Gain", "paper") == 0.12
+    assert any("prints a gain of +0.01" in note and "give +0.12" in note for note in tables.tables[1].notes)
+
+
+def test_the_papers_gains_fit_its_columns_but_one():
+    assert len(paper.ROWS) == 18
+    assert [row for row in paper.ROWS if row.gain != row.printed_gain] == [paper.row(2, "Hit@1", "test")]
+    assert not paper.slips(1)
+    assert not paper.slips(3)
+
+
+def test_the_spread_is_over_partitions_and_gap_is_computed_on_each(tmp_path):
+    random = np.random.default_rng(0)
+    (tmp_path / "label_space.json").write_text(json.dumps(LABEL_SPACE))
+    multi_hot = random.random((60, CLASSES)) < 0.15
+    multi_hot[7] = True  # more labels than 20
+    labels = [row.nonzero()[0].tolist() for row in multi_hot]
+    clean, attacked = random.standard_normal((2, 60, CLASSES)).astype(np.float32)
+    path = write_predictions(tmp_path / "p.parquet", "a_art", labels, clean, attacked)
+    tables = tables_of(tmp_path, {"a_art": [path]}, parts=4, seed=3)
+    parts = partitions([f"v{index:04d}" for index in range(60)], 4, 3)
+    for metric, function in (("GAP", metrics.gap), ("PERR", metrics.perr), ("Hit@1", metrics.hit_at_1)):
+        probabilities = 1 / (1 + np.exp(-attacked.astype(np.float64)))
+        values = [100 * function(probabilities[rows], multi_hot[rows]) for rows in parts]
+        assert cell(tables, 1, metric, "adversarial", "A-ART") == pytest.approx(np.mean(values), abs=1e-6)
+        assert cell(tables, 1, metric, "adversarial", "A-ART", "std") == pytest.approx(np.std(values, ddof=1), abs=1e-6)
+    assert np.isnan(cell(tables, 1, "GAP", "test", "Non-ART"))
+    assert cell(tables, 1, "GAP", "test", "Non-ART", "paper") == 91.97
+    assert np.isnan(cell(tables, 1, "GAP", "test", "Gain"))
+
+
+def test_partitions_are_disjoint_even_and_free_of_order():
+    ids = [f"video {index}" for index in range(103)]
+    parts = partitions(ids, 5, seed=0)
+    assert sorted(len(rows) for rows in parts) == [20, 20, 21, 21, 21]
+    assert sorted(np.concatenate(parts)) == list(range(103))
+    backwards = partitions(ids[::-1], 5, seed=0)
+    assert [{ids[row] for row in rows} for rows in parts] == [{ids[::-1][row] for row in rows} for rows in backwards]
+    assert {*parts[0]} != {*partitions(ids, 5, seed=1)[0]}
+    with pytest.raises(DataError, match=r"4 test videos cannot make 5 partitions"):
+        partitions(ids[:4], 5, seed=0)
+
+
+def test_the_order_of_the_videos_is_irrelevant(setting):
+    folder, labels, shares = setting
+    straight = tables_of(folder, write_all(folder, labels, shares))
+    shuffled = np.random.default_rng(0).permutation(100)
+    turned = tables_of(folder, write_all(folder, labels, shares, order=shuffled))
+    assert straight.cells.equals(turned.cells)
+
+
+def test_several_seeds_give_their_mean_and_spread(setting):
+    folder, labels, _ = setting
+    predictions = {}
+    for model, counts in {"non_art": (40, 50), "a_art": (80, 70)}.items():
+        predictions[model] = [
+            write_predictions(folder / f"{model}{seed}", model, labels, logits, logits, seed=seed)
+            for seed, logits in enumerate(logits_of(labels, np.arange(100) < count) for count in counts)
+        ]
+    tables = tables_of(folder, predictions)
+    assert cell(tables, 1, "GAP", "test", "Non-ART") == pytest.approx(45)
+    assert cell(tables, 1, "GAP", "test", "Non-ART", "seed_std") == pytest.approx(np.std([40, 50], ddof=1))
+    assert cell(tables, 1, "GAP", "test", "Gain", "seed_std") == pytest.approx(np.std([40, 20], ddof=1))
+    assert (tables.cells["seeds"] == 2).all()
+    spread = next(line for line in render.markdown(tables.tables[0]).splitlines() if "| ± over seeds" in line)
+    assert [part.strip() for part in spread.split("|")[3:7]] == ["7.07", "–", "7.07", "14.14"]
+    assert "training seeds 0, 1" in tables.tables[0].caption
+    assert "zero gradient on 1 and fooled on 50 of 100 videos" in tables.tables[0].notes[-1]
+    with pytest.raises(DataError, match="different seeds"):
+        tables_of(folder, predictions | {"a_art": predictions["a_art"][:1]})
+
+
+def test_a_control_gets_a_column_without_the_papers_figures(setting):
+    folder, labels, shares = setting
+    tables = tables_of(folder, write_all(folder, labels, shares | {"uniform": (70, 30)}))
+    assert cell(tables, 1, "GAP", "adversarial", "uniform") == pytest.approx(30)
+    assert np.isnan(cell(tables, 1, "GAP", "adversarial", "uniform", "paper"))
+    assert list(dict.fromkeys(tables.cells["column"])) == ["Non-ART", "ART", "A-ART", "Gain", "uniform"]
+    with pytest.raises(DataError, match="cannot be named ART"):
+        tables_of(folder, {"ART": []})
+
+
+def test_a_group_without_videos_is_said_and_a_small_one_flagged(setting):
+    folder, _, shares = setting
+    tables = tables_of(folder, write_all(folder, [[0]] * 100, shares))
+    finance, arts = tables.tables[2], tables.tables[1]
+    assert "NO video" in finance.caption
+    assert "TOO FEW" not in arts.caption
+    assert finance.cells["ours"].isna().all()
+    assert finance.cells["paper"].notna().all()
+    assert tables.metrics["groups"]["Finance"] == {"videos": 0}
+    assert " – |" in render.markdown(finance)
+    fewer = tables_of(folder, write_all(folder, [[0]] * 99 + [[5]], shares))
+    assert "Only 99 videos: TOO FEW" in fewer.tables[1].caption
+
+
+def test_videos_without_labels_count_nothing(setting):
+    folder, _, _ = setting
+    logits = np.tile(np.linspace(1, 0, CLASSES), (10, 1))
+    path = write_predictions(folder / "p.parquet", "art", [[]] * 10, logits, logits)
+    tables = tables_of(folder, {"art": [path]})
+    assert [cell(tables, 1, metric, "test", "ART") for metric in paper.METRICS] == [0.0, 0.0, 0.0]
+
+
+def test_audioset_has_its_own_groups_and_no_paper_beside_them(setting):
+    folder, labels, shares = setting
+    space = LABEL_SPACE | {"name": "audioset527", "groups": [["Music"], ["Speech"], ["Speech"]] + [[]] * 27}
+    (folder / "label_space.json").write_text(json.dumps(space))
+    params = dataclasses.replace(Params(), data=Data(source="audioset", label_space="audioset527"))
+    tables = tables_of(folder, write_all(folder, labels, shares, params=params, label_space="audioset527"))
+    whole, music, speech = tables.tables
+    assert "AudioSet" in whole.caption
+    assert "vertical Arts & Entertainment does not exist here; Music takes its place" in music.caption
+    assert music.cells["paper"].isna().all()
+    assert (speech.cells["n"] == 50).all()
+    assert "paper" not in render.markdown(music).split("|", 1)[1]
+    assert not any("prints a gain" in note for note in music.notes)
+
+
+def test_captions_say_what_was_measured(setting):
+    folder, labels, shares = setting
+    params = dataclasses.replace(Params(), data=Data(source="synthetic"))
+    caption = tables_of(folder, write_all(folder, labels, shares, params=params)).tables[0].caption
+    for said in ("100 test videos", "5 disjoint partitions", "ddof = 1", "SYNTHETIC", "h317", "declared surrogate"):
+        assert said in caption
+    assert "ε = 0.5 in the L2 ball around each video, frames scaled to unit norm" in caption
+
+
+def test_files_that_do_not_belong_together_are_refused(setting):
+    folder, labels, shares = setting
+    made = write_all(folder, labels, shares)
+    logits = logits_of(labels, np.ones(100, dtype=bool))
+
+    def refused(match, **changed):
+        given = {"model": "art", "labels": labels, "clean": logits, "adversarial": logits} | changed
+        with pytest.raises(DataError, match=match):
+            tables_of(folder, made | {"art": [write_predictions(folder / "odd", **given)]})
+
+    refused("scope frame against joint", scope="frame")
+    refused("epsilon 1.0 against 0.5", epsilon=1.0)
+    refused("label space h431 of 30 classes, but the frames' is h317", label_space="h431")
+    refused("31 classes", classes=31)
+    refused("different videos", ids=[f"w{index}" for index in range(100)])
+    refused("different labels", labels=[[3]] * 100)
+    refused("holds model a_art, expected art", model="a_art")
+    refused(
+        "adversarial scores of video v0007 are NaN", adversarial=np.where(np.arange(100)[:, None] == 7, np.nan, logits)
+    )
+
+
+def test_missing_and_damaged_files_are_refused(setting):
+    folder, labels, shares = setting
+    made = write_all(folder, labels, shares)
+    with pytest.raises(DataError, match=r"no such predictions file; make it with `dvc repro`"):
+        tables_of(folder, made | {"art": [folder / "absent.parquet"]})
+    (folder / "odd").write_bytes(b"no parquet")
+    with pytest.raises(DataError, match="not a predictions file"):
+        tables_of(folder, made | {"art": [folder / "odd"]})
+    table = pq.read_table(made["art"][0])
+    pq.write_table(table.replace_schema_metadata(None), folder / "odd")
+    with pytest.raises(DataError, match="not a predictions file"):
+        tables_of(folder, made | {"art": [folder / "odd"]})
+    pq.write_table(table.drop_columns(["labels"]), folder / "odd")
+    with pytest.raises(DataError, match="not a predictions file"):
+        tables_of(folder, made | {"art": [folder / "odd"]})
+    for listed in (19, 20):  # the first too few for GAP, the second for PERR of a video with 21 labels
+        short = table
+        for name, kind in (("clean_classes", LISTS[0]), ("clean_scores", LISTS[1])):
+            lists = [row[:listed] for row in table[name].to_pylist()]
+            short = short.set_column(table.schema.get_field_index(name), name, pa.array(lists, kind))
+        if listed == 20:
+            many = pa.array([list(range(21)), *labels[1:]], LISTS[0])
+            short = short.set_column(table.schema.get_field_index("labels"), "labels", many)
+        pq.write_table(short, folder / "odd")
+        with pytest.raises(DataError, match="clean lists are shorter"):
+            tables_of(folder, {"art": [folder / "odd"]})
+    upwards = pa.array([list(range(20))] * 100, LISTS[1])
+    pq.write_table(
+        table.set_column(table.schema.get_field_index("clean_scores"), "clean_scores", upwards), folder / "odd"
+    )
+    with pytest.raises(DataError, match="descending"):
+        tables_of(folder, made | {"art": [folder / "odd"]})
+    pq.write_table(table.slice(0, 0), folder / "odd")
+    with pytest.raises(DataError, match="holds no video"):
+        tables_of(folder, made | {"art": [folder / "odd"]})
+    with pytest.raises(DataError, match="no predictions"):
+        tables_of(folder, {})
+    (folder / "label_space.json").write_text("[]")
+    with pytest.raises(DataError, match="no label space"):
+        tables_of(folder, made)
+    (folder / "label_space.json").unlink()
+    with pytest.raises(DataError, match="no label space"):
+        tables_of(folder, made)
+
+
+def test_files_are_written_the_same_byte_for_byte(setting):
+    folder, labels, shares = setting
+    tables = tables_of(folder, write_all(folder, labels, shares))
+    for name in ("one", "two"):
+        write_tables(tables, folder / name, folder / name / "metrics.json")
+    names = sorted(path.name for path in (folder / "one").iterdir())
+    assert names == ["metrics.json", *(f"table{i}.{kind}" for i in (1, 2, 3) for kind in ("csv", "md", "tex"))]
+    assert all((folder / "one" / name).read_bytes() == (folder / "two" / name).read_bytes() for name in names)
+    found = json.loads((folder / "one" / "metrics.json").read_text())
+    assert found["adversarial_gap"] == {"non_art": 40.0, "art": 60.0, "a_art": 85.0}
+    assert found["test_hit_at_1"]["a_art"] == 95.0
+    assert found["attack"]["art"] == {"relative_norm": 0.034, "zero_gradient": 0.01, "fooled": 0.5}
+    header, line, *_ = (folder / "one" / "table3.csv").read_text().splitlines()
+    assert header == "table,group,metric,split,column,ours,std,seed_std,paper,paper_std,difference,n,seeds"
+    assert line.startswith("3,Finance,GAP,test,Non-ART,")
+    assert line.endswith(",25,1")
+
+
+def test_markdown_stands_ours_beside_the_papers(setting):
+    folder, labels, shares = setting
+    tables = tables_of(folder, write_all(folder, labels, shares | {"odd|name": (1, 1)}))
+    lines = [line for line in render.markdown(tables.tables[0]).splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + 3 * 3
+    assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
+    assert "odd\\|name" in lines[0]
+    cells = [[part.strip() for part in line.split("|")[1:4]] for line in lines[2:5]]
+    assert [line[:2] for line in cells] == [["GAP", "paper"], ["", "ours"], ["", "difference"]]
+    assert cells[0][2] == "91.97 ± 0.02"
+    assert cells[1][2].startswith("90.00 ± ")
+    assert cells[2][2] == "-1.97"
+    assert lines[4].split("|")[5].strip() == "+3.00"
+    gains = [line.split("|")[6].strip() for line in lines[2:5]]
+    assert (gains[0], gains[2]) == ("+0.03", "+4.97")
+    assert gains[1].startswith("+5.00 ± ")
+    assert tables.tables[0]._repr_markdown_() in tables._repr_markdown_()
+
+
+def test_latex_escapes_what_latex_would_read(setting):
+    folder, labels, shares = setting
+    text = render.latex(tables_of(folder, write_all(folder, labels, shares | {"50%_&#{x}": (1, 1)})).tables[1])
+    first = render.latex(tables_of(folder, write_all(folder, labels, shares)).tables[0])
+    assert r"$91.97 \pm 0.02$" in first
+    assert not set("±ε–") & set(first)
+    assert r"50\%\_\&\#\{x\}" in text
+    assert r"100\% of the R\&D\_team's classes" in text
+    assert r"Arts \& Entertainment" in text
+    assert "$+0.12$" in text
+    assert not set("±ε–") & set(text)
+    rows = [line for line in text.splitlines() if line.endswith(r" \\") and "multicolumn" not in line]
+    assert {line.replace(r"\&", "").count("&") for line in rows} == {2 + 2 * 5 - 1}
+    assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")

@@ -1,0 +1,80 @@
+"""Promises about the notebooks themselves: small, parameterised, and with outputs that nbval really compares."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from artpaper.errors import ConfigError
+from artpaper.notebooks import clean, project_root
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def cells(path: Path, tag: str) -> list:
+    return [cell for cell in nbformat.read(path, as_version=4).cells if tag in cell.metadata.get("tags", [])]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_shape(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert notebook.cells[0].cell_type == "markdown"
+    assert len(code) <= 15
+    assert cells(path, "parameters") == [code[0]]
+    assert notebook.metadata.kernelspec.name == "python3"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_checked_cells_hold_an_output_to_compare_with(path: Path) -> None:
+    """nbval passes a stripped notebook without comparing anything."""
+    checked = cells(path, "nbval-check-output")
+    assert checked
+    for cell in checked:
+        assert cell.execution_count is not None
+        assert cell.outputs
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_committed_outputs_name_no_machine(path: Path) -> None:
+    for cell in nbformat.read(path, as_version=4).cells:
+        assert "/site-packages/" not in str(cell.get("outputs", ""))
+        assert str(Path.home()) not in str(cell.get("outputs", ""))
+
+
+def test_clean_copies_do_not_depend_on_running_or_saving(tmp_path: Path) -> None:
+    first = [path.read_bytes() for path in clean(ROOT / "notebooks", tmp_path / "first")]
+    changed = tmp_path / "changed"
+    changed.mkdir()
+    for path in NOTEBOOKS:
+        notebook = nbformat.read(path, as_version=4)
+        for cell in notebook.cells:
+            cell.metadata["collapsed"] = True
+            if cell.cell_type == "code":
+                cell.execution_count = 99
+                cell.outputs = []
+        notebook.metadata["papermill"] = {"duration": 1.5}
+        nbformat.write(notebook, changed / path.name)
+    assert [path.read_bytes() for path in clean(changed, tmp_path / "second")] == first
+    notebook.cells[0].source += "."
+    nbformat.write(notebook, changed / path.name)
+    assert [path.read_bytes() for path in clean(changed, tmp_path / "second")] != first
+
+
+def test_what_is_no_notebook_is_refused_and_the_old_copies_stay(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no notebooks"):
+        clean(tmp_path, tmp_path / "out")
+    (tmp_path / "a.ipynb").write_text("{")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "kept").touch()
+    with pytest.raises(ConfigError, match=r"a\.ipynb: not a valid notebook"):
+        clean(tmp_path, tmp_path / "out")
+    assert (tmp_path / "out" / "kept").exists()
+
+
+def test_project_root(tmp_path: Path) -> None:
+    assert project_root(ROOT / "notebooks") == ROOT
+    with pytest.raises(ConfigError, match=r"no dvc\.yaml"):
+        project_root(tmp_path)

@@ -1,0 +1,142 @@
+"""The pipeline as a user runs it: `dvc repro` in a copy of the project, on the small profile, and what reruns when."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from tests.pipeline import ROOT
+
+BIN = Path(sys.executable).parent
+STAGES = {
+    "notebooks",
+    "prepare",
+    "tables",
+    *(f"{s}@{m}-0" for s in ("train", "attack") for m in ("non_art", "art", "a_art")),
+}
+
+
+class Project:
+    """A copy of the project's files under Git, with the small profile as its parameters."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        listed = subprocess.check_output(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, text=True)
+        for name in listed.splitlines():
+            if (ROOT / name).is_file():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, folder / name)
+        shutil.copy(folder / "profiles" / "small.yaml", folder / "params.yaml")
+        (folder / "dvc.lock").unlink(missing_ok=True)
+        for command in ("git init -q", "git add -A", "git -c user.name=t -c user.email=t@example.org commit -qm start"):
+            self.call(*command.split())
+
+    def call(self, *command: str) -> str:
+        environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONPATH": str(self.folder)}
+        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        return done.stdout
+
+    def repro(self) -> set[str]:
+        """The stages that `dvc repro` ran."""
+        return set(re.findall(r"Running stage '(.+)':", self.call("dvc", "repro")))
+
+    def set(self, old: str, new: str, count: int = 1) -> None:
+        path = self.folder / "params.yaml"
+        text = path.read_text()
+        assert text.count(old) >= count
+        path.write_text(text.replace(old, new, count))
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project whose pipeline has run once."""
+    made = Project(tmp_path_factory.mktemp("project"))
+    assert made.repro() == STAGES
+    return made
+
+
+@pytest.mark.timeout(600)
+def test_tables_come_out_and_a_second_run_does_nothing(project: Project) -> None:
+    for number in (1, 2, 3):
+        for kind in ("csv", "md", "tex"):
+            assert (project.folder / "tables" / f"table{number}.{kind}").stat().st_size > 100
+    metrics = json.loads((project.folder / "metrics.json").read_text())
+    assert 0 < metrics["adversarial_gap"]["non_art"] < metrics["test_gap"]["non_art"] < 100
+    start = time.monotonic()
+    assert project.repro() == set()
+    assert time.monotonic() - start < 20  # the figure that counts is measured on a quiet machine
+
+
+@pytest.mark.timeout(600)
+def test_beta_reruns_a_art_alone_and_taken_back_nothing(project: Project) -> None:
+    project.set("beta: 0.001", "beta: 0.5")
+    assert project.repro() == {"train@a_art-0", "attack@a_art-0", "tables"}
+    project.set("beta: 0.5", "beta: 0.001")
+    assert project.repro() == set()
+
+
+@pytest.mark.timeout(600)
+def test_a_seed_changed_and_changed_back_reruns_nothing(project: Project) -> None:
+    before = (project.folder / "metrics.json").read_bytes()
+    project.set("seed: 0", "seed: 1")
+    assert project.repro() == STAGES - {"notebooks"}
+    assert (project.folder / "metrics.json").read_bytes() != before
+    project.set("seed: 1", "seed: 0")
+    assert project.repro() == set()
+    assert (project.folder / "metrics.json").read_bytes() == before
+
+
+def test_saving_and_counting_cells_reruns_nothing_that_counts(project: Project) -> None:
+    path = project.folder / "notebooks" / "train.ipynb"
+    original = path.read_bytes()
+    notebook = nbformat.read(path, as_version=4)
+    for count, cell in enumerate(notebook.cells):
+        if cell.cell_type == "code":
+            cell.execution_count = count + 40
+            cell.outputs = [nbformat.v4.new_output("stream", text="something else\n")]
+    notebook.metadata["language_info"] = {"name": "python", "version": "3.99"}
+    nbformat.write(notebook, path)
+    status = project.call("dvc", "status")
+    assert "train.ipynb" not in status.replace("notebooks", "", 1).split("notebooks:")[-1] or "train@" not in status
+    assert project.repro() <= {"notebooks"}
+    notebook.cells[0].source += "\nOne more sentence."
+    nbformat.write(notebook, path)
+    assert "train@art-0" in project.call("dvc", "repro", "--dry")
+    path.write_bytes(original)
+    assert project.repro() == set()
+
+
+@pytest.mark.timeout(600)
+def test_running_a_notebook_by_hand_changes_no_tracked_file_but_itself(project: Project) -> None:
+    project.call("git", "add", "-A")
+    project.call("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "pipeline has run")
+    command = "jupyter nbconvert --to notebook --inplace --execute notebooks/tables.ipynb"
+    project.call(*command.split())
+    changed = project.call("git", "status", "--porcelain").split()
+    assert [name for name in changed if name.endswith("ipynb")] == ["notebooks/tables.ipynb"]
+    assert len(changed) == 2
+    project.call("git", "checkout", "--", "notebooks/tables.ipynb")
+    assert project.repro() <= {"notebooks"}
+
+
+def test_unknown_notebook_parameter_is_an_error(project: Project) -> None:
+    command = [str(BIN / "artpaper"), "run", "notebooks/train.ipynb", "reports/x.ipynb", "-p", "modle", "art"]
+    done = subprocess.run(command, cwd=project.folder, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "unknown parameter modle; it has params, workspace, model, seed" in done.stderr
+    assert not (project.folder / "reports" / "x.ipynb").exists()
+
+
+def test_an_error_in_a_notebook_comes_out_in_its_own_words(project: Project) -> None:
+    command = [str(BIN / "artpaper"), "run", "notebooks/train.ipynb", "reports/x.ipynb", "-p", "model", "aart"]
+    done = subprocess.run(command, cwd=project.folder, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "did you mean a_art" in done.stderr.splitlines()[-1]
