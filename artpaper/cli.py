@@ -63,6 +63,12 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("report", type=Path, help="where the executed copy goes")
     run.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     run.set_defaults(run=_run)
+
+    refresh = commands.add_parser(
+        "refresh", help="run notebooks by hand's settings and keep the outputs nbval compares"
+    )
+    refresh.add_argument("notebooks", type=Path, nargs="+")
+    refresh.set_defaults(run=_refresh)
     return parser
 
 
@@ -107,6 +113,14 @@ def _run(parsed: argparse.Namespace) -> None:
     from artpaper.notebooks import run
 
     run(parsed.notebook, parsed.report, {name: _scalar(value) for name, value in parsed.parameters})
+
+
+def _refresh(parsed: argparse.Namespace) -> None:
+    from artpaper.notebooks import refresh
+
+    for path in parsed.notebooks:
+        refresh(path)
+        print(path)
 
 
 def _pair(item: str) -> tuple[str, str]:

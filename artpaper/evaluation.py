@@ -67,7 +67,7 @@ def attack(params: Params, name: str, seed: int, workspace: Path, *, progress: b
         DataError: frames have not been prepared, or the disk is full.
     Source: section 3.2.1, Eq. 4.
     """
-    from tqdm.auto import tqdm
+    from tqdm import tqdm
 
     folder = workspace / "models" / name / f"seed{seed}"
     model, note = load_model(folder)

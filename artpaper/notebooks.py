@@ -11,6 +11,8 @@ from artpaper.atomic import atomic_file, replace_folder
 from artpaper.errors import ArtpaperError, ConfigError
 
 ROOT_MARK = "dvc.yaml"
+CHECKED = "nbval-check-output"  # nbval compares the output of cells with this tag
+KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
 class NotebookError(ArtpaperError):
@@ -66,8 +68,7 @@ def clean(source: Path, target: Path) -> list[Path]:
             if cell.cell_type == "code":
                 kept |= {"outputs": [], "execution_count": None}
             cells.append(kept)
-        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-        document = {"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
+        document = {"cells": cells, "metadata": {"kernelspec": KERNEL}, "nbformat": 4, "nbformat_minor": 5}
         with atomic_file(made / path.name) as temporary:
             temporary.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     replace_folder(made, target)
@@ -102,6 +103,31 @@ def run(notebook: Path, report: Path, parameters: Mapping[str, str | int | float
         if error.ename in known:
             raise NotebookError(error.evalue) from None
         raise NotebookError(f"{notebook}: {error.ename}: {error.evalue}; the traceback is in {report}") from None
+
+
+def refresh(notebook: Path) -> None:
+    """Run a notebook where it lies and keep, in the file, the outputs of the cells that nbval compares, no others.
+
+    Raises:
+        NotebookError: a cell failed; the file is as it was.
+    """
+    import nbformat
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError
+
+    document = nbformat.read(notebook, as_version=4)
+    client = NotebookClient(document, kernel_name="python3", resources={"metadata": {"path": str(notebook.parent)}})
+    try:
+        client.execute()
+    except CellExecutionError as error:
+        raise NotebookError(f"{notebook}: {error.ename}: {error.evalue}") from None
+    for cell in document.cells:
+        cell.metadata = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
+        if cell.cell_type == "code" and CHECKED not in cell.metadata.get("tags", []):
+            cell.outputs, cell.execution_count = [], None
+    document.metadata = {"kernelspec": KERNEL}
+    with atomic_file(notebook) as temporary:
+        nbformat.write(document, temporary)
 
 
 def _check(notebook: Path, parameters: Mapping[str, str | int | float]) -> None:

@@ -111,7 +111,7 @@ class Run:
 
     def fit(self, state_folder: Path, watch: Watcher | None, progress: bool) -> None:
         """Train until :attr:`finished`, writing a state every ``checkpoint_every`` steps and at every validation."""
-        from tqdm.auto import tqdm
+        from tqdm import tqdm
 
         size = self.config.batch_size
         bar = tqdm(total=self.config.max_steps * size, initial=self.step * size, unit="video", unit_scale=True,
