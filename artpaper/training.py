@@ -120,11 +120,12 @@ class Run:
         while not self.finished:
             self._train_step(next(batches))
             bar.update(size)
-            last = self.step == self.config.max_steps
-            if self.step % self._log_every == 0 or last:
-                self._log(validate=last or self.step % self.config.validate_every == 0, state_folder=state_folder)
+            validate = self.step % self.config.validate_every == 0 or self.step == self.config.max_steps
+            if validate or self.step % self._log_every == 0:
+                self._log(validate=validate, state_folder=state_folder)
                 row = self.history[-1]
-                bar.set_postfix_str(f"loss {row['loss']:.4f}, best GAP {100 * max(self.best_gap, 0):.2f} %")
+                best = f", best GAP {100 * self.best_gap:.2f} %" if self.best_step else ""
+                bar.set_postfix_str(f"loss {row['loss']:.4f}{best}")
                 if watch is not None and "validation_gap" in row:
                     watch(self.history)
             if self.finished or self.step % self.config.checkpoint_every == 0 or "validation_gap" in self._last_row:

@@ -65,6 +65,13 @@ def test_training_learns(workspace: Path, small_params: Params) -> None:
     assert (history["step"].diff().dropna() > 0).all()
 
 
+def test_validation_comes_when_it_was_asked_for(workspace: Path, small_params: Params) -> None:
+    """Also where the interval is no multiple of the one that the losses are logged at, and at the last step."""
+    params = changed(small_params, train={"max_steps": 60, "validate_every": 27})
+    history = pd.read_csv(train(params, "non_art", 0, workspace, progress=False) / "history.csv")
+    assert history["step"][history["validation_gap"].notna()].tolist() == [27, 54, 60]
+
+
 def test_early_stopping_and_learning_rate(workspace: Path, small_params: Params, monkeypatch) -> None:
     """Best at the 2nd validation; the rate falls after 3 more are passed without a better one; stop after the 5th."""
     scripted = iter([0.1, 0.5, 0.5, 0.4, 0.3, 0.45, 0.2, 0.9])
