@@ -9,11 +9,12 @@ from pathlib import Path
 
 
 @contextmanager
-def atomic_file(path: str | Path) -> Iterator[Path]:
+def atomic_file(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it to ``path`` on success, remove it on any error.
 
     Args:
         path: the file to make; missing parent folders are made.
+        durable: wait until the disk has it, so that it survives a loss of power too; what can be remade need not wait.
     Raises:
         OSError: the folder cannot be written, or the disk is full; nothing is left under ``path``'s name that was not
             there before.
@@ -25,8 +26,9 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
+        if durable:
+            with open(temporary, "rb") as written:
+                os.fsync(written.fileno())
         temporary.chmod(0o644)
         os.replace(temporary, path)
     except BaseException:

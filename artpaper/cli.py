@@ -69,6 +69,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     refresh.add_argument("notebooks", type=Path, nargs="+")
     refresh.set_defaults(run=_refresh)
+
+    publish = commands.add_parser("publish", help="keep this run's tables under results/, with what made them")
+    publish.add_argument("target", type=Path, help="such as results/audioset")
+    publish.add_argument("--command", required=True, help="what a reader types to make the same")
+    publish.set_defaults(run=_publish)
     return parser
 
 
@@ -121,6 +126,14 @@ def _refresh(parsed: argparse.Namespace) -> None:
     for path in parsed.notebooks:
         refresh(path)
         print(path)
+
+
+def _publish(parsed: argparse.Namespace) -> None:
+    from artpaper.notebooks import project_root
+    from artpaper.report.publish import publish
+
+    made = publish(project_root(), parsed.target, parsed.command)
+    print(f"{parsed.target}: tables of commit {made['commit'][:12]}")
 
 
 def _pair(item: str) -> tuple[str, str]:

@@ -87,6 +87,7 @@ def run(notebook: Path, report: Path, parameters: Mapping[str, str | int | float
         NotebookError: a cell failed; an error this project raised on purpose is passed on in its own words.
     """
     import papermill
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     if not notebook.is_file():
@@ -98,6 +99,10 @@ def run(notebook: Path, report: Path, parameters: Mapping[str, str | int | float
             notebook, report, dict(parameters), kernel_name="python3", cwd=project_root(),
             progress_bar=False, stdout_file=sys.stdout, stderr_file=sys.stderr, autosave_cell_every=10,
         )  # fmt: skip
+    except DeadKernelError:
+        raise NotebookError(
+            f"{notebook}: its process was killed, often for lack of memory; the same command goes on where it stopped"
+        ) from None
     except PapermillExecutionError as error:
         known = {error_class.__name__ for error_class in _subclasses(ArtpaperError)}
         if error.ename in known:

@@ -6,6 +6,8 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from artpaper.report.style import tell_apart
+
 
 def attack_figure(predictions: pd.DataFrame, title: str) -> Figure:
     """Size of the perturbations, and how far the best true label's logit fell.
@@ -28,10 +30,7 @@ def attack_figure(predictions: pd.DataFrame, title: str) -> Figure:
     sns.ecdfplot(
         x=fall, hue=pd.Categorical(fooled, order), hue_order=order, stat="percent", palette="colorblind", ax=right
     )
-    for line, style in zip(right.lines, ("-", "--", ":"), strict=False):
-        line.set_linestyle(style)
-    for handle, line in zip(right.get_legend().legend_handles, reversed(right.lines), strict=False):
-        handle.set_linestyle(line.get_linestyle())
+    tell_apart(right)
     right.set(xlabel="fall of the best true label (logit)", ylabel="videos at or below (%)")
     figure.suptitle(title)
     return figure

@@ -31,7 +31,7 @@ def training_curves(history: Sequence[Row], title: str) -> Figure:
         points = [(row["step"], row[key]) for row in history if key in row]
         if points and not (key == "loss" and not any("adversarial" in row for row in history)):
             left.plot(*zip(*points, strict=True), style, color=colour, label=label)
-    left.set(xlabel="step", ylabel="loss (nats, before weights)", yscale="log")
+    left.set(xlabel="step", ylabel="term of the loss, before its weight", yscale="log")
     left.legend()
     scored = [(row["step"], 100 * row["validation_gap"]) for row in history if "validation_gap" in row]
     if scored:

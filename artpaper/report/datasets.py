@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from artpaper.config import Features
 from artpaper.data.features import features
 from artpaper.data.store import FrameStore
+from artpaper.report.style import tell_apart
 
 SAMPLE = 2000  # videos a split that a histogram looks at
 
@@ -36,8 +37,7 @@ def split_figure(stores: Mapping[str, FrameStore], source: str) -> Figure:
             table, x=column, hue="split", stat="percent", common_norm=False, discrete=True, element="step",
             fill=False, palette="colorblind", ax=axes,
         )  # fmt: skip
-        for line, style in zip(axes.lines, ("-", "--", ":"), strict=False):
-            line.set_linestyle(style)
+        tell_apart(axes)
         axes.set(ylabel="videos (%)")
     panels[1].get_legend().remove()
     figure.suptitle(f"{source} data: the three splits")
@@ -69,7 +69,7 @@ def video_figure(store: FrameStore, index: int, config: Features) -> Figure:
     parts = x.split(list(store.modalities.values()), dim=-1)
     for (name, part), style in zip(zip(store.modalities, parts, strict=True), ("-", "--", ":"), strict=False):
         right.plot(part.norm(dim=-1), style, label=name)
-    right.set(xlabel="frame (s)", ylabel=f"L2 norm of the frame (norm: {config.norm})", ylim=(0, None))
+    right.set(xlabel="frame (s)", ylabel=f"L2 norm ({config.norm})", ylim=(0, None))
     right.legend()
     shown = ", ".join(names[:6]) + (" ..." if len(names) > 6 else "")
     figure.suptitle(f"video {video.id}: {shown}", fontsize=10)

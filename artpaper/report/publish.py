@@ -1,0 +1,81 @@
+"""Keep a run's tables under ``results/`` with what made them: commit, command, parameters, machine, versions."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from artpaper.atomic import atomic_file, replace_folder
+from artpaper.config import load_params
+from artpaper.errors import ArtpaperError
+
+PACKAGES = ("torch", "numpy", "pyarrow", "tensorflow-cpu", "tensorflow", "dvc", "papermill")
+
+
+def publish(workspace: Path, target: Path, command: str) -> dict[str, Any]:
+    """Copy tables, metrics, parameters and training histories to ``target`` and write ``provenance.json`` beside them.
+
+    Args:
+        workspace: the project's folder, where the pipeline has run.
+        target: the folder to fill; replaced as a whole.
+        command: what a reader types to make the same.
+    Returns:
+        What provenance.json says.
+    Raises:
+        ArtpaperError: the tables are missing, or code has uncommitted changes, so that no commit names what ran.
+    """
+    if not (workspace / "tables" / "table1.md").is_file():
+        raise ArtpaperError(f"{workspace / 'tables'}: no tables to publish; `dvc repro` makes them")
+    changed = _git(workspace, "status", "--porcelain", "--", "artpaper", "notebooks", "dvc.yaml")
+    if changed:
+        raise ArtpaperError(f"commit these first, or no commit says what was run:\n{changed}")
+    params = load_params(workspace / "params.yaml")
+    made = target.with_name(f".{target.name}.new")
+    shutil.rmtree(made, ignore_errors=True)
+    shutil.copytree(workspace / "tables", made)
+    for name in ("metrics.json", "params.yaml", "frames/summary.json"):
+        shutil.copy2(workspace / name, made / Path(name).name)
+    for model in params.experiment.models:
+        for seed in params.experiment.seeds:
+            run = workspace / "models" / model / f"seed{seed}"
+            for name in ("model.json", "history.csv"):
+                (made / "models" / model / f"seed{seed}").mkdir(parents=True, exist_ok=True)
+                shutil.copy2(run / name, made / "models" / model / f"seed{seed}" / name)
+    provenance = {
+        "commit": _git(workspace, "rev-parse", "HEAD"),
+        "command": command,
+        "machine": {"processor": _processor(), "cores": os.cpu_count(), "system": platform.system()},
+        "python": platform.python_version(),
+        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+    }
+    with atomic_file(made / "provenance.json") as temporary:
+        temporary.write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
+    replace_folder(made, target)
+    return provenance
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    try:
+        return subprocess.check_output(["git", *arguments], cwd=folder, text=True, stderr=subprocess.PIPE).strip()
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise ArtpaperError(f"{folder}: git {' '.join(arguments)} failed: {error}") from None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
