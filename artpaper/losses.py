@@ -63,10 +63,9 @@ def adversarial(
         ValueError: epsilon is negative, mask does not fit x, or the widths do not fit.
     Source: Eq. 2-4; R is detached as in Goodfellow et al. 2015 and Miyato et al. 2018.
     """
-    seed = _draw_seed()
-    known, gradient, _ = _clean_pass(model, x, y, mask, config, seed, with_maps=False)
+    known, gradient, _ = _clean_pass(model, x, y, mask, config, with_maps=False)
     perturbation, parts = _perturbation(model, x, gradient, mask, config)
-    attacked = _bce(_seeded(model, seed, x + perturbation, mask), y, config)
+    attacked = _bce(model(x + perturbation, mask), y, config)
     loss = known + config.alpha * attacked
     return loss, {"loss": loss.item(), "cross_entropy": known.item(), "adversarial": attacked.item(), **parts}
 
@@ -91,10 +90,9 @@ def attention_adversarial(
         ValueError: as :func:`adversarial`.
     Source: section 2.2.
     """
-    seed = _draw_seed()
-    known, gradient, maps = _clean_pass(model, x, y, mask, config, seed, with_maps=True)
+    known, gradient, maps = _clean_pass(model, x, y, mask, config, with_maps=True)
     perturbation, parts = _perturbation(model, x, gradient, mask, config)
-    logits, adversarial_maps = _seeded(model, seed, x + perturbation, mask, return_attention=True)
+    logits, adversarial_maps = model(x + perturbation, mask, return_attention=True)
     attacked = _bce(logits, y, config)
     attention = attention_change(maps, adversarial_maps, config)
     loss = known + config.alpha * attacked + config.beta * attention
@@ -148,15 +146,14 @@ class _KnownGradient(torch.autograd.Function):
 
 
 def _clean_pass(
-    model: nn.Module, x: Tensor, y: Tensor, mask: Tensor, config: Loss, seed: int, *, with_maps: bool
+    model: nn.Module, x: Tensor, y: Tensor, mask: Tensor, config: Loss, *, with_maps: bool
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """L_CE with its parameter gradient attached, dL_CE/dx, and the clean maps still joined to the graph."""
     x = x.detach().requires_grad_(True)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if with_maps:
-        logits, maps = _seeded(model, seed, x, mask, return_attention=True)
-    else:
-        logits, maps = _seeded(model, seed, x, mask), {}
+    # the generator is put back, so that the adversarial pass drops the same units
+    with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
+        logits, maps = model(x, mask, return_attention=True) if with_maps else (model(x, mask), {})
     loss = _bce(logits, y, config)
     gradient, *known = torch.autograd.grad(loss, [x, *parameters], retain_graph=with_maps, allow_unused=True)
     return _KnownGradient.apply(loss.detach(), known, *parameters), gradient, maps
@@ -173,14 +170,3 @@ def _perturbation(model: nn.Module, x: Tensor, gradient: Tensor, mask: Tensor, c
 def _bce(logits: Tensor, y: Tensor, config: Loss) -> Tensor:
     loss = F.binary_cross_entropy_with_logits(logits, y.to(logits.dtype), reduction="mean")
     return loss * y.shape[-1] if config.bce_reduction == "sum" else loss
-
-
-def _draw_seed() -> int:
-    return int(torch.randint(2**62, ()).item())
-
-
-def _seeded(model: nn.Module, seed: int, x: Tensor, mask: Tensor, **keywords: bool) -> Any:
-    """Run the model with a given seed, so that the clean and the adversarial pass drop the same units."""
-    with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        return model(x, mask, **keywords)

@@ -80,8 +80,7 @@ def test_cross_entropy_is_pytorchs_and_sum_is_classes_times_mean() -> None:
 @pytest.mark.parametrize("squared", [False, True])
 def test_no_perturbation_gives_an_attention_term_of_exactly_zero(squared: bool) -> None:
     config = Loss(alpha=1.0, beta=10.0, epsilon=0.0, attention_squared=squared)
-    net = toy.model().train()
-    net.encoders["rgb"].dropout.p = net.encoders["audio"].dropout.p = 0.3  # both passes drop the same units
+    net = toy.model(dropout=0.3).train()  # both passes must drop the same units
     x, y, mask = toy.batch()
     loss, parts = attention_adversarial(net, x, y, mask, config)
     assert parts["attention"] == 0.0
@@ -123,6 +122,24 @@ def test_forward_and_backward_passes_are_counted() -> None:
     x, y, mask = toy.batch()
     adversarial(net, x, y, mask, Loss(alpha=1.0))[0].backward()
     assert len(calls) == 2
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5])
+def test_the_loss_may_be_scaled_like_any_other(beta: float) -> None:
+    config = Loss(alpha=0.7, beta=beta, epsilon=0.4)
+    net = toy.model(dtype=DOUBLE)
+    x, y, mask = toy.batch(dtype=DOUBLE)
+    once = gradients(net, loss_for(config)(net, x, y, mask, config)[0])
+    thrice = gradients(net, 3 * loss_for(config)(net, x, y, mask, config)[0])
+    for name in once:
+        torch.testing.assert_close(thrice[name], 3 * once[name], atol=1e-14, rtol=1e-12)
+
+
+def test_each_batch_drops_other_units() -> None:
+    net = toy.model(dropout=0.5).train()
+    x, y, mask = toy.batch()
+    first, second = (adversarial(net, x, y, mask, Loss(alpha=1.0))[0].item() for _ in range(2))
+    assert first != second
 
 
 def test_zero_gradients_are_counted() -> None:

@@ -111,6 +111,26 @@ def test_a_gradient_too_small_to_square_still_gives_epsilon() -> None:
     torch.testing.assert_close(l2_norm(step).flatten(), torch.full((3,), 0.5), atol=0, rtol=1e-6)
 
 
+@pytest.mark.parametrize("scope", ["joint", "modality", "frame"])
+def test_padding_stays_even_for_a_model_that_looks_at_it(scope: str) -> None:
+    gradient = torch.randn(6, 9, 24)
+    _, _, mask = toy.batch()
+    step = steepest(gradient, mask, epsilon=0.5, scope=scope, modalities=toy.MODALITIES)
+    assert (step[~mask] == 0).all()
+    assert (step[mask] != 0).all()
+    if scope == "joint":
+        torch.testing.assert_close(l2_norm(step).flatten(), torch.full((6,), 0.5), atol=0, rtol=1e-6)
+
+
+def test_fooled_and_already_wrong_by_hand() -> None:
+    """Three videos of one frame and two classes, the logits being the frame; the attack flips the near ones."""
+    x = torch.tensor([[[1.0, 0.9]], [[9.0, 0.0]], [[0.0, 9.0]]])
+    y = torch.tensor([[1.0, 0.0]]).expand(3, 2).contiguous()
+    attack = fgm(lambda x, mask: x[:, 0], x, y, torch.ones(3, 1, dtype=torch.bool), epsilon=0.5)
+    assert attack.diagnostics["fooled"].tolist() == [True, False, False]
+    assert attack.diagnostics["already_wrong"].tolist() == [False, False, True]
+
+
 def test_a_saturated_model_is_flagged_not_hidden() -> None:
     """Binary cross-entropy at logit +200 for the true label and -200 elsewhere has gradient exactly 0 in float32."""
     x, y, mask = toy.batch()
