@@ -1,0 +1,54 @@
+"""The one released YouTube-8M frame-level video at hand, through reader, store, model and attack, at full width."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import torch
+
+from artpaper.attacks import fgm
+from artpaper.config import load_params
+from artpaper.data.batches import model_inputs
+from artpaper.data.prepare import prepare
+from artpaper.data.store import FrameStore
+from artpaper.data.tfrecord import YT8M_MODALITIES, write_videos
+from artpaper.models import FrameTransformer
+from tests.data.worlds import make_videos
+from tests.pipeline import ROOT, changed
+
+
+def test_from_record_to_adversary(real_data: Callable[[str], Path], tmp_path: Path) -> None:
+    path = real_data("yt8m/frame_level_one_video.tfrecord")
+    shutil.copy(path, tmp_path / "train0000.tfrecord")
+    write_videos(tmp_path / "validate0000.tfrecord", make_videos([*"abcdef"]), YT8M_MODALITIES)
+    params = load_params(ROOT / "profiles" / "paper.yaml")
+    places = {"path": str(tmp_path), "vocabulary": str(real_data("yt8m/vocabulary.csv"))}
+    prepare(changed(params, data=places), tmp_path, progress=False)
+    store = FrameStore(tmp_path / "frames" / "train")
+    space = store.label_space
+    assert len(store) == 1
+
+    # byte for byte what TensorFlow's own parser reads
+    [record] = tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
+    lists = tf.train.SequenceExample.FromString(record).feature_lists.feature_list
+    raw = [b"".join(f.bytes_list.value[0] for f in lists[name].feature) for name in ("rgb", "audio")]
+    stored = store[0].frames
+    assert stored.shape == (170, 1152)
+    assert [stored[:, :1024].tobytes(), stored[:, 1024:].tobytes()] == raw
+    assert {space.classes[label] for label in store[0].labels} == {"Food", "Food & Drink"}
+
+    # the reference's dequantisation, unit-norm frames, the paper's model, Eq. 4
+    batch = next(store.batches(64, max_frames=params.features.max_frames))
+    x, y, mask = model_inputs(batch, params.features, store.modalities, torch.device("cpu"))
+    expected = stored.astype(np.float64) * (4 / 255) + (4 / 512 - 2)
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(x[0].numpy(), expected, atol=1e-6)
+    torch.manual_seed(0)
+    model = FrameTransformer(params.model, store.modalities, len(space)).eval()
+    attack = fgm(model, x, y, mask, epsilon=params.attack.epsilon)
+    assert attack.clean_logits.shape == (1, 317)
+    assert attack.diagnostics["norm"].item() == pytest.approx(0.5, rel=1e-6)
+    assert attack.diagnostics["relative_norm"].item() == pytest.approx(0.5 / 170**0.5, rel=1e-5)
