@@ -1,6 +1,5 @@
 """Trained models and interrupted runs on disk: safetensors for the numbers, JSON for the rest, no pickle."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -102,11 +101,6 @@ def expect(note: dict[str, Any], expected: dict[str, Any], path: str | Path) -> 
                 f"{path}: made with {name} {note.get(name)!r}, this run needs {value!r}; "
                 "point at the right checkpoint, or delete this one and run again"
             )
-
-
-def fingerprint(values: Any) -> str:
-    """A short name for a set of parameters: 12 hex digits of a hash of their JSON."""
-    return hashlib.blake2b(_text(values).encode(), digest_size=6).hexdigest()
 
 
 def flatten_optimizer(optimizer: torch.optim.Optimizer) -> Tensors:

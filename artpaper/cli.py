@@ -24,6 +24,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ArtpaperError as error:
         print(f"artpaper: {error}", file=sys.stderr)
         return 1
+    except ModuleNotFoundError as error:
+        print(f"artpaper: this command needs {error.name}: pip install 'artpaper[pipeline]'", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"artpaper: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("artpaper: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
@@ -37,8 +43,10 @@ def _parser() -> argparse.ArgumentParser:
 
     use = commands.add_parser("use", help="write params.yaml from a profile: default, small, paper, audioset, yt8m")
     use.add_argument("profile", help="a name in profiles/, or the path of a parameter file")
-    use.add_argument("--path", help="data.path: the archive or folder with the data")
-    use.add_argument("--vocabulary", help="data.vocabulary: where the vocabulary lies, if not beside the data")
+    use.add_argument("--path", type=Path, help="data.path: the archive or folder with the data")
+    use.add_argument(
+        "--vocabulary", type=Path, help="data.vocabulary: where the vocabulary lies, if not beside the data"
+    )
     use.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="another key, as train.max_steps=9"
     )
@@ -50,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         step.add_argument("--workspace", default=".", help="folder of the results (default: the current one)")
         if name in ("train", "attack"):
             step.add_argument("--model", required=True, help="entry of group models, such as a_art")
-            step.add_argument("--seed", type=int, default=0, help="training seed (default: %(default)s)")
+            step.add_argument("--seed", type=_seed, default=0, help="training seed (default: %(default)s)")
         step.set_defaults(run=_step, step=name)
 
     clean = commands.add_parser("clean", help="write clean copies of the notebooks")
@@ -81,8 +89,8 @@ def _use(parsed: argparse.Namespace) -> None:
     from artpaper.profiles import use
 
     changes = dict(_pair(item) for item in parsed.set)
-    changes |= {f"data.{key}": getattr(parsed, key) for key in ("path", "vocabulary") if getattr(parsed, key)}
-    print(f"params.yaml is now {use(parsed.profile, changes)}; `dvc repro` makes its tables")
+    made = use(parsed.profile, changes, parsed.path, parsed.vocabulary)
+    print(f"params.yaml is now {made}; `dvc repro` makes its tables")
 
 
 def _step(parsed: argparse.Namespace) -> None:
@@ -141,6 +149,12 @@ def _pair(item: str) -> tuple[str, str]:
     if not equals:
         raise ArtpaperError(f"--set {item}: expected KEY=VALUE, such as train.max_steps=100")
     return key, value
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text}: a seed is a whole number, 0 or above")
+    return int(text)
 
 
 def _scalar(value: str) -> str | int | float:

@@ -106,7 +106,7 @@ class Train:
     max_steps: Count = 1_000_000
     validate_every: Count = 10_000
     early_stop_patience: Count = 5
-    lr_patience: Count = 3
+    lr_patience: Natural = 3
     lr_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     checkpoint_every: Count = 1_000
@@ -152,8 +152,14 @@ class Tables:
 class Experiment:
     """Group ``experiment``: which models (names of group ``models``) are trained with which seeds."""
 
-    models: tuple[str, ...] = ("non_art", "art", "a_art")
-    seeds: tuple[Natural, ...] = (0,)
+    models: Annotated[tuple[str, ...], Field(min_length=1)] = ("non_art", "art", "a_art")
+    seeds: Annotated[tuple[Natural, ...], Field(min_length=1)] = (0,)
+
+    def __post_init__(self) -> None:
+        for name in ("models", "seeds"):
+            values = getattr(self, name)
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name} names one twice: {', '.join(map(str, values))}")
 
 
 def _paper_models() -> dict[str, Loss]:
@@ -195,7 +201,7 @@ class Params:
             ConfigError: there is no model of that name.
         """
         if name not in self.models:
-            raise ConfigError(f"no model {name!r} in group models{_nearest(name, list(self.models))}")
+            raise ConfigError(f"no model {name!r} in group models{nearest(name, list(self.models))}")
         override = self.models[name].attention
         return self.model if override is None else dataclasses.replace(self.model, attention=override)
 
@@ -252,7 +258,7 @@ def _explain(cls: type, item: Any) -> str:
     place = [str(part) for part in item["loc"]]
     name = ".".join(place) or cls.__name__
     if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        return f"unknown parameter {name}{_nearest(place[-1], _known_names(cls, place[:-1]))}"
+        return f"unknown parameter {name}{nearest(place[-1], _known_names(cls, place[:-1]))}"
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "value_error":
         return f"{name}: {message}"
@@ -268,7 +274,7 @@ def _known_names(cls: Any, place: list[str]) -> list[str]:
     return [field.name for field in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else []
 
 
-def _nearest(name: str, known: list[str]) -> str:
+def nearest(name: str, known: list[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     if close:
         return f"; did you mean {close[0]}?"

@@ -17,14 +17,15 @@ from torch import Tensor
 from artpaper import __version__
 from artpaper.atomic import atomic_file
 from artpaper.attacks import bce, fgm, predicted_bce
-from artpaper.checkpoints import expect, fingerprint, load_model
+from artpaper.checkpoints import expect, load_model
 from artpaper.config import Params, as_dict
 from artpaper.data.batches import model_inputs
 from artpaper.data.store import FrameStore
+from artpaper.device import best_device
 from artpaper.errors import DataError
+from artpaper.identity import code, fingerprint
 from artpaper.metrics import TOP_K
 from artpaper.models import FrameTransformer
-from artpaper.training import training_device
 
 PART = 64  # batches in one part of an unfinished predictions file; a killed run repeats at most one part
 
@@ -70,17 +71,24 @@ def attack(params: Params, name: str, seed: int, workspace: Path, *, progress: b
     from tqdm import tqdm
 
     folder = workspace / "models" / name / f"seed{seed}"
+    architecture = params.model_for(name)
     model, note = load_model(folder)
-    store = FrameStore(workspace / "frames" / "test")
+    stores = {split: FrameStore(workspace / "frames" / split) for split in ("train", "validation", "test")}
+    store = stores["test"]
     expected = {"name": name, "seed": seed, "features": as_dict(params.features), "loss": as_dict(params.models[name]),
-                "label_space": store.label_space.name}  # fmt: skip
+                "label_space": store.label_space.name, "model": as_dict(architecture), "train": as_dict(params.train),
+                "frames": [stores[split].fingerprint for split in ("train", "validation")]}  # fmt: skip
     expect(note, expected, folder / "model.safetensors")
-    device = training_device()
+    device = best_device()
     model.to(device)
     metadata = _metadata(params, name, seed, note, store)
     path = workspace / "predictions" / name / f"seed{seed}" / "one_step.parquet"
-    parts = workspace / ".resume" / f"attack-{name}-seed{seed}-{fingerprint([metadata, note, store.fingerprint])}"
     size = params.attack.batch_size
+    parts = (
+        workspace
+        / ".resume"
+        / f"attack-{name}-seed{seed}-{fingerprint([metadata, note, store.fingerprint, size, PART, code()])}"
+    )
     with tqdm(total=len(store), unit="video", desc=f"attack {name} seed {seed}", disable=not progress) as bar:
         finished = {first: parts / f"{first:09d}.parquet" for first in range(0, len(store), PART * size)}
         for first, part in finished.items():
@@ -114,7 +122,7 @@ def _rows(
 
 def best_classes(
     logits: Float[Tensor, "batch classes"], listed: list[int]
-) -> tuple[list[Int32[np.ndarray, "_"]], list[Float32[np.ndarray, "_"]]]:
+) -> tuple[list[Int32[np.ndarray, " _"]], list[Float32[np.ndarray, " _"]]]:
     """Each video's ``listed`` best classes and their logits, best first, the lower class first among ties."""
     order = logits.argsort(dim=-1, descending=True, stable=True)[:, : max(listed)]  # (B, most)
     scores = logits.gather(-1, order).numpy()

@@ -77,7 +77,7 @@ def hit_at_1(scores: Float[Array, "videos classes"], labels: Shaped[Array, "_ _"
 def gap_from_top(
     scores: Float[np.ndarray, "videos listed"],
     hits: Bool[np.ndarray, "_ _"],
-    positives: Integer[np.ndarray, "_"],
+    positives: Integer[np.ndarray, " _"],
     top_k: int = TOP_K,
 ) -> float:
     """:func:`gap` from stored top lists.
@@ -99,7 +99,7 @@ def gap_from_top(
     return average_precision(scores[:, :top_k], hits[:, :top_k], int(positives.sum()))
 
 
-def perr_from_top(hits: Bool[np.ndarray, "videos listed"], positives: Integer[np.ndarray, "_"]) -> float:
+def perr_from_top(hits: Bool[np.ndarray, "videos listed"], positives: Integer[np.ndarray, " _"]) -> float:
     """:func:`perr` from stored top lists.
 
     Args:

@@ -137,8 +137,12 @@ def refresh(notebook: Path) -> None:
 
 def _check(notebook: Path, parameters: Mapping[str, str | int | float]) -> None:
     import papermill
+    from nbformat.reader import NotJSONError
 
-    known = papermill.inspect_notebook(notebook)
+    try:
+        known = papermill.inspect_notebook(notebook)
+    except (NotJSONError, UnicodeDecodeError):
+        raise ConfigError(f"{notebook}: not a notebook") from None
     for name, value in parameters.items():
         if name not in known:
             raise ConfigError(f"{notebook}: unknown parameter {name}; it has {', '.join(known) or 'none'}")

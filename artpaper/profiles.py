@@ -1,21 +1,24 @@
 """Ready-made parameter files, and how one becomes ``params.yaml``."""
 
 import io
+import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from artpaper.atomic import atomic_file
-from artpaper.config import Params, build
+from artpaper.config import Params, as_dict, build, nearest
 from artpaper.errors import ConfigError
 from artpaper.notebooks import project_root
 
 
-def use(profile: str, changes: Mapping[str, str]) -> str:
+def use(profile: str, changes: Mapping[str, str], data: Path | None = None, vocabulary: Path | None = None) -> str:
     """Write ``params.yaml`` from a profile, comments kept, some keys changed; refused as a whole if one does not fit.
 
     Args:
         profile: a name in ``profiles/``, or the path of a parameter file.
         changes: dotted keys and their values as YAML, such as ``{"train.max_steps": "100"}``.
+        data, vocabulary: where the data and the vocabulary lie, for ``data.path`` and ``data.vocabulary``.
     Returns:
         A description for people: the profile and the changes.
     Raises:
@@ -32,18 +35,56 @@ def use(profile: str, changes: Mapping[str, str]) -> str:
         raise ConfigError(f"no profile {profile!r}; there are {known}, or give the path of a parameter file")
     yaml = YAML()
     yaml.width = 120
-    values = yaml.load(path.read_text(encoding="utf-8"))
+    _parse(_read(path), str(path))  # says what is wrong with it
+    values = yaml.load(_read(path))
+    places = {
+        f"data.{name}": _place(place, root) for name, place in (("path", data), ("vocabulary", vocabulary)) if place
+    }
+    changes = {**changes, **places}
     for key, text in changes.items():
         *groups, last = key.split(".")
         place = values
         for group in groups:
             place = place.get(group) if isinstance(place, dict) else None
         if not isinstance(place, dict) or last not in place:
-            raise ConfigError(f"unknown parameter {key}; {path} names every one there is")
-        place[last] = YAML(typ="safe", pure=True).load(text)
+            raise ConfigError(f"unknown parameter {key}{nearest(key, sorted(_keys(values)))}")
+        place[last] = text if key in places else _parse(text, f"--set {key}")
     written = io.StringIO()
     yaml.dump(values, written)
-    build(Params, YAML(typ="safe", pure=True).load(written.getvalue()), str(path))
+    plain = _parse(written.getvalue(), str(path))
+    params = build(Params, plain, str(path))
+    missing = sorted(_keys(as_dict(params)) - _keys(plain))
+    if missing:
+        raise ConfigError(f"{path}: a profile names every parameter; missing: {', '.join(missing)}")
     with atomic_file(root / "params.yaml") as temporary:
         temporary.write_text(written.getvalue(), encoding="utf-8")
     return ", ".join([path.stem, *(f"{key}={value}" for key, value in changes.items())])
+
+
+def _place(given: Path, root: Path) -> str:
+    """A path as the pipeline, which runs in the project's folder, can use it."""
+    if not given.exists():
+        raise ConfigError(f"{given}: no such file or folder")
+    return str(given) if given.is_absolute() else os.path.relpath(given.resolve(), root)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not a parameter file: it is not UTF-8 text") from None
+
+
+def _parse(text: str, where: str) -> Any:
+    from ruamel.yaml import YAML, YAMLError
+
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        raise ConfigError(f"{where}: not valid YAML: {error}") from None
+
+
+def _keys(values: Any, prefix: str = "") -> set[str]:
+    if not isinstance(values, Mapping):
+        return {prefix.removesuffix(".")}
+    return set().union(*(_keys(value, f"{prefix}{key}.") for key, value in values.items()))

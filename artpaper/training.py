@@ -6,18 +6,20 @@ with the bits of one that was never interrupted.
 
 import csv
 import math
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before CUDA starts, or its matrix products vary
 import torch
 
 from artpaper.atomic import atomic_file, replace_folder
 from artpaper.checkpoints import (
     expect,
-    fingerprint,
     flatten_optimizer,
     load_tensors,
     restore_optimizer,
@@ -27,7 +29,9 @@ from artpaper.checkpoints import (
 from artpaper.config import Features, Loss, Params, Train, as_dict
 from artpaper.data.batches import model_inputs
 from artpaper.data.store import Batch, FrameStore
+from artpaper.device import best_device, native_precision
 from artpaper.errors import ArtpaperError, ConfigError
+from artpaper.identity import code, fingerprint
 from artpaper.losses import loss_for
 from artpaper.metrics import TOP_K, gap_from_top, top_scores
 from artpaper.models import FrameTransformer
@@ -74,7 +78,7 @@ def train(
         "label_space": stores[0].label_space.name, "videos": [len(store) for store in stores],
         "frames": [store.fingerprint for store in stores],
     }  # fmt: skip
-    state_folder = workspace / ".resume" / f"train-{name}-seed{seed}-{fingerprint(identity)}"
+    state_folder = workspace / ".resume" / f"train-{name}-seed{seed}-{fingerprint([identity, code()])}"
     run = Run(model, params.models[name], params.train, params.features, stores[0], stores[1], seed, identity)
     run.resume(state_folder)
     run.fit(state_folder, watch, progress)
@@ -90,7 +94,7 @@ class Run:
         self, model: FrameTransformer, loss: Loss, train: Train, inputs: Features, train_store: FrameStore,
         validation_store: FrameStore, seed: int, identity: dict[str, Any],
     ) -> None:  # fmt: skip
-        self.device = training_device()
+        self.device = best_device()
         self.precision = native_precision(self.device) if train.precision == "auto" else train.precision
         self.model, self.loss, self.config, self.inputs = model.to(self.device), loss, train, inputs
         self.train_store, self.validation_store = train_store, validation_store
@@ -173,6 +177,7 @@ class Run:
         save_model(made, self.model, {**self.identity, **outcome})
         write_history(made / "history.csv", self.history)
         replace_folder(made, folder)
+        (state_folder / "state.safetensors").unlink()  # first: a state without its best model could not be resumed
         shutil.rmtree(state_folder)
 
     def _train_step(self, batch: Batch) -> None:
@@ -183,10 +188,7 @@ class Run:
         with self._autocast():
             loss, parts = loss_for(self.loss)(self.model, x, y, mask, self.loss)
         if not math.isfinite(parts["loss"]):
-            raise ArtpaperError(
-                f"training {self.identity['name']} seed {self.seed}: the loss is {parts['loss']} at step {self.step}; "
-                "the last good state is kept. Lower train.learning_rate, or set train.precision to fp32"
-            )
+            raise self._diverged(f"the loss is {parts['loss']}")
         loss.backward()
         self.optimizer.step()
         self.step += 1
@@ -206,8 +208,11 @@ class Run:
         self.history.append(row)
 
     def _validate(self, state_folder: Path) -> float:
-        with self._autocast():
-            gap = clean_gap(self.model, self.validation_store, self.config.batch_size, self.inputs, self.device)
+        try:
+            with self._autocast():
+                gap = clean_gap(self.model, self.validation_store, self.config.batch_size, self.inputs, self.device)
+        except ValueError as error:  # NaN scores: the weights have outgrown the number format
+            raise self._diverged(str(error)) from None
         if gap > self.best_gap:
             self.best_gap, self.best_step, self.bad_validations = gap, self.step, 0
             save_tensors(state_folder / "best.safetensors", self.model.state_dict(), {"step": self.step, "gap": gap})
@@ -215,6 +220,12 @@ class Run:
             self.bad_validations += 1
         self.schedule.step(gap)
         return gap
+
+    def _diverged(self, what: str) -> ArtpaperError:
+        return ArtpaperError(
+            f"training {self.identity['name']} seed {self.seed}: {what} at step {self.step}; the last state is kept. "
+            "Lower train.learning_rate, or set train.precision to fp32"
+        )
 
     def _batches(self) -> Iterator[Batch]:
         size = self.config.batch_size
@@ -267,19 +278,6 @@ def clean_gap(
             hits.append(right)
             positives.append(batch.labels.sum(dim=1).long().numpy())
     return gap_from_top(np.concatenate(scores), np.concatenate(hits), np.concatenate(positives))
-
-
-def training_device() -> torch.device:
-    """The accelerator where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def native_precision(device: torch.device) -> str:
-    """bf16 where the device multiplies it in hardware, fp32 elsewhere."""
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    abilities = torch.cpu.get_capabilities()
-    return "bf16" if abilities.get("amx_bf16") or abilities.get("avx512_bf16") else "fp32"
 
 
 def seed_everything(*entropy: int) -> None:

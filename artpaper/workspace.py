@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from artpaper.config import Params, load_params
+from artpaper.config import Params, as_dict, load_params
 from artpaper.errors import ArtpaperError
+from artpaper.identity import code, fingerprint
 from artpaper.notebooks import project_root
 
 
@@ -14,7 +15,8 @@ class Workspace:
 
     Attributes:
         params: the parameters in force.
-        root: the project's folder in the pipeline; a scratch folder such as ``small/`` when a notebook is run by hand.
+        root: the project's folder in the pipeline; a scratch folder below ``small/`` when a notebook is run by hand,
+            one for each set of parameters and version of the code.
         scratch: True for any other folder than the project's: there, what is missing is made on the fly.
     """
 
@@ -92,4 +94,7 @@ def open_workspace(params: str, workspace: str) -> Workspace:
     """
     root = project_root()
     folder = (root / workspace).resolve()
-    return Workspace(load_params(root / params), folder, scratch=folder != root)
+    found = load_params(root / params)
+    if folder == root:
+        return Workspace(found, root, scratch=False)
+    return Workspace(found, folder / fingerprint([as_dict(found), code()]), scratch=True)

@@ -18,7 +18,7 @@ from artpaper.checkpoints import load_model
 from artpaper.config import Params
 from artpaper.data.batches import model_inputs
 from artpaper.data.store import FrameStore
-from artpaper.errors import CheckpointError
+from artpaper.errors import CheckpointError, ConfigError
 from artpaper.evaluation import attack, best_classes
 from tests.pipeline import ROOT, changed, digest, link_frames
 
@@ -83,6 +83,18 @@ def test_a_killed_attack_ends_with_the_same_bytes(workspace: Path, small_params:
     assert 0 < len(calls) < -(-len(FrameStore(workspace / "frames" / "test")) // 64)
 
 
+def test_parts_of_another_batch_size_are_not_mixed_in(workspace: Path, small_params: Params, monkeypatch) -> None:
+    """An attack that was stopped and goes on with other batches starts its parts anew."""
+    monkeypatch.setattr(evaluation, "PART", 1)
+    monkeypatch.setattr(evaluation, "_join", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        attack(small_params, "art", 0, workspace, progress=False)
+    monkeypatch.undo()
+    path = attack(changed(small_params, attack={"batch_size": 32}), "art", 0, workspace, progress=False)
+    assert pq.read_table(path)["id"].to_pylist() == FrameStore(workspace / "frames" / "test").ids
+    shutil.rmtree(workspace / ".resume")
+
+
 def test_predicted_labels_leak_nothing(workspace: Path, small_params: Params) -> None:
     """The control never looks at the true labels, so it fools fewer videos than the attack that does."""
     truth = pq.read_table(attack(small_params, "art", 0, workspace, progress=False))
@@ -100,6 +112,10 @@ def test_a_checkpoint_of_another_model_is_refused(workspace: Path, small_params:
         attack(changed(small_params, features={"norm": "none"}), "art", 0, workspace, progress=False)
     with pytest.raises(CheckpointError, match="no such checkpoint"):
         attack(small_params, "art", 5, workspace, progress=False)
+    with pytest.raises(CheckpointError, match="made with model"):
+        attack(changed(small_params, model={"ffn_multiple": 0}), "art", 0, workspace, progress=False)
+    with pytest.raises(ConfigError, match="did you mean art"):
+        attack(small_params, "arrt", 0, workspace, progress=False)
 
 
 @pytest.mark.parametrize("step", ["train", "attack"])

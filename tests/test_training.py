@@ -102,6 +102,12 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_state(
     assert load_tensors(state)[1]["progress"]["step"] == 20
 
 
+def test_weights_that_blow_up_stop_the_run_at_the_validation(workspace: Path, small_params: Params) -> None:
+    params = changed(small_params, train={"learning_rate": 1e30, "validate_every": 1})
+    with pytest.raises(ArtpaperError, match=r"(hold NaN|the loss is \w+) at step \d+; the last"):
+        train(params, "non_art", 0, workspace, progress=False)
+
+
 def test_a_state_of_another_run_is_refused(workspace: Path, small_params: Params) -> None:
     train(changed(small_params, train={"max_steps": 20}), "art", 0, workspace, progress=False)
     stores = [FrameStore(workspace / "frames" / split) for split in ("train", "validation")]

@@ -22,6 +22,7 @@ from artpaper.data.sources import Source, resolve
 from artpaper.data.store import BATCH_ROWS, FORMAT, write_split
 from artpaper.data.units import LEFT_OUT, UNIT_BYTES, Unit, count_positives, group_inputs, make_units, read_listings
 from artpaper.errors import DataError
+from artpaper.identity import code
 
 YT8M_VALIDATE_VIDEOS = 1_112_356
 
@@ -128,7 +129,9 @@ def _key(params: Params, source: Source) -> str:
     """Changes with everything that the finished folder depends on."""
     files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in (*source.train, *source.validate)]
     fixed = (FORMAT, BATCH_ROWS, UNIT_BYTES, source.modalities, source.label_space)
-    told = repr((fixed, files, params.base.seed, params.data.validation_videos, sorted(source.provenance.items())))
+    told = repr(
+        (code(), fixed, files, params.base.seed, params.data.validation_videos, sorted(source.provenance.items()))
+    )
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 

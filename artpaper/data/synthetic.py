@@ -90,7 +90,7 @@ def make_world(config: Synthetic, *, seed: int) -> World:
 
 
 def make_video(
-    world: World, rng: np.random.Generator, labels: Int64[np.ndarray, "labels"]
+    world: World, rng: np.random.Generator, labels: Int64[np.ndarray, " labels"]
 ) -> tuple[UInt8[np.ndarray, "frames dim"], Bool[np.ndarray, "labels frames"]]:
     """Frames of one synthetic video that has these labels.
 
@@ -258,7 +258,7 @@ def _identifier(seed: int, number: int) -> str:
     return "".join(alphabet[value // 62**place % 62] for place in range(4))
 
 
-def _between(modality: Statistics) -> Float32[np.ndarray, "dim"]:
+def _between(modality: Statistics) -> Float32[np.ndarray, " dim"]:
     """Standard deviation between videos of each dimension of the mean."""
     start, knee, power = modality.between
     return (start * (1 + np.arange(modality.width) / knee) ** -power).astype(np.float32)
@@ -269,7 +269,7 @@ def _length(rng: np.random.Generator, least: int, most: int) -> int:
     return least + min(most - least, int(rng.exponential(LENGTH) * (most - least + 1)))
 
 
-def _segments(rng: np.random.Generator, frames: int, fraction: float) -> Bool[np.ndarray, "frames"]:
+def _segments(rng: np.random.Generator, frames: int, fraction: float) -> Bool[np.ndarray, " frames"]:
     """True in ``fraction`` of the frames (at least one), in contiguous segments with random gaps."""
     on = max(1, round(fraction * frames))
     segments = max(1, round(on / SEGMENT))

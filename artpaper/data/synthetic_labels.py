@@ -77,11 +77,11 @@ class Vocabulary:
     """
 
     names: tuple[str, ...]
-    primary: Int64[np.ndarray, "entities"]
+    primary: Int64[np.ndarray, " entities"]
     extra: tuple[tuple[int, ...], ...]
-    weight: Float64[np.ndarray, "entities"]
-    share: Float64[np.ndarray, "entities"]
-    topic: Float64[np.ndarray, "verticals"]
+    weight: Float64[np.ndarray, " entities"]
+    share: Float64[np.ndarray, " entities"]
+    topic: Float64[np.ndarray, " verticals"]
 
     def verticals(self, entity: int) -> tuple[int, ...]:
         """Indices into :data:`NAMES` of the one to three verticals of an entity, its own first."""
@@ -127,7 +127,7 @@ def make_vocabulary(config: Synthetic, *, seed: int) -> Vocabulary:
     )
 
 
-def target_shares(floor: float) -> Float64[np.ndarray, "verticals"]:
+def target_shares(floor: float) -> Float64[np.ndarray, " verticals"]:
     """Share of the videos that should have each vertical: YouTube-8M's, raised to ``floor`` where they are smaller.
 
     The smallest vertical (Finance) gets the floor itself and every other at least 1.5 times as much, so the smallest
@@ -138,7 +138,9 @@ def target_shares(floor: float) -> Float64[np.ndarray, "verticals"]:
     return np.maximum(shares, np.where(shares == shares.min(), floor, GAP * floor))
 
 
-def draw_label_sets(vocabulary: Vocabulary, rng: np.random.Generator, videos: int) -> list[Int64[np.ndarray, "labels"]]:
+def draw_label_sets(
+    vocabulary: Vocabulary, rng: np.random.Generator, videos: int
+) -> list[Int64[np.ndarray, " labels"]]:
     """Label sets of ``videos`` synthetic videos: sorted entity indices, none repeated, none empty.
 
     The videos' own verticals are stratified (their counts are the expected ones, up to rounding), so that a rare
@@ -185,7 +187,7 @@ def write_vocabulary(path: Path, vocabulary: Vocabulary, train_videos: int) -> N
             )
 
 
-def _apportion(total: int, weights: list[int], least: int) -> Int64[np.ndarray, "parts"]:
+def _apportion(total: int, weights: list[int], least: int) -> Int64[np.ndarray, " parts"]:
     """Split ``total`` in proportion to ``weights`` (largest remainders), every part at least ``least``."""
     exact = np.array(weights) * (total / sum(weights))
     parts = np.maximum(np.floor(exact), least).astype(np.int64)
@@ -196,8 +198,8 @@ def _apportion(total: int, weights: list[int], least: int) -> Int64[np.ndarray, 
 
 
 def _inclusion(
-    weight: Float64[np.ndarray, "entities"], sizes: Int64[np.ndarray, "verticals"]
-) -> tuple[Float64[np.ndarray, "entities"], Float64[np.ndarray, "entities"], float]:
+    weight: Float64[np.ndarray, " entities"], sizes: Int64[np.ndarray, " verticals"]
+) -> tuple[Float64[np.ndarray, " entities"], Float64[np.ndarray, " entities"], float]:
     """Chance of each entity in a video of its vertical and in one that strays there, and strays' verticals a video.
 
     Drawing c of a vertical's entities without replacement by weight w is waiting for the first c of exponential clocks
@@ -245,10 +247,10 @@ def _beta_binomial(trials: int, strays: int) -> float:
 
 def _extra_verticals(
     rng: np.random.Generator,
-    primary: Int64[np.ndarray, "entities"],
-    rank: Int64[np.ndarray, "entities"],
-    popularity: Float64[np.ndarray, "entities"],
-    target: Float64[np.ndarray, "verticals"],
+    primary: Int64[np.ndarray, " entities"],
+    rank: Int64[np.ndarray, " entities"],
+    popularity: Float64[np.ndarray, " entities"],
+    target: Float64[np.ndarray, " verticals"],
 ) -> list[tuple[int, ...]]:
     """Second and third verticals. A vertical gets them from entities so rare that they cannot swamp its share."""
     total = len(primary)

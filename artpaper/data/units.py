@@ -159,7 +159,7 @@ def read_listings(units: Sequence[Unit]) -> pa.Table:
     return pa.concat_tables(tables).combine_chunks()
 
 
-def count_positives(units: Sequence[Unit]) -> Int64[np.ndarray, "classes"]:
+def count_positives(units: Sequence[Unit]) -> Int64[np.ndarray, " classes"]:
     """How many videos of some finished units each class has."""
     return np.sum([json.loads(_read_listing(unit).schema.metadata[b"positives"]) for unit in units], axis=0)
 

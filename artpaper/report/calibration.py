@@ -280,7 +280,7 @@ def frame_statistics(
     return result
 
 
-def octaves(values: Float[np.ndarray, "dim"]) -> tuple[float, ...]:
+def octaves(values: Float[np.ndarray, " dim"]) -> tuple[float, ...]:
     """Averages over dimensions 1, 2-3, 4-7, ..."""
     edges = [2**power - 1 for power in range(1, int(np.log2(len(values))))]
     return tuple(float(part.mean()) for part in np.split(values, edges))

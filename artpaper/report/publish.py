@@ -33,6 +33,10 @@ def publish(workspace: Path, target: Path, command: str) -> dict[str, Any]:
     changed = _git(workspace, "status", "--porcelain", "--", "artpaper", "notebooks", "dvc.yaml")
     if changed:
         raise ArtpaperError(f"commit these first, or no commit says what was run:\n{changed}")
+    if subprocess.run(["dvc", "status", "--quiet"], cwd=workspace).returncode:
+        raise ArtpaperError(
+            "the tables are older than params.yaml or the code (see `dvc status`); run `dvc repro` first"
+        )
     params = load_params(workspace / "params.yaml")
     made = target.with_name(f".{target.name}.new")
     shutil.rmtree(made, ignore_errors=True)
