@@ -145,8 +145,8 @@ def describe(
         text.append(f"Only {videos} videos: TOO FEW to read differences.")
     text.append(SOURCES[settings["data source"]])
     text.append(
-        f"Label space {settings['label space']}, {settings['classes']} classes (a declared surrogate, not the paper's "
-        f"own). {label_space_note.rstrip('. ')}."
+        f"Label space {settings['label space']}, {settings['classes']} classes, not the paper's own. "
+        f"{label_space_note.rstrip('. ')}."
     )
     text.append(
         f"Adversarial test: one gradient step (Eq. 4) against each model on {TARGETS[settings['attack labels']]}, "
