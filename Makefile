@@ -30,7 +30,7 @@ test: $(READY) check  ## run the checks and every test, notebooks included
 
 nbval: $(READY)  ## run every notebook on the small profile and compare its checked outputs
 	rm -rf small
-	$(BIN)/python -m pytest -p no:jaxtyping --nbval-lax --nbval-current-env --nbval-cell-timeout=600 notebooks
+	$(BIN)/python -m pytest -o addopts= --nbval-lax --nbval-current-env --nbval-cell-timeout=600 notebooks
 
 check: $(READY)  ## format, lint and type check
 	$(BIN)/ruff format --check artpaper tests benchmarks

@@ -1,17 +1,22 @@
 """Notebooks as pipeline stages: clean copies that saving does not change, and runs with checked parameters."""
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from traitlets.config import Config
+
 from artpaper.atomic import atomic_file, replace_folder
 from artpaper.errors import ArtpaperError, ConfigError
 
 ROOT_MARK = "dvc.yaml"
 CHECKED = "nbval-check-output"  # nbval compares the output of cells with this tag
+# kernels talk over Unix sockets where there are any: nothing listens on a port, and ipykernel has nothing to warn of
+LOCAL = Config({"KernelManager": {"transport": "ipc" if os.name == "posix" else "tcp"}})
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
@@ -97,7 +102,7 @@ def run(notebook: Path, report: Path, parameters: Mapping[str, str | int | float
     try:
         papermill.execute_notebook(
             notebook, report, dict(parameters), kernel_name="python3", cwd=project_root(),
-            progress_bar=False, stdout_file=sys.stdout, stderr_file=sys.stderr, autosave_cell_every=10,
+            progress_bar=False, config=LOCAL, stdout_file=sys.stdout, stderr_file=sys.stderr, autosave_cell_every=10,
         )  # fmt: skip
     except DeadKernelError:
         raise NotebookError(
@@ -121,7 +126,9 @@ def refresh(notebook: Path) -> None:
     from nbclient.exceptions import CellExecutionError
 
     document = nbformat.read(notebook, as_version=4)
-    client = NotebookClient(document, kernel_name="python3", resources={"metadata": {"path": str(notebook.parent)}})
+    client = NotebookClient(
+        document, kernel_name="python3", config=LOCAL, resources={"metadata": {"path": str(notebook.parent)}}
+    )
     try:
         client.execute()
     except CellExecutionError as error:
