@@ -57,6 +57,7 @@ def measure(videos: int, folder: str, frames: int) -> dict[str, float]:
     raw.append(iterate())
     return {
         "videos": videos,
+        "longest_video_frames": frames,
         "input_mb": round(total / 1e6, 1),
         "prepare_s": round(seconds, 2),
         "prepare_ms_per_video": round(1e3 * seconds / videos, 4),
@@ -70,7 +71,7 @@ def main() -> None:
     """Measure every size and write the result file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--videos", type=int, nargs="+", default=[2000, 20000])
-    parser.add_argument("--frames", type=int, default=120, help="longest video; the shortest is half of it")
+    parser.add_argument("--frames", type=int, default=60, help="longest video; the shortest is half of it")
     parser.add_argument("--folder", type=Path, default=None, help="where to put the data (default: a temporary folder)")
     parsed = parser.parse_args()
     rows = []
