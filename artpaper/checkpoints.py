@@ -1,6 +1,7 @@
 """Trained models and interrupted runs on disk: safetensors for the numbers, JSON for the rest, no pickle."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from artpaper.atomic import atomic_file
-from artpaper.config import Model, build
+from artpaper.config import Model, Params, as_dict, build
+from artpaper.data.store import FrameStore
 from artpaper.errors import CheckpointError
 from artpaper.models import FrameTransformer
 
@@ -29,7 +31,11 @@ def save_tensors(path: str | Path, tensors: Tensors, note: dict[str, Any]) -> No
     """
     try:
         with atomic_file(path) as temporary:
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, {"note": _text(note)})
+            save_file(
+                {name: tensor.contiguous() for name, tensor in tensors.items()},
+                temporary,
+                {"note": json.dumps(note, sort_keys=True)},
+            )
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be written: {error}; free some disk space and run again") from error
 
@@ -85,6 +91,25 @@ def load_model(folder: str | Path) -> tuple[FrameTransformer, dict[str, Any]]:
     return model.eval(), note
 
 
+def run_identity(params: Params, name: str, seed: int, stores: Sequence[FrameStore]) -> dict[str, Any]:
+    """All that a trained model follows from: kept in its checkpoint, and asked for again by whoever loads it.
+
+    Args:
+        params: all parameters.
+        name, seed: which model.
+        stores: the train and the validation split.
+    Raises:
+        ConfigError: no model of that name.
+    """
+    architecture = params.model_for(name)
+    return {
+        "name": name, "seed": seed, "loss": as_dict(params.models[name]), "train": as_dict(params.train),
+        "features": as_dict(params.features), "model": as_dict(architecture),
+        "label_space": stores[0].label_space.name, "videos": [len(store) for store in stores],
+        "frames": [store.fingerprint for store in stores],
+    }  # fmt: skip
+
+
 def expect(note: dict[str, Any], expected: dict[str, Any], path: str | Path) -> None:
     """Refuse a checkpoint that belongs to something else.
 
@@ -117,7 +142,3 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> Non
             _, index, key = name.split(".", 2)
             states.setdefault(int(index), {})[key] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
-
-
-def _text(values: Any) -> str:
-    return json.dumps(values, sort_keys=True)

@@ -17,7 +17,7 @@ from torch import Tensor
 from artpaper import __version__
 from artpaper.atomic import atomic_file
 from artpaper.attacks import bce, fgm, predicted_bce
-from artpaper.checkpoints import expect, load_model
+from artpaper.checkpoints import expect, load_model, run_identity
 from artpaper.config import Params, as_dict
 from artpaper.data.batches import model_inputs
 from artpaper.data.store import FrameStore
@@ -71,24 +71,18 @@ def attack(params: Params, name: str, seed: int, workspace: Path, *, progress: b
     from tqdm import tqdm
 
     folder = workspace / "models" / name / f"seed{seed}"
-    architecture = params.model_for(name)
+    params.model_for(name)  # an unknown name is told first, with the nearest known one
     model, note = load_model(folder)
-    stores = {split: FrameStore(workspace / "frames" / split) for split in ("train", "validation", "test")}
-    store = stores["test"]
-    expected = {"name": name, "seed": seed, "features": as_dict(params.features), "loss": as_dict(params.models[name]),
-                "label_space": store.label_space.name, "model": as_dict(architecture), "train": as_dict(params.train),
-                "frames": [stores[split].fingerprint for split in ("train", "validation")]}  # fmt: skip
-    expect(note, expected, folder / "model.safetensors")
+    splits = (FrameStore(workspace / "frames" / split) for split in ("train", "validation", "test"))
+    *trained_on, store = splits
+    expect(note, run_identity(params, name, seed, trained_on), folder / "model.safetensors")
     device = best_device()
     model.to(device)
     metadata = _metadata(params, name, seed, note, store)
     path = workspace / "predictions" / name / f"seed{seed}" / "one_step.parquet"
     size = params.attack.batch_size
-    parts = (
-        workspace
-        / ".resume"
-        / f"attack-{name}-seed{seed}-{fingerprint([metadata, note, store.fingerprint, size, PART, code()])}"
-    )
+    settings = fingerprint([metadata, note, store.fingerprint, size, PART, code()])
+    parts = workspace / ".resume" / f"attack-{name}-seed{seed}-{settings}"
     with tqdm(total=len(store), unit="video", desc=f"attack {name} seed {seed}", disable=not progress) as bar:
         finished = {first: parts / f"{first:09d}.parquet" for first in range(0, len(store), PART * size)}
         for first, part in finished.items():

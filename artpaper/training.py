@@ -23,10 +23,11 @@ from artpaper.checkpoints import (
     flatten_optimizer,
     load_tensors,
     restore_optimizer,
+    run_identity,
     save_model,
     save_tensors,
 )
-from artpaper.config import Features, Loss, Params, Train, as_dict
+from artpaper.config import Features, Loss, Params, Train
 from artpaper.data.batches import model_inputs
 from artpaper.data.store import Batch, FrameStore
 from artpaper.device import best_device, native_precision
@@ -72,12 +73,7 @@ def train(
         model = FrameTransformer(architecture, stores[0].modalities, len(stores[0].label_space.classes))
     except ValueError as error:
         raise ConfigError(f"group model: {error}") from None
-    identity = {
-        "name": name, "seed": seed, "loss": as_dict(params.models[name]), "train": as_dict(params.train),
-        "features": as_dict(params.features), "model": as_dict(architecture),
-        "label_space": stores[0].label_space.name, "videos": [len(store) for store in stores],
-        "frames": [store.fingerprint for store in stores],
-    }  # fmt: skip
+    identity = run_identity(params, name, seed, stores)
     state_folder = workspace / ".resume" / f"train-{name}-seed{seed}-{fingerprint([identity, code()])}"
     run = Run(model, params.models[name], params.train, params.features, stores[0], stores[1], seed, identity)
     run.resume(state_folder)
