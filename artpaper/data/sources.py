@@ -1,7 +1,5 @@
 """Where the videos come from: a copy of YouTube-8M, AudioSet's released features, or the built-in synthetic data."""
 
-import hashlib
-import json
 import shutil
 import tarfile
 import tempfile
@@ -15,6 +13,7 @@ from artpaper.config import Params, as_dict
 from artpaper.data.labels import LabelSpace, Vocabulary, read_audioset_labels, youtube8m_space
 from artpaper.data.tfrecord import AUDIOSET_MODALITIES, YT8M_MODALITIES, Modality
 from artpaper.errors import DataError
+from artpaper.identity import fingerprint
 
 YT8M_ENTITIES = 3862
 YT8M_PAGE = "https://research.google.com/youtube8m/download.html"
@@ -100,7 +99,7 @@ def _audioset(params: Params, workspace: Path) -> Source:
 def _synthetic(params: Params, workspace: Path, progress: bool) -> Source:
     from artpaper.data.synthetic import write_synthetic
 
-    key = _key(as_dict(params.synthetic), params.base.seed)
+    key = fingerprint([as_dict(params.synthetic), params.base.seed])
     folder = workspace / ".resume" / f"synthetic-{key}"
     seed, workers = params.base.seed, params.compute.workers
     write_synthetic(folder, params.synthetic, seed=seed, workers=workers, progress=progress)
@@ -143,14 +142,12 @@ def _provenance(
     }
 
 
-def _key(*values: object) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def _unpack(archive: Path, workspace: Path) -> Path:
     """Unpack the two partitions of AudioSet's archive once; the folder has its name only when it is whole."""
     state = archive.stat()
-    folder = workspace / ".resume" / f"audioset-{_key(str(archive.resolve()), state.st_size, state.st_mtime_ns)}"
+    folder = (
+        workspace / ".resume" / f"audioset-{fingerprint([str(archive.resolve()), state.st_size, state.st_mtime_ns])}"
+    )
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
