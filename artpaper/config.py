@@ -117,7 +117,8 @@ class Loss:
     """One entry of group ``models``: the training loss of one model (Eq. 1, 2 and section 2.2).
 
     ``alpha`` 0 leaves out the adversarial term, ``beta`` 0 the attention term. ``attention`` overrides
-    ``model.attention`` for this model alone, which makes the uniform-attention control.
+    ``model.attention`` for this model alone, which makes the uniform-attention control. ``vertical`` trains and
+    validates on the videos of one vertical (AudioSet: family) alone, the second reading of Tables 2 and 3.
     """
 
     alpha: NonNegative = 0.0
@@ -129,6 +130,7 @@ class Loss:
     attention_squared: bool = False
     attention_detach_clean: bool = False
     attention: Literal["softmax", "uniform"] | None = None
+    vertical: str | None = None
 
 
 @dataclass(frozen=True, config=CHECKED)

@@ -26,6 +26,7 @@ from artpaper.errors import DataError
 from artpaper.identity import code, fingerprint
 from artpaper.metrics import TOP_K
 from artpaper.models import FrameTransformer
+from artpaper.training import training_splits
 
 PART = 64  # batches in one part of an unfinished predictions file; a killed run repeats at most one part
 
@@ -73,9 +74,9 @@ def attack(params: Params, name: str, seed: int, workspace: Path, *, progress: b
     folder = workspace / "models" / name / f"seed{seed}"
     params.model_for(name)  # an unknown name is told first, with the nearest known one
     model, note = load_model(folder)
-    splits = (FrameStore(workspace / "frames" / split) for split in ("train", "validation", "test"))
-    *trained_on, store = splits
+    trained_on = training_splits(params, name, workspace)
     expect(note, run_identity(params, name, seed, trained_on), folder / "model.safetensors")
+    store = FrameStore(workspace / "frames" / "test")
     device = best_device()
     model.to(device)
     metadata = _metadata(params, name, seed, note, store)

@@ -27,11 +27,11 @@ from artpaper.checkpoints import (
     save_model,
     save_tensors,
 )
-from artpaper.config import Features, Loss, Params, Train
+from artpaper.config import Features, Loss, Params, Train, nearest
 from artpaper.data.batches import model_inputs
 from artpaper.data.store import Batch, FrameStore
 from artpaper.device import best_device, native_precision
-from artpaper.errors import ArtpaperError, ConfigError
+from artpaper.errors import ArtpaperError, ConfigError, DataError
 from artpaper.identity import code, fingerprint
 from artpaper.losses import loss_for
 from artpaper.metrics import TOP_K, gap_from_top, top_scores
@@ -61,13 +61,13 @@ def train(
         The folder with model.safetensors, model.json and history.csv.
     Raises:
         ConfigError: no model of that name, or impossible shapes.
-        DataError: frames have not been prepared.
+        DataError: frames have not been prepared, or hold no video of the model's vertical.
         CheckpointError: a resumable state is damaged or belongs to another run.
         ArtpaperError: the loss became NaN or infinite; the last good state is kept.
     Source: section 3.1.
     """
     architecture = params.model_for(name)
-    stores = [FrameStore(workspace / "frames" / split) for split in ("train", "validation")]
+    stores = training_splits(params, name, workspace)
     seed_everything(seed)
     try:
         model = FrameTransformer(architecture, stores[0].modalities, len(stores[0].label_space.classes))
@@ -81,6 +81,34 @@ def train(
     folder = workspace / "models" / name / f"seed{seed}"
     run.publish(state_folder, folder)
     return folder
+
+
+def training_splits(params: Params, name: str, workspace: Path) -> list[FrameStore]:
+    """The train and the validation split of one model: all videos, or those of its vertical.
+
+    Args:
+        params: all parameters; ``models.<name>.vertical`` chooses.
+        name: entry of group ``models``.
+        workspace: holds ``frames/``.
+    Raises:
+        ConfigError: no model of that name, or no vertical of that name in the label space.
+        DataError: frames have not been prepared, or a split has no video of that vertical.
+    """
+    params.model_for(name)
+    stores = [FrameStore(workspace / "frames" / split) for split in ("train", "validation")]
+    vertical = params.models[name].vertical
+    if vertical is None:
+        return stores
+    space = stores[0].label_space
+    if vertical not in space.group_names:
+        raise ConfigError(
+            f"models.{name}.vertical: no {vertical!r} in {space.name}{nearest(vertical, list(space.group_names))}"
+        )
+    chosen = [store.subset(store.with_labels(space.members(vertical))) for store in stores]
+    for store in chosen:
+        if not len(store):
+            raise DataError(f"{store.path}: no video of {vertical!r}, which models.{name}.vertical asks for")
+    return chosen
 
 
 class Run:

@@ -132,6 +132,24 @@ def test_damaged_and_missing_checkpoints(tmp_path: Path) -> None:
         load_model(tmp_path)
 
 
+def test_a_model_of_one_vertical_sees_its_videos_alone(workspace: Path, small_params: Params) -> None:
+    def params(vertical: str) -> Params:
+        return changed(small_params, train={"max_steps": 2}, models={"art": {"alpha": 1.0, "vertical": vertical}})
+
+    stores = training.training_splits(params("Finance"), "art", workspace)
+    finance = set(stores[0].label_space.members("Finance"))
+    for split, store in zip(("train", "validation"), stores, strict=True):
+        whole = FrameStore(workspace / "frames" / split)
+        assert 0 < len(store) < len(whole)
+        assert store.ids == [
+            video.id for video in map(whole.__getitem__, range(len(whole))) if finance & set(video.labels)
+        ]
+    _, note = load_model(train(params("Finance"), "art", 0, workspace, progress=False))
+    assert note["videos"] == [len(store) for store in stores]
+    with pytest.raises(ConfigError, match=r"models\.art\.vertical: no 'Fiance' in h317; did you mean Finance\?"):
+        train(params("Fiance"), "art", 0, workspace, progress=False)
+
+
 def test_impossible_model_names_the_group(workspace: Path, small_params: Params) -> None:
     with pytest.raises(ConfigError, match="group model: width 36 is not divisible by 8 heads"):
         train(changed(small_params, model={"projection": 36}), "art", 0, workspace, progress=False)

@@ -132,6 +132,17 @@ class FrameStore:
         chosen._places, chosen._ids = self._places[at], self._ids.take(pa.array(at))
         return chosen
 
+    def with_labels(self, classes: Sequence[int]) -> list[int]:
+        """Positions of the videos that have at least one of ``classes``, in the order of the store."""
+        found = np.zeros(len(self), bool)
+        order = np.lexsort((self._places[:, 1], self._places[:, 0]))
+        blocks = np.split(order, np.flatnonzero(np.diff(self._places[order, :2], axis=0).any(axis=1)) + 1)
+        for block in blocks if len(order) else ():  # the videos of one record batch
+            labels = self._columns(*self._places[block[0], :2].tolist()).labels
+            owners = np.repeat(np.arange(len(labels)), labels.value_lengths().to_numpy(zero_copy_only=False))
+            found[block] = np.isin(self._places[block, 2], owners[np.isin(labels.flatten(), list(classes))])
+        return np.flatnonzero(found).tolist()
+
     def batches(
         self,
         batch_size: int,

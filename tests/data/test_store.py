@@ -106,6 +106,17 @@ def test_subset(store):
     assert len(store) == 111
 
 
+def test_with_labels(store):
+    wanted = store[5].labels[:1] + store[70].labels[-1:]
+    expected = [place for place in range(len(store)) if set(store[place].labels) & set(wanted)]
+    assert store.with_labels(wanted) == expected
+    assert {5, 70} <= set(expected)
+    assert len(expected) < len(store)
+    some = [70, 3, 5]
+    assert store.subset(some).with_labels(wanted) == [place for place, video in enumerate(some) if video in expected]
+    assert store.with_labels([]) == store.subset([]).with_labels(wanted) == []
+
+
 def test_fingerprint(frames, store):
     assert FrameStore(frames / "train").fingerprint == store.fingerprint
     others = [
