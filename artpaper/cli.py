@@ -12,6 +12,8 @@ STEPS = {
     "prepare": "TFRecords to frame stores",
     "train": "train one model",
     "attack": "one-step predictions of one model",
+    "deepfool": "minimal perturbations of one model",
+    "study": "the trainings of Figure 3; those done before are kept",
     "tables": "Tables 1-3 from predictions",
 }
 
@@ -50,13 +52,16 @@ def _parser() -> argparse.ArgumentParser:
     use.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="another key, as train.max_steps=9"
     )
+    use.add_argument(
+        "--retrain", action="store_true", help="also train models on the videos of each vertical of Tables 2-3 alone"
+    )
     use.set_defaults(run=_use)
 
     for name, text in STEPS.items():
         step = commands.add_parser(name, help=text)
         step.add_argument("--params", default="params.yaml", help="parameter file (default: %(default)s)")
         step.add_argument("--workspace", default=".", help="folder of the results (default: the current one)")
-        if name in ("train", "attack"):
+        if name in ("train", "attack", "deepfool"):
             step.add_argument("--model", required=True, help="entry of group models, such as a_art")
             step.add_argument("--seed", type=_seed, default=0, help="training seed (default: %(default)s)")
         step.set_defaults(run=_step, step=name)
@@ -78,10 +83,15 @@ def _parser() -> argparse.ArgumentParser:
     refresh.add_argument("notebooks", type=Path, nargs="+")
     refresh.set_defaults(run=_refresh)
 
-    publish = commands.add_parser("publish", help="keep this run's tables under results/, with what made them")
+    publish = commands.add_parser(
+        "publish", help="keep this run's tables and figures under results/, with what made them"
+    )
     publish.add_argument("target", type=Path, help="such as results/audioset")
     publish.add_argument("--command", required=True, help="what a reader types to make the same")
     publish.set_defaults(run=_publish)
+
+    claims = commands.add_parser("claims", help="write CLAIMS.md from the published runs in results/")
+    claims.set_defaults(run=_claims)
     return parser
 
 
@@ -89,8 +99,8 @@ def _use(parsed: argparse.Namespace) -> None:
     from artpaper.profiles import use
 
     changes = dict(_pair(item) for item in parsed.set)
-    made = use(parsed.profile, changes, parsed.path, parsed.vocabulary)
-    print(f"params.yaml is now {made}; `dvc repro` makes its tables")
+    made = use(parsed.profile, changes, parsed.path, parsed.vocabulary, parsed.retrain)
+    print(f"params.yaml is now {made}; `dvc repro` makes its tables and figures")
 
 
 def _step(parsed: argparse.Namespace) -> None:
@@ -109,6 +119,14 @@ def _step(parsed: argparse.Namespace) -> None:
         from artpaper.evaluation import attack
 
         print(attack(params, parsed.model, parsed.seed, workspace))
+    elif parsed.step == "deepfool":
+        from artpaper.robustness import minimal_perturbations
+
+        print(minimal_perturbations(params, parsed.model, parsed.seed, workspace))
+    elif parsed.step == "study":
+        from artpaper.report.hyperparameters import summary, sweep
+
+        print(summary(sweep(params, workspace)).to_string(index=False))
     else:
         from artpaper.report.tables import tables
 
@@ -142,6 +160,14 @@ def _publish(parsed: argparse.Namespace) -> None:
 
     made = publish(project_root(), parsed.target, parsed.command)
     print(f"{parsed.target}: tables of commit {made['commit'][:12]}")
+
+
+def _claims(parsed: argparse.Namespace) -> None:
+    from artpaper.notebooks import project_root
+    from artpaper.report.claims_page import write_claims
+
+    root = project_root()
+    print(f"CLAIMS.md: {', '.join(write_claims(root / 'results', root / 'CLAIMS.md'))}")
 
 
 def _pair(item: str) -> tuple[str, str]:

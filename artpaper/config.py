@@ -5,7 +5,6 @@ for. ``params.yaml`` and the files in ``profiles/`` name every key, so a reader 
 """
 
 import dataclasses
-import difflib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from artpaper.errors import ConfigError
+from artpaper.explain import explain, nearest
 
 CHECKED = ConfigDict(extra="forbid", strict=True)
 
@@ -144,6 +144,67 @@ class AttackConfig:
 
 
 @dataclass(frozen=True, config=CHECKED)
+class DeepFool:
+    """Group ``deepfool``: minimal perturbations (section 3.2.4) of a seeded subset of the test set.
+
+    ``memory`` in MiB bounds what the attack adds to the model's own forward pass. ``multilabel_videos`` of the subset
+    are also put to multi-label DeepFool, which costs a backward pass for every class.
+    """
+
+    videos: Count = 5000
+    multilabel_videos: Natural = 64
+    candidates: Annotated[int, Field(ge=2)] = 10
+    steps: Count = 50
+    overshoot: NonNegative = 0.02
+    memory: Count = 256
+    batch_size: Count = 64
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Reading:
+    """One reading of "epsilon": which features, which ball, which radius."""
+
+    norm: Literal["none", "l2_frame", "l2_frame_per_modality"]
+    scope: Scope
+    epsilon: NonNegative
+
+
+def _readings() -> tuple[Reading, ...]:
+    choices: list[tuple[Literal["none", "l2_frame"], Scope]] = [
+        ("none", "joint"), ("l2_frame", "joint"), ("none", "frame"), ("l2_frame", "frame")
+    ]  # fmt: skip
+    return tuple(Reading(norm, scope, 0.5) for norm, scope in choices)
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Calibration:
+    """Group ``calibration``: the readings of epsilon that Non-ART alone is put to, side by side."""
+
+    readings: Annotated[tuple[Reading, ...], Field(min_length=1)] = dataclasses.field(default_factory=_readings)
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Study:
+    """Group ``study``: the grids of Figure 3, each around the models of group ``models``, one value changed at a time.
+
+    ``max_steps`` shortens every training of the study; null trains as long as ``train.max_steps`` says.
+    """
+
+    epsilons: tuple[NonNegative, ...] = (0.125, 0.25, 0.5, 1.0, 2.0)
+    alphas: tuple[NonNegative, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
+    betas: tuple[NonNegative, ...] = (0.001, 0.01, 0.1, 1.0)
+    seeds: Annotated[tuple[Natural, ...], Field(min_length=1)] = (0, 1, 2)
+    max_steps: Count | None = None
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Figures:
+    """Group ``figures``: ``video`` is the id of the test video of Figures 1 and 2; null chooses one by rule."""
+
+    video: str | None = None
+
+
+@dataclass(frozen=True, config=CHECKED)
 class Tables:
     """Group ``tables``: ``partitions`` disjoint parts of the test set give Table 1 its standard deviation."""
 
@@ -187,7 +248,11 @@ class Params:
     train: Train = Train()
     models: dict[str, Loss] = dataclasses.field(default_factory=_paper_models)
     attack: AttackConfig = AttackConfig()
+    deepfool: DeepFool = DeepFool()
+    calibration: Calibration = Calibration()
+    study: Study = Study()
     tables: Tables = Tables()
+    figures: Figures = Figures()
     experiment: Experiment = Experiment()
     compute: Compute = Compute()
 
@@ -227,7 +292,7 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     except TypeError as error:
         raise ConfigError(f"{where}: not a plain value: {error}") from None
     except ValidationError as error:
-        lines = [_explain(cls, item) for item in error.errors()]
+        lines = [explain(cls, item) for item in error.errors()]
         raise ConfigError("\n".join(f"{where}: {line}" for line in lines)) from None
 
 
@@ -254,30 +319,3 @@ def load_params(path: str | Path) -> Params:
 def as_dict(config: Any) -> dict[str, Any]:
     """A config dataclass as plain, JSON-ready values."""
     return TypeAdapter(type(config)).dump_python(config, mode="json")
-
-
-def _explain(cls: type, item: Any) -> str:
-    place = [str(part) for part in item["loc"]]
-    name = ".".join(place) or cls.__name__
-    if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        return f"unknown parameter {name}{nearest(place[-1], _known_names(cls, place[:-1]))}"
-    message = item["msg"].removeprefix("Value error, ")
-    if item["type"] == "value_error":
-        return f"{name}: {message}"
-    return f"{name}: {message[0].lower()}{message[1:]}, got {item['input']!r}"
-
-
-def _known_names(cls: Any, place: list[str]) -> list[str]:
-    for part in place:
-        if dataclasses.is_dataclass(cls):
-            cls = next((field.type for field in dataclasses.fields(cls) if field.name == part), None)
-        elif getattr(cls, "__origin__", None) is dict:
-            cls = cls.__args__[1]
-    return [field.name for field in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else []
-
-
-def nearest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if close:
-        return f"; did you mean {close[0]}?"
-    return f"; known here: {', '.join(known)}" if known else ""

@@ -1,9 +1,9 @@
-"""Attack a trained model on the test set and keep what the tables need: one Parquet file per model, seed and attack."""
+"""Attack a trained model and keep what tables and figures need: one Parquet file per model, seed and attack."""
 
 import itertools
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from artpaper import __version__
 from artpaper.atomic import atomic_file
 from artpaper.attacks import bce, fgm, predicted_bce
+from artpaper.attention import NUMBERS, attention_numbers
 from artpaper.checkpoints import expect, load_model, run_identity
 from artpaper.config import Params, as_dict
 from artpaper.data.batches import model_inputs
@@ -26,83 +27,99 @@ from artpaper.errors import DataError
 from artpaper.identity import code, fingerprint
 from artpaper.metrics import TOP_K
 from artpaper.models import FrameTransformer
-from artpaper.training import training_splits
+from artpaper.splits import training_splits
 
 PART = 64  # batches in one part of an unfinished predictions file; a killed run repeats at most one part
 
-SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("labels", pa.list_(pa.int32())),
-        ("frames", pa.int32()),
-        ("clean_classes", pa.list_(pa.int32())),
-        ("clean_scores", pa.list_(pa.float32())),
-        ("adversarial_classes", pa.list_(pa.int32())),
-        ("adversarial_scores", pa.list_(pa.float32())),
-        ("norm", pa.float64()),
-        ("relative_norm", pa.float64()),
-        ("gradient_norm", pa.float64()),
-        ("zero_gradient", pa.bool_()),
-        ("iterations", pa.int64()),
-        ("already_wrong", pa.bool_()),
-        ("fooled", pa.bool_()),
-    ]
-)
+
+def schema(modalities: Iterable[str]) -> pa.Schema:
+    """Columns of a predictions file: one row a video, the numbers of every modality's attention maps last."""
+    columns = {"id": pa.string(), "labels": pa.list_(pa.int32()), "frames": pa.int32()}
+    for name in ("clean", "adversarial"):
+        columns |= {f"{name}_classes": pa.list_(pa.int32()), f"{name}_scores": pa.list_(pa.float32())}
+    columns |= dict.fromkeys(("norm", "relative_norm", "gradient_norm"), pa.float64())
+    columns |= {
+        "zero_gradient": pa.bool_(),
+        "iterations": pa.int64(),
+        "already_wrong": pa.bool_(),
+        "fooled": pa.bool_(),
+    }
+    columns |= {attention_column(modality, name): pa.float64() for modality in modalities for name in NUMBERS}
+    return pa.schema(columns)
 
 
-def attack(params: Params, name: str, seed: int, workspace: Path, *, progress: bool = True) -> Path:
-    """Clean and one-step adversarial predictions of one trained model on the test set.
+def attention_column(modality: str, number: str) -> str:
+    """Where a predictions file keeps a number of :data:`artpaper.attention.NUMBERS` of a modality's maps."""
+    return f"{modality}_attention_{number}"
+
+
+def attack(
+    params: Params, name: str, seed: int, workspace: Path, *, split: str = "test", model: Path | None = None,
+    target: Path | None = None, progress: bool = True,
+) -> Path:  # fmt: skip
+    """Clean and one-step adversarial predictions of one trained model, and what the attack does to its attention.
 
     White box and per model, in eval mode, in float32 whatever the training used. Finished parts are kept while it runs,
     so a killed run goes on where it was and ends with the same bytes.
 
     Args:
         params: all parameters; ``attack`` says how.
-        name, seed: which model of ``workspace/models``.
-        workspace: holds ``frames/test`` and the model; the predictions go to ``predictions/<name>/seed<seed>/``.
+        name, seed: which model.
+        workspace: holds ``frames/``.
+        split: "test", or "validation".
+        model: the model's folder; ``workspace/models/<name>/seed<seed>`` by default.
+        target: the folder of the predictions; ``workspace/predictions/<name>/seed<seed>`` by default.
         progress: show a progress bar with rate and time left.
     Returns:
-        The Parquet file: one row per test video, columns as in :data:`SCHEMA`, lists of the best classes by logit (at
-        least 20, at least as many as the video has labels), metadata under the key ``artpaper``.
+        The Parquet file: one row per video, columns as in :func:`schema`, lists of the best classes by logit (at least
+        20, at least as many as the video has labels), metadata under the key ``artpaper``.
     Raises:
         CheckpointError: the model is missing or is not the one these parameters make.
         DataError: frames have not been prepared, or the disk is full.
-    Source: section 3.2.1, Eq. 4.
+    Source: section 3.2.1, Eq. 4; section 3.2.2 for the attention maps.
     """
-    from tqdm import tqdm
+    net, note = trained_model(params, name, seed, workspace, model)
+    store = FrameStore(workspace / "frames" / split)
+    config = params.attack
+    details = {"attack": "one_step", "epsilon": config.epsilon, "scope": config.scope, "labels": config.labels}
+    path = (target or workspace / "predictions" / name / f"seed{seed}") / "one_step.parquet"
 
-    folder = workspace / "models" / name / f"seed{seed}"
+    def rows(start: int) -> Iterator[dict[str, Any]]:
+        return _rows(net, store, params, start)
+
+    return write_resumable(
+        path, rows, schema(store.modalities), describe(params, name, seed, note, store) | details, len(store),
+        config.batch_size, [note, store.fingerprint], workspace / ".resume", f"attack {name} seed {seed}", progress,
+    )  # fmt: skip
+
+
+def trained_model(
+    params: Params, name: str, seed: int, workspace: Path, folder: Path | None = None
+) -> tuple[FrameTransformer, dict[str, Any]]:
+    """A trained model on the best device, checked to be the one that ``params`` make, and its note.
+
+    Args:
+        params: all parameters.
+        name, seed: which model.
+        workspace: holds ``frames/``.
+        folder: the model's; ``workspace/models/<name>/seed<seed>`` by default.
+    Raises:
+        ConfigError: no model of that name.
+        CheckpointError: the model is missing or is another one.
+    """
+    folder = folder or workspace / "models" / name / f"seed{seed}"
     params.model_for(name)  # an unknown name is told first, with the nearest known one
     model, note = load_model(folder)
-    trained_on = training_splits(params, name, workspace)
-    expect(note, run_identity(params, name, seed, trained_on), folder / "model.safetensors")
-    store = FrameStore(workspace / "frames" / "test")
-    device = best_device()
-    model.to(device)
-    metadata = _metadata(params, name, seed, note, store)
-    path = workspace / "predictions" / name / f"seed{seed}" / "one_step.parquet"
-    size = params.attack.batch_size
-    settings = fingerprint([metadata, note, store.fingerprint, size, PART, code()])
-    parts = workspace / ".resume" / f"attack-{name}-seed{seed}-{settings}"
-    with tqdm(total=len(store), unit="video", desc=f"attack {name} seed {seed}", disable=not progress) as bar:
-        finished = {first: parts / f"{first:09d}.parquet" for first in range(0, len(store), PART * size)}
-        for first, part in finished.items():
-            if not part.exists():
-                _write(part, _rows(model, store, params, device, first // size, bar))
-            bar.update(min(first + PART * size, len(store)) - bar.n)
-    _join(path, list(finished.values()), metadata)
-    shutil.rmtree(parts)
-    return path
+    splits = training_splits(params, name, workspace)
+    expect(note, run_identity(params, name, seed, splits), folder / "model.safetensors")
+    return model.to(best_device()), note
 
 
-def _rows(
-    model: FrameTransformer, store: FrameStore, params: Params, device: torch.device, start: int, bar: Any
-) -> Iterator[pa.RecordBatch]:
-    """One record batch of predictions for each of the next ``PART`` batches of videos."""
-    config = params.attack
+def _rows(model: FrameTransformer, store: FrameStore, params: Params, start: int) -> Iterator[dict[str, Any]]:
+    """The columns of each batch of videos from batch ``start`` on."""
+    config, device = params.attack, best_device()
     objective = bce if config.labels == "truth" else predicted_bce
-    batches = store.batches(config.batch_size, max_frames=params.features.max_frames, start=start)
-    for batch in itertools.islice(batches, PART):
+    for batch in store.batches(config.batch_size, max_frames=params.features.max_frames, start=start):
         x, y, mask = model_inputs(batch, params.features, model.modalities, device)
         result = fgm(model, x, y, mask, epsilon=config.epsilon, scope=config.scope, objective=objective)
         columns: dict[str, Any] = {name: values.cpu().numpy() for name, values in result.diagnostics.items()}
@@ -111,8 +128,12 @@ def _rows(
         listed = [max(TOP_K, len(labels)) for labels in columns["labels"]]
         for name, logits in (("clean", result.clean_logits), ("adversarial", result.adversarial_logits)):
             columns[f"{name}_classes"], columns[f"{name}_scores"] = best_classes(logits.cpu(), listed)
-        yield pa.RecordBatch.from_pydict({field.name: columns[field.name] for field in SCHEMA}, SCHEMA)
-        bar.update(len(batch.ids))
+        with torch.no_grad():
+            clean, attacked = (model.attention_heads(frames, mask) for frames in (x, x + result.perturbation))
+            for modality, heads in clean.items():
+                for name, values in attention_numbers(heads, attacked[modality], mask).items():
+                    columns[attention_column(modality, name)] = values.cpu().numpy()
+        yield columns
 
 
 def best_classes(
@@ -127,19 +148,17 @@ def best_classes(
     ]
 
 
-def _metadata(params: Params, name: str, seed: int, note: dict[str, Any], store: FrameStore) -> dict[str, Any]:
+def describe(params: Params, name: str, seed: int, note: dict[str, Any], store: FrameStore) -> dict[str, Any]:
+    """What a predictions file says of itself: the model, how it was trained, and on which data it was asked."""
     space = store.label_space
     return {
         "model": name,
         "seed": seed,
         "source": params.data.source,
+        "split": store.path.name,
         "label_space": space.name,
         "label_space_note": space.note,
         "classes": len(space.classes),
-        "attack": "one_step",
-        "epsilon": params.attack.epsilon,
-        "scope": params.attack.scope,
-        "labels": params.attack.labels,
         "feature_norm": params.features.norm,
         "max_frames": params.features.max_frames,
         "modalities": store.modalities,
@@ -150,16 +169,57 @@ def _metadata(params: Params, name: str, seed: int, note: dict[str, Any], store:
     }
 
 
-def _write(path: Path, batches: Iterator[pa.RecordBatch], metadata: dict[str, Any] | None = None) -> None:
+def write_resumable(
+    path: Path, rows: Callable[[int], Iterator[dict[str, Any]]], columns: pa.Schema, metadata: dict[str, Any],
+    videos: int, size: int, depends: list[Any], resume: Path, title: str, progress: bool,
+) -> Path:  # fmt: skip
+    """Write a Parquet file batch by batch, keeping finished parts so that a killed run goes on where it was.
+
+    Args:
+        path: the file to make.
+        rows: ``rows(start)`` gives the columns of every batch from number ``start`` on.
+        columns: schema of the file; what ``rows`` gives beyond it is left out.
+        metadata: goes into the file under the key ``artpaper``.
+        videos, size: how many there are, and in one batch.
+        depends: what the rows depend on beside ``metadata`` and the code; JSON-ready.
+        resume: where unfinished parts lie.
+        title: of the progress bar.
+        progress: show it.
+    Raises:
+        DataError: the disk is full.
+    """
+    from tqdm import tqdm
+
+    parts = resume / f"{title.replace(' ', '-')}-{fingerprint([metadata, depends, videos, size, PART, code()])}"
+    finished = {first: parts / f"{first:09d}.parquet" for first in range(0, videos, PART * size)}
+    with tqdm(total=videos, unit="video", desc=title, disable=not progress) as bar:
+
+        def batches(start: int) -> Iterator[pa.RecordBatch]:
+            for batch in itertools.islice(rows(start), PART):
+                yield pa.RecordBatch.from_pydict({field: batch[field] for field in columns.names}, columns)
+                bar.update(min(size, videos - bar.n))
+
+        for first, part in finished.items():
+            if not part.exists():
+                _write(part, batches(first // size), columns)
+            bar.update(min(first + PART * size, videos) - bar.n)
+    _join(path, list(finished.values()), columns, metadata)
+    shutil.rmtree(parts)
+    return path
+
+
+def _join(path: Path, parts: list[Path], columns: pa.Schema, metadata: dict[str, Any]) -> None:
+    rows = (batch for part in parts for batch in pq.ParquetFile(part).iter_batches(batch_size=4096))
+    _write(path, rows, columns, metadata)
+
+
+def _write(
+    path: Path, batches: Iterator[pa.RecordBatch], columns: pa.Schema, metadata: dict[str, Any] | None = None
+) -> None:
     note = {} if metadata is None else {"artpaper": json.dumps(metadata, sort_keys=True)}
     try:
-        with atomic_file(path) as temporary, pq.ParquetWriter(temporary, SCHEMA.with_metadata(note)) as writer:
+        with atomic_file(path) as temporary, pq.ParquetWriter(temporary, columns.with_metadata(note)) as writer:
             for batch in batches:
                 writer.write_batch(batch.replace_schema_metadata(note))
     except OSError as error:
         raise DataError(f"{path}: cannot be written: {error}; free some disk space and run again") from error
-
-
-def _join(path: Path, parts: list[Path], metadata: dict[str, Any]) -> None:
-    rows = (batch for part in parts for batch in pq.ParquetFile(part).iter_batches(batch_size=4096))
-    _write(path, rows, metadata)

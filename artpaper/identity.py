@@ -13,9 +13,15 @@ def fingerprint(values: Any) -> str:
 
 
 @cache
-def code() -> str:
-    """12 hex digits of a hash of this package's source, so that no run is begun by one version and ended by another."""
+def code(*names: str) -> str:
+    """12 hex digits of a hash of this package's source, so that no run is begun by one version and ended by another.
+
+    Args:
+        names: modules (``losses.py``) and folders (``attacks``) of the package; all of it by default.
+    """
+    root = Path(__file__).parent
     told = hashlib.blake2b(digest_size=6)
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        told.update(path.read_bytes())
+    for place in [root / name for name in names] or [root]:
+        for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
+            told.update(path.read_bytes())
     return told.hexdigest()

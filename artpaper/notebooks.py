@@ -4,7 +4,9 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,6 @@ from artpaper.errors import ArtpaperError, ConfigError
 
 ROOT_MARK = "dvc.yaml"
 CHECKED = "nbval-check-output"  # nbval compares the output of cells with this tag
-# kernels talk over Unix sockets where there are any: nothing listens on a port, and ipykernel has nothing to warn of
-LOCAL = Config({"KernelManager": {"transport": "ipc" if os.name == "posix" else "tcp"}})
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
@@ -100,10 +100,12 @@ def run(notebook: Path, report: Path, parameters: Mapping[str, str | int | float
     _check(notebook, parameters)
     report.parent.mkdir(parents=True, exist_ok=True)
     try:
-        papermill.execute_notebook(
-            notebook, report, dict(parameters), kernel_name="python3", cwd=project_root(),
-            progress_bar=False, config=LOCAL, stdout_file=sys.stdout, stderr_file=sys.stderr, autosave_cell_every=10,
-        )  # fmt: skip
+        with _local() as config:
+            papermill.execute_notebook(
+                notebook, report, dict(parameters), kernel_name="python3", cwd=project_root(),
+                progress_bar=False, config=config, stdout_file=sys.stdout, stderr_file=sys.stderr,
+                autosave_cell_every=10,
+            )  # fmt: skip
     except DeadKernelError:
         raise NotebookError(
             f"{notebook}: its process was killed, often for lack of memory; the same command goes on where it stopped"
@@ -126,11 +128,10 @@ def refresh(notebook: Path) -> None:
     from nbclient.exceptions import CellExecutionError
 
     document = nbformat.read(notebook, as_version=4)
-    client = NotebookClient(
-        document, kernel_name="python3", config=LOCAL, resources={"metadata": {"path": str(notebook.parent)}}
-    )
+    place = {"metadata": {"path": str(notebook.parent)}}
     try:
-        client.execute()
+        with _local() as config:
+            NotebookClient(document, kernel_name="python3", config=config, resources=place).execute()
     except CellExecutionError as error:
         raise NotebookError(f"{notebook}: {error.ename}: {error.evalue}") from None
     for cell in document.cells:
@@ -140,6 +141,16 @@ def refresh(notebook: Path) -> None:
     document.metadata = {"kernelspec": KERNEL}
     with atomic_file(notebook) as temporary:
         nbformat.write(document, temporary)
+
+
+@contextmanager
+def _local() -> Iterator[Config]:
+    """Kernels talk over Unix sockets where there are any: nothing listens on a port, and ipykernel warns of nothing."""
+    if os.name != "posix":
+        yield Config()
+        return
+    with tempfile.TemporaryDirectory(prefix="artpaper-") as folder:  # a relative path would mean two places
+        yield Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}})
 
 
 def _check(notebook: Path, parameters: Mapping[str, str | int | float]) -> None:

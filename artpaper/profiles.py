@@ -1,24 +1,32 @@
 """Ready-made parameter files, and how one becomes ``params.yaml``."""
 
+import copy
 import io
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from artpaper.atomic import atomic_file
-from artpaper.config import Params, as_dict, build, nearest
+from artpaper.config import Params, as_dict, build
 from artpaper.errors import ConfigError
+from artpaper.explain import nearest
 from artpaper.notebooks import project_root
+from artpaper.report.paper import AUDIOSET_GROUPS, GROUPS, MODELS
 
 
-def use(profile: str, changes: Mapping[str, str], data: Path | None = None, vocabulary: Path | None = None) -> str:
+def use(
+    profile: str, changes: Mapping[str, str], data: Path | None = None, vocabulary: Path | None = None,
+    retrain: bool = False,
+) -> str:  # fmt: skip
     """Write ``params.yaml`` from a profile, comments kept, some keys changed; refused as a whole if one does not fit.
 
     Args:
         profile: a name in ``profiles/``, or the path of a parameter file.
         changes: dotted keys and their values as YAML, such as ``{"train.max_steps": "100"}``.
         data, vocabulary: where the data and the vocabulary lie, for ``data.path`` and ``data.vocabulary``.
+        retrain: add models that are trained on the videos of Table 2's and Table 3's vertical alone.
     Returns:
         A description for people: the profile and the changes.
     Raises:
@@ -49,6 +57,8 @@ def use(profile: str, changes: Mapping[str, str], data: Path | None = None, voca
         if not isinstance(place, dict) or last not in place:
             raise ConfigError(f"unknown parameter {key}{nearest(key, sorted(_keys(values)))}")
         place[last] = text if key in places else _parse(text, f"--set {key}")
+    if retrain:
+        _add_retrained(values)
     written = io.StringIO()
     yaml.dump(values, written)
     plain = _parse(written.getvalue(), str(path))
@@ -58,7 +68,18 @@ def use(profile: str, changes: Mapping[str, str], data: Path | None = None, voca
         raise ConfigError(f"{path}: a profile names every parameter; missing: {', '.join(missing)}")
     with atomic_file(root / "params.yaml") as temporary:
         temporary.write_text(written.getvalue(), encoding="utf-8")
-    return ", ".join([path.stem, *(f"{key}={value}" for key, value in changes.items())])
+    told = [path.stem, *(f"{key}={value}" for key, value in changes.items())]
+    return ", ".join([*told, "models of each vertical"] if retrain else told)
+
+
+def _add_retrained(values: dict[str, Any]) -> None:
+    """For each of the paper's models two of the same loss, each for one vertical: ``art_finance`` and so on."""
+    for vertical in (AUDIOSET_GROUPS if values["data"]["source"] == "audioset" else GROUPS).values():
+        for name in [name for name in MODELS if name in values["models"]]:
+            added = f"{name}_{re.sub('[^a-z]+', '_', vertical.lower())}"
+            values["models"][added] = copy.deepcopy(values["models"][name])
+            values["models"][added]["vertical"] = vertical
+            values["experiment"]["models"].append(added)
 
 
 def _place(given: Path, root: Path) -> str:

@@ -27,15 +27,16 @@ from artpaper.checkpoints import (
     save_model,
     save_tensors,
 )
-from artpaper.config import Features, Loss, Params, Train, nearest
+from artpaper.config import Features, Loss, Params, Train
 from artpaper.data.batches import model_inputs
 from artpaper.data.store import Batch, FrameStore
 from artpaper.device import best_device, native_precision
-from artpaper.errors import ArtpaperError, ConfigError, DataError
+from artpaper.errors import ArtpaperError, ConfigError
 from artpaper.identity import code, fingerprint
 from artpaper.losses import loss_for
 from artpaper.metrics import TOP_K, gap_from_top, top_scores
 from artpaper.models import FrameTransformer
+from artpaper.splits import training_splits
 
 Row = dict[str, float | int]
 Watcher = Callable[[list[Row]], None]
@@ -46,15 +47,17 @@ COLUMNS = (
 
 
 def train(
-    params: Params, name: str, seed: int, workspace: Path, *, watch: Watcher | None = None, progress: bool = True
-) -> Path:
+    params: Params, name: str, seed: int, workspace: Path, *, target: Path | None = None, watch: Watcher | None = None,
+    progress: bool = True,
+) -> Path:  # fmt: skip
     """Train one model of group ``models`` and keep its best checkpoint.
 
     Args:
         params: all parameters.
         name: entry of group ``models``.
         seed: of the weights, the order of the videos and the dropout.
-        workspace: holds ``frames/``; the model goes to ``models/<name>/seed<seed>/`` there.
+        workspace: holds ``frames/``.
+        target: the folder to make; ``workspace/models/<name>/seed<seed>`` by default.
         watch: called with the history so far after every validation, for live curves.
         progress: show a progress bar with rate and time left.
     Returns:
@@ -78,37 +81,9 @@ def train(
     run = Run(model, params.models[name], params.train, params.features, stores[0], stores[1], seed, identity)
     run.resume(state_folder)
     run.fit(state_folder, watch, progress)
-    folder = workspace / "models" / name / f"seed{seed}"
+    folder = target or workspace / "models" / name / f"seed{seed}"
     run.publish(state_folder, folder)
     return folder
-
-
-def training_splits(params: Params, name: str, workspace: Path) -> list[FrameStore]:
-    """The train and the validation split of one model: all videos, or those of its vertical.
-
-    Args:
-        params: all parameters; ``models.<name>.vertical`` chooses.
-        name: entry of group ``models``.
-        workspace: holds ``frames/``.
-    Raises:
-        ConfigError: no model of that name, or no vertical of that name in the label space.
-        DataError: frames have not been prepared, or a split has no video of that vertical.
-    """
-    params.model_for(name)
-    stores = [FrameStore(workspace / "frames" / split) for split in ("train", "validation")]
-    vertical = params.models[name].vertical
-    if vertical is None:
-        return stores
-    space = stores[0].label_space
-    if vertical not in space.group_names:
-        raise ConfigError(
-            f"models.{name}.vertical: no {vertical!r} in {space.name}{nearest(vertical, list(space.group_names))}"
-        )
-    chosen = [store.subset(store.with_labels(space.members(vertical))) for store in stores]
-    for store in chosen:
-        if not len(store):
-            raise DataError(f"{store.path}: no video of {vertical!r}, which models.{name}.vertical asks for")
-    return chosen
 
 
 class Run:

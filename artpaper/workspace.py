@@ -1,5 +1,6 @@
 """A folder of results and the parameters they belong to: what a notebook opens first."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from artpaper.notebooks import project_root
 
 @dataclass(frozen=True)
 class Workspace:
-    """The pipeline's results under one folder: ``frames``, ``models``, ``predictions``, ``tables``.
+    """The pipeline's results under one folder: ``frames``, ``models``, ``predictions``, ``tables`` and so on.
 
     Attributes:
         params: the parameters in force.
@@ -36,6 +37,15 @@ class Workspace:
     def predictions(self, name: str, seed: int) -> Path:
         """The predictions file of one model under the one-step attack."""
         return self.root / "predictions" / name / f"seed{seed}" / "one_step.parquet"
+
+    def robustness(self, name: str, seed: int) -> Path:
+        """The minimal perturbations of one model."""
+        return self.root / "robustness" / name / f"seed{seed}" / "deepfool.parquet"
+
+    @property
+    def figures(self) -> Path:
+        """Where figures and the tables behind them go."""
+        return self.root / "figures"
 
     def need_frames(self) -> Path:
         """The frames, prepared now if this is a scratch workspace without them.
@@ -74,6 +84,47 @@ class Workspace:
             self.need_model(name, seed)
             attack(self.params, name, seed, self.root, progress=False)
         return self.predictions(name, seed)
+
+    def need_robustness(self, name: str, seed: int) -> Path:
+        """One model's minimal perturbations, made now if this is a scratch workspace without them.
+
+        Raises:
+            ArtpaperError: they are missing in the pipeline's own workspace.
+        """
+        if self._missing(self.robustness(name, seed)):
+            from artpaper.robustness import minimal_perturbations
+
+            self.need_model(name, seed)
+            minimal_perturbations(self.params, name, seed, self.root, progress=False)
+        return self.robustness(name, seed)
+
+    def need_evidence(self) -> Path:
+        """The tables that the claims are judged by, made now if this is a scratch workspace without them.
+
+        Raises:
+            ArtpaperError: one is missing in the pipeline's own workspace.
+        """
+        from artpaper.report.attention import attention_table
+        from artpaper.report.hyperparameters import sweep
+        from artpaper.report.robustness import robustness_table
+        from artpaper.report.style import save_table
+        from artpaper.report.tables import tables
+
+        experiment = self.params.experiment
+
+        def runs(need: Callable[[str, int], Path]) -> dict[str, list[Path]]:
+            return {name: [need(name, seed) for seed in experiment.seeds] for name in experiment.models}
+
+        if self._missing(self.root / "tables" / "table1.csv"):
+            runs(self.need_predictions)
+            tables(self.params, self.root)
+        if self._missing(self.figures / "attention.csv"):
+            save_table(attention_table(runs(self.need_predictions)), self.figures / "attention.csv")
+        if self._missing(self.figures / "figure3.csv"):
+            save_table(sweep(self.params, self.root, progress=False), self.figures / "figure3.csv")
+        if self._missing(self.figures / "figure4.csv"):
+            save_table(robustness_table(runs(self.need_robustness)), self.figures / "figure4.csv")
+        return self.root
 
     def _missing(self, path: Path) -> bool:
         if path.exists():

@@ -51,6 +51,12 @@ def test_rows_are_what_the_model_and_the_attack_say(workspace: Path, small_param
             np.testing.assert_allclose(row[f"{kind}_scores"], logits[row[f"{kind}_classes"].tolist()], atol=1e-4)
             assert row[f"{kind}_scores"][-1] >= logits.sort(descending=True).values[len(row[f"{kind}_scores"])] - 1e-4
             assert (np.diff(row[f"{kind}_scores"]) <= 0).all()
+        (_, before), (_, after) = (
+            model(frames, mask, return_attention=True) for frames in (x, x + result.perturbation)
+        )
+        for modality, maps in before.items():
+            change = (maps[i] - after[modality][i]).square().sum() / mask[i].sum() ** 2
+            assert row[f"{modality}_attention_mse"] == pytest.approx(change.item(), rel=1e-3)
     np.testing.assert_allclose(table["norm"], small_params.attack.epsilon, rtol=1e-6)
     assert not table["zero_gradient"].any()
     assert table["fooled"].any()

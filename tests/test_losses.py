@@ -18,16 +18,20 @@ def gradients(net: torch.nn.Module, loss: torch.Tensor) -> dict[str, torch.Tenso
     return {name: parameter.grad.clone() for name, parameter in net.named_parameters()}
 
 
-def straightforward(net, x, y, mask, config: Loss, perturbation: torch.Tensor | None = None) -> torch.Tensor:
+def straightforward(net, x, y, mask, config: Loss, perturbation=None, held_maps=None) -> torch.Tensor:
     """Eq. 2 and section 2.2 written down naively: its own gradient pass for R, then one graph for everything."""
     if perturbation is None:
         perturbation = fgm(net, x, y, mask, epsilon=config.epsilon, scope=config.scope).perturbation
     clean, maps = net(x, mask, return_attention=True)
     attacked, adversarial_maps = net(x + perturbation, mask, return_attention=True)
     loss = F.binary_cross_entropy_with_logits(clean, y) + config.alpha * F.binary_cross_entropy_with_logits(attacked, y)
+    loss = loss * (y.shape[1] if config.bce_reduction == "sum" else 1)
+    maps = held_maps or maps
+    weight = config.beta / (len(maps) if config.attention_modalities == "mean" else 1)
     for name in maps:
-        norms = [((maps[name][i] - adversarial_maps[name][i]).square().sum() + 1e-30).sqrt() for i in range(len(x))]
-        loss = loss + config.beta * torch.stack(norms).mean()
+        squares = [(maps[name][i] - adversarial_maps[name][i]).square().sum() for i in range(len(x))]
+        norms = squares if config.attention_squared else [(square + 1e-30).sqrt() for square in squares]
+        loss = loss + weight * torch.stack(norms).mean()
     return loss
 
 
@@ -46,13 +50,23 @@ def test_equal_to_the_straightforward_computation(beta: float, scope: str) -> No
         torch.testing.assert_close(ours[name], theirs[name], atol=1e-10, rtol=0, msg=name)
 
 
-@pytest.mark.parametrize("beta", [0.0, 0.5])
-def test_gradient_matches_finite_differences(beta: float) -> None:
-    """With R held constant, as the losses hold it, the gradient is the slope of Eq. 2 and of section 2.2."""
-    config = Loss(alpha=0.7, beta=beta, epsilon=0.4)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"alpha": 0.0}, {"alpha": 0.0, "bce_reduction": "sum"}, {}, {"scope": "modality"}, {"scope": "frame"},
+        {"beta": 0.5}, {"beta": 0.5, "bce_reduction": "sum"}, {"beta": 0.5, "attention_modalities": "mean"},
+        {"beta": 0.5, "attention_squared": True}, {"beta": 0.5, "attention_detach_clean": True},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_gradient_matches_finite_differences(changes: dict) -> None:
+    """With R held constant, as the losses hold it, the gradient is the slope of Eq. 1, Eq. 2 and section 2.2."""
+    config = Loss(**{"alpha": 0.7, "epsilon": 0.4, **changes})
     net = toy.model(dtype=DOUBLE)
     x, y, mask = toy.batch(dtype=DOUBLE)
-    held = fgm(net, x, y, mask, epsilon=config.epsilon).perturbation
+    with torch.no_grad():
+        maps = net(x, mask, return_attention=True)[1] if config.attention_detach_clean else None
+    held = fgm(net, x, y, mask, epsilon=config.epsilon, scope=config.scope).perturbation
     ours = gradients(net, loss_for(config)(net, x, y, mask, config)[0])
     generator = torch.Generator().manual_seed(0)
     for name, parameter in net.named_parameters():
@@ -62,7 +76,7 @@ def test_gradient_matches_finite_differences(beta: float) -> None:
             slopes = []
             for sign in (1, -1):
                 parameter += sign * 1e-6 * direction
-                slopes.append(straightforward(net, x, y, mask, config, held).item())
+                slopes.append(straightforward(net, x, y, mask, config, held, maps).item())
                 parameter -= sign * 1e-6 * direction
         slope = (slopes[0] - slopes[1]) / 2e-6
         assert (ours[name] * direction).sum().item() == pytest.approx(slope, abs=1e-7), name

@@ -15,12 +15,9 @@ import pytest
 from tests.pipeline import ROOT
 
 BIN = Path(sys.executable).parent
-STAGES = {
-    "notebooks",
-    "prepare",
-    "tables",
-    *(f"{s}@{m}-0" for s in ("train", "attack") for m in ("non_art", "art", "a_art")),
-}
+REPORTS = {"tables", "attention", "robustness", "hyperparameters", "claims"}
+STAGES = {"notebooks", "prepare", "epsilon"} | REPORTS
+STAGES |= {f"{stage}@{model}-0" for stage in ("train", "attack", "deepfool") for model in ("non_art", "art", "a_art")}
 
 
 class Project:
@@ -68,6 +65,10 @@ def test_tables_come_out_and_a_second_run_does_nothing(project: Project) -> None
     for number in (1, 2, 3):
         for kind in ("csv", "md", "tex"):
             assert (project.folder / "tables" / f"table{number}.{kind}").stat().st_size > 100
+    for name in ("figure1", "figure2", "figure3", "figure4", "attention", "epsilon"):
+        for kind in ("png", "pdf"):
+            assert (project.folder / "figures" / f"{name}.{kind}").stat().st_size > 5000
+    assert (project.folder / "claims" / "claims.md").stat().st_size > 2000
     metrics = json.loads((project.folder / "metrics.json").read_text())
     assert 0 < metrics["adversarial_gap"]["non_art"] < metrics["test_gap"]["non_art"] < 100
     start = time.monotonic()
@@ -78,7 +79,7 @@ def test_tables_come_out_and_a_second_run_does_nothing(project: Project) -> None
 @pytest.mark.timeout(600)
 def test_beta_reruns_a_art_alone_and_taken_back_nothing(project: Project) -> None:
     project.set("beta: 0.001", "beta: 0.5")
-    assert project.repro() == {"train@a_art-0", "attack@a_art-0", "tables"}
+    assert project.repro() == {f"{stage}@a_art-0" for stage in ("train", "attack", "deepfool")} | REPORTS
     project.set("beta: 0.5", "beta: 0.001")
     assert project.repro() == set()
 

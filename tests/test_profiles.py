@@ -1,5 +1,6 @@
 """`artpaper use`: what it writes, and what it refuses without touching params.yaml."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -37,6 +38,21 @@ def test_a_relative_path_means_the_same_from_a_subfolder(project: Path, monkeypa
     monkeypatch.chdir(project / "notebooks")
     use("paper", {}, data=Path("data"))
     assert load_params(project / "params.yaml").data.path == "notebooks/data"
+
+
+@pytest.mark.parametrize(
+    ("profile", "verticals"), [("default", ("Arts & Entertainment", "Finance")), ("audioset", ("Music", "Speech"))]
+)
+def test_models_of_each_vertical_can_be_added(profile: str, verticals: tuple[str, str]) -> None:
+    use(profile, {"models.a_art.beta": "0.1"}, retrain=True)
+    params = load_params("params.yaml")
+    assert len(params.models) == len(params.experiment.models) == 9
+    for base in ("non_art", "art", "a_art"):
+        added = [name for name in params.models if name.startswith(f"{base}_")]
+        assert [params.models[name].vertical for name in added] == list(verticals)
+        for name in added:
+            assert dataclasses.replace(params.models[name], vertical=None) == params.models[base]
+    assert params.models["a_art_" + ("finance" if profile == "default" else "speech")].beta == 0.1
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from artpaper.checkpoints import (
 from artpaper.config import Params, load_params
 from artpaper.data.store import FrameStore
 from artpaper.errors import ArtpaperError, CheckpointError, ConfigError
+from artpaper.splits import training_splits
 from artpaper.training import clean_gap, train
 from tests import toy
 from tests.pipeline import changed, digest, kill_when, link_frames
@@ -136,7 +137,7 @@ def test_a_model_of_one_vertical_sees_its_videos_alone(workspace: Path, small_pa
     def params(vertical: str) -> Params:
         return changed(small_params, train={"max_steps": 2}, models={"art": {"alpha": 1.0, "vertical": vertical}})
 
-    stores = training.training_splits(params("Finance"), "art", workspace)
+    stores = training_splits(params("Finance"), "art", workspace)
     finance = set(stores[0].label_space.members("Finance"))
     for split, store in zip(("train", "validation"), stores, strict=True):
         whole = FrameStore(workspace / "frames" / split)

@@ -23,7 +23,8 @@ class Attack:
         diagnostics: one value per video under each name: ``norm`` (L2, over real frames), ``relative_norm`` (norm over
             the video's own norm), ``gradient_norm``, ``zero_gradient`` (the attack had nothing to follow),
             ``iterations``, ``already_wrong`` (the clean top label is not a true one), ``fooled`` (the clean top label
-            is a true one, the adversarial top label is not).
+            is a true one, the adversarial top label is not). An attack with a goal of its own says what the last two
+            mean for it.
     """
 
     perturbation: Float[Tensor, "batch time dim"]
@@ -83,17 +84,22 @@ def attack_result(
     """Ask the model about ``x + perturbation`` and fill in the diagnostics of :class:`Attack`."""
     with torch.no_grad():
         adversarial_logits = model(x + perturbation, mask)
-    norm = l2_norm(perturbation.double()).flatten()
-    reference = l2_norm((x * mask[:, :, None]).double()).flatten()
     gradient_norm = l2_norm((gradient * mask[:, :, None]).double()).flatten()
     right, still_right = hit(clean_logits, y), hit(adversarial_logits, y)
-    diagnostics = {
-        "norm": norm,
-        "relative_norm": norm / reference.clamp(min=torch.finfo(torch.float64).tiny),
+    diagnostics = norms(x, mask, perturbation) | {
         "gradient_norm": gradient_norm,
         "zero_gradient": gradient_norm == 0,
-        "iterations": torch.full_like(norm, iterations, dtype=torch.int64),
+        "iterations": torch.full_like(gradient_norm, iterations, dtype=torch.int64),
         "already_wrong": ~right,
         "fooled": right & ~still_right,
     }
     return Attack(perturbation, clean_logits, adversarial_logits, diagnostics)
+
+
+def norms(
+    x: Float[Tensor, "batch time dim"], mask: Bool[Tensor, "batch time"], perturbation: Float[Tensor, "batch time dim"]
+) -> dict[str, Float[Tensor, " batch"]]:
+    """The diagnostics ``norm`` and ``relative_norm`` of :class:`Attack`, in float64."""
+    norm = l2_norm(perturbation.double()).flatten()
+    reference = l2_norm((x * mask[:, :, None]).double()).flatten()
+    return {"norm": norm, "relative_norm": norm / reference.clamp(min=torch.finfo(torch.float64).tiny)}

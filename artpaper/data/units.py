@@ -5,15 +5,10 @@ A unit is finished when its listing is there; listings hold one row a video read
 
 import hashlib
 import json
-import multiprocessing
-import os
-import threading
 import zlib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing.connection import wait
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +20,7 @@ from artpaper.atomic import atomic_file
 from artpaper.data.labels import LabelSpace
 from artpaper.data.store import BATCH_ROWS, StoredVideo, write_shard, write_table
 from artpaper.data.tfrecord import Modality, Video, read_videos
-from artpaper.errors import DataError
+from artpaper.workers import in_processes
 
 UNIT_BYTES = 64 << 20
 PROCESS_BYTES = 1 << 30  # a process spends its first seconds importing TensorFlow, and another would read this much
@@ -84,21 +79,15 @@ def make_units(units: Sequence[Unit], label_space: LabelSpace, workers: int, pro
         workers: processes at most.
         progress: show a bar.
     Raises:
-        DataError: a record is at fault, or a worker process was killed.
+        DataError: a record is at fault.
+        ArtpaperError: a worker process was killed.
         OSError: a shard cannot be written, or the disk is full.
     """
     total = sum(unit.size for unit in units)
-    processes = min(workers, len(units), 1 + total // PROCESS_BYTES)
+    processes = min(workers, 1 + total // PROCESS_BYTES)
     with tqdm(total=total, unit="B", unit_scale=True, desc="prepare", disable=not progress) as bar:
-        if processes <= 1:
-            for unit in units:
-                make_unit(unit, label_space)
-                bar.update(unit.size)
-            return
-        context = multiprocessing.get_context("spawn")  # TensorFlow's threads do not survive a fork
-        with ProcessPoolExecutor(processes, mp_context=context, initializer=_end_with_parent) as executor:
-            for unit in _as_made(executor, units, label_space):
-                bar.update(unit.size)
+        for unit, _ in in_processes(partial(make_unit, label_space=label_space), units, processes):
+            bar.update(unit.size)
 
 
 def make_unit(unit: Unit, label_space: LabelSpace) -> None:
@@ -177,30 +166,3 @@ def _hash(name: str, seed: int) -> int:
 def _check(video: Video) -> int:
     """Tells apart videos of the same id and length: a checksum of labels and first frame, as int32."""
     return zlib.crc32(video.frames[0].tobytes(), zlib.crc32(repr(video.labels).encode())) - (1 << 31)
-
-
-def _as_made(executor: Executor, units: Sequence[Unit], label_space: LabelSpace) -> Iterator[Unit]:
-    try:
-        futures: dict[Future[None], Unit] = {executor.submit(make_unit, unit, label_space): unit for unit in units}
-        for future in as_completed(futures):
-            future.result()
-            yield futures[future]
-    except BrokenProcessPool:
-        raise DataError(
-            "a worker process was killed, often for lack of memory; lower compute.workers and run the stage again: it "
-            "goes on where it stopped"
-        ) from None
-    finally:
-        executor.shutdown(cancel_futures=True)
-
-
-def _end_with_parent() -> None:
-    """A worker whose parent was killed would otherwise wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch(sentinel: int) -> None:
-        wait([sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, args=(parent.sentinel,), daemon=True).start()

@@ -23,12 +23,14 @@ class Predictions:
     """One predictions file in memory.
 
     ``lists[split]`` holds the scores (videos, top) and the hits (videos, listed) of the best classes, best first;
-    ``positives`` the number of labels (videos,); ``settings`` what all files of one table must share.
+    ``positives`` the number of labels (videos,); ``vertical`` the only one that the model was trained on, None for all;
+    ``settings`` what all files of one table must share.
     """
 
     path: Path
     model: str
     seed: int
+    vertical: str | None
     settings: dict[str, Any]
     ids: pa.Array
     labels: pa.ListArray
@@ -60,6 +62,7 @@ def read_predictions(path: str | Path) -> Predictions:
             "frames at most": given["max_frames"],
         }
         model, seed = given["model"], given["seed"]
+        vertical = given.get("loss", {}).get("vertical")
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: not a predictions file: {error}; make it anew with `dvc repro`") from None
     if not len(table):
@@ -74,7 +77,7 @@ def read_predictions(path: str | Path) -> Predictions:
         split: _read_lists(path, table, name, settings["classes"], positives, truth) for split, name in LISTS.items()
     }
     diagnostics = table.select(DIAGNOSTICS).to_pandas()
-    return Predictions(path, model, seed, settings, ids, labels, positives, lists, diagnostics)
+    return Predictions(path, model, seed, vertical, settings, ids, labels, positives, lists, diagnostics)
 
 
 def _read_lists(

@@ -1,4 +1,4 @@
-"""Keep a run's tables under ``results/`` with what made them: commit, command, parameters, machine, versions."""
+"""Keep a run's tables and figures under ``results/`` with what made them: commit, command, parameters and machine."""
 
 import importlib.metadata
 import json
@@ -17,7 +17,7 @@ PACKAGES = ("torch", "numpy", "pyarrow", "tensorflow-cpu", "tensorflow", "dvc", 
 
 
 def publish(workspace: Path, target: Path, command: str) -> dict[str, Any]:
-    """Copy tables, metrics, parameters and training histories to ``target`` and write ``provenance.json`` beside them.
+    """Copy tables, figures, parameters and training histories to ``target``, with a ``provenance.json`` beside them.
 
     Args:
         workspace: the project's folder, where the pipeline has run.
@@ -40,7 +40,8 @@ def publish(workspace: Path, target: Path, command: str) -> dict[str, Any]:
     params = load_params(workspace / "params.yaml")
     made = target.with_name(f".{target.name}.new")
     shutil.rmtree(made, ignore_errors=True)
-    shutil.copytree(workspace / "tables", made)
+    for name in ("tables", "figures", "claims"):
+        shutil.copytree(workspace / name, made / name, ignore=shutil.ignore_patterns(".gitignore", "synthetic_data*"))
     for name in ("metrics.json", "params.yaml", "frames/summary.json"):
         shutil.copy2(workspace / name, made / Path(name).name)
     for model in params.experiment.models:

@@ -54,13 +54,20 @@ class Table:
     """One of the paper's tables: its number, its caption and notes in plain text, and its cells in long format.
 
     ``cells`` has the columns table, group, metric, split, column (as displayed), ours, std, seed_std, paper, paper_std,
-    difference (figures in percent, NaN where there is none), n (videos) and seeds (their number).
+    difference (figures in percent, NaN where there is none), n (videos), seeds and partitions. ``retrained``: the
+    second reading of Tables 2 and 3, models trained on the group's videos alone.
     """
 
     number: int
     caption: str
     notes: tuple[str, ...]
     cells: pd.DataFrame
+    retrained: bool = False
+
+    @property
+    def name(self) -> str:
+        """Of its files."""
+        return f"table{self.number}" + ("_retrained" if self.retrained else "")
 
     def _repr_markdown_(self) -> str:
         return markdown(self)
@@ -83,7 +90,7 @@ class PaperTables:
 
 
 def write_tables(tables: PaperTables, folder: str | Path, metrics: str | Path) -> None:
-    """Write ``table1.csv``, ``.md`` and ``.tex``, the same for 2 and 3, and the metrics; equal input, equal bytes.
+    """Write ``table1.csv``, ``.md`` and ``.tex``, the same for the others, and the metrics; equal input, equal bytes.
 
     Args:
         tables: what to write.
@@ -95,7 +102,7 @@ def write_tables(tables: PaperTables, folder: str | Path, metrics: str | Path) -
     folder = Path(folder)
     texts = {Path(metrics): json.dumps(tables.metrics, indent=2, ensure_ascii=False, allow_nan=False) + "\n"}
     for table in tables.tables:
-        path = folder / f"table{table.number}"
+        path = folder / table.name
         texts[path.with_suffix(".csv")] = table.cells.to_csv(index=False, float_format="%.6f", lineterminator="\n")
         texts[path.with_suffix(".md")] = markdown(table)
         texts[path.with_suffix(".tex")] = latex(table)
@@ -127,6 +134,7 @@ def describe(
     seeds: Sequence[int],
     settings: dict[str, Any],
     label_space_note: str,
+    retrained: bool = False,
 ) -> str:
     """The caption: which videos, data, label space, attack and seeds; ``group`` None means the whole test set."""
     if group is None:
@@ -137,6 +145,8 @@ def describe(
     else:
         where = f"{videos:,} test videos of {group} (those with at least one of its classes), every class ranked."
     text = [f"GAP, PERR and Hit@1 in percent on {where}"]
+    if retrained:
+        text.append("SECOND READING: the models were trained and validated on such videos alone.")
     if group is not None and group != GROUPS[number]:
         text.append(f"The paper's vertical {GROUPS[number]} does not exist here; {group} takes its place.")
     if videos == 0:

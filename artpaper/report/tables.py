@@ -24,8 +24,7 @@ from artpaper.report.render import PaperTables, write_tables
 __all__ = ["PaperTables", "Predictions", "make_tables", "partitions", "read_predictions", "tables", "write_tables"]
 
 CELLS = ["table", "group", "metric", "split", "column", "ours", "std", "seed_std"]
-CELLS += ["paper", "paper_std", "difference", "n", "seeds"]
-AUDIOSET_GROUPS = {2: "Music", 3: "Speech"}
+CELLS += ["paper", "paper_std", "difference", "n", "seeds", "partitions"]
 Values = dict[str, dict[tuple[str, str], np.ndarray]]  # model -> (metric, split) -> percent (seeds, 3 + partitions)
 
 
@@ -58,13 +57,14 @@ def make_tables(
 
     Args:
         predictions: per model its predictions files, one a seed; the paper's models are non_art, art and a_art, others
-            get columns of their own.
+            get columns of their own, and those trained on one vertical (``art_...`` for ART) a table of their own.
         label_space: ``label_space.json`` of the frames that the models were evaluated on.
         config: number of partitions of Table 1.
         split_seed: seed of the partitions (``base.seed``).
     Raises:
         DataError: a file is missing, damaged or of another model or label space; the files differ in videos, labels,
-            seeds or attack; scores are NaN; the test set has fewer videos than there are partitions.
+            seeds or attack; scores are NaN; the test set has fewer videos than there are partitions; a model was
+            trained on a vertical that has no table.
     """
     taken = sorted({*paper.MODELS.values(), paper.GAIN} & set(predictions))
     if taken:
@@ -74,6 +74,7 @@ def make_tables(
     measured: dict[str, list[dict[tuple[str, str], np.ndarray]]] = {}
     diagnostics: dict[str, list[pd.DataFrame]] = {}
     seeds: dict[str, list[int]] = {}
+    verticals: dict[str, str] = {}
     for model, paths in predictions.items():
         for path in paths:
             found = read_predictions(path)
@@ -86,6 +87,8 @@ def make_tables(
             measured.setdefault(model, []).append(_measure(found, members))
             diagnostics.setdefault(model, []).append(found.diagnostics)
             seeds.setdefault(model, []).append(found.seed)
+            if found.vertical is not None:
+                verticals[model] = found.vertical
     if first is None:
         raise DataError("no predictions files given; make them with `dvc repro`")
     if len({tuple(used) for used in seeds.values()}) > 1:
@@ -94,15 +97,36 @@ def make_tables(
     values: Values = {
         model: {key: np.stack([run[key] for run in runs]) for key in runs[0]} for model, runs in measured.items()
     }
+    whole = {model: found for model, found in values.items() if model not in verticals}
+    if not whole:
+        raise DataError("no model was trained on all videos; Tables 1-3 need one, add it to experiment.models")
     made = []
     for number, group, rows in zip((1, 2, 3), (None, *groups), members, strict=False):
-        printed = group in (None, paper.GROUPS.get(number))
-        shared = (number, group, len(rows))
-        caption = render.describe(*shared, config.partitions, seeds[next(iter(seeds))], first.settings, space.note)
-        attacked = {paper.MODELS.get(m, m): [run.iloc[rows] for run in runs] for m, runs in diagnostics.items()}
-        below = render.notes(number, len(rows), printed, attacked)
-        made.append(render.Table(number, caption, below, _cells(*shared, printed, values)))
-    return PaperTables(tuple(made), _metrics(made, diagnostics))
+        retrained = _retrained(group, verticals)
+        for chosen in ({model: model for model in whole}, retrained):
+            if chosen:
+                printed = group in (None, paper.GROUPS.get(number))
+                shared = (number, group, len(rows))
+                second = chosen is retrained
+                caption = render.describe(
+                    *shared, config.partitions, seeds[next(iter(seeds))], first.settings, space.note, second
+                )
+                attacked = {
+                    paper.MODELS.get(column, column): [run.iloc[rows] for run in diagnostics[model]]
+                    for column, model in chosen.items()
+                }
+                below = render.notes(number, len(rows), printed, attacked)
+                cells = _cells(*shared, printed, {column: values[model] for column, model in chosen.items()})
+                made.append(render.Table(number, caption, below, cells, second))
+    homeless = set(verticals) - {model for group in groups for model in _retrained(group, verticals).values()}
+    if homeless:
+        name = min(homeless)
+        raise DataError(
+            f"model {name} was trained on {verticals[name]} alone and fits no table: Tables 2 and 3 are about "
+            f"{' and '.join(groups)}, and its name must begin with {', '.join(f'{base}_' for base in paper.MODELS)}"
+        )
+    first_reading = [table for table in made if not table.retrained]
+    return PaperTables(tuple(made), _metrics(first_reading, {model: diagnostics[model] for model in whole}))
 
 
 def partitions(ids: Sequence[str], count: int, seed: int) -> list[Integer[np.ndarray, " _"]]:
@@ -125,9 +149,19 @@ def partitions(ids: Sequence[str], count: int, seed: int) -> list[Integer[np.nda
     return [order[part::count] for part in range(count)]
 
 
+def _retrained(group: str | None, verticals: Mapping[str, str]) -> dict[str, str]:
+    """The paper's models and, for each, the model of that kind which was trained on ``group`` alone."""
+    return {
+        base: model
+        for base in paper.MODELS
+        for model, vertical in verticals.items()
+        if vertical == group and model.startswith(f"{base}_")
+    }
+
+
 def _groups(found: Predictions, space: LabelSpace) -> dict[str, np.ndarray]:
     """The rows of the groups of Tables 2 and 3: videos with at least one of the group's classes, maybe none."""
-    names = AUDIOSET_GROUPS if found.settings["data source"] == "audioset" else paper.GROUPS
+    names = paper.AUDIOSET_GROUPS if found.settings["data source"] == "audioset" else paper.GROUPS
     owners, classes = np.repeat(np.arange(len(found.ids)), found.positives), found.labels.flatten().to_numpy()
     members = {name: space.members(name) if name in space.group_names else () for name in names.values()}
     return {name: np.unique(owners[np.isin(classes, wanted)]) for name, wanted in members.items()}
@@ -167,7 +201,7 @@ def _measure(found: Predictions, members: list[np.ndarray]) -> dict[tuple[str, s
 
 def _cells(number: int, group: str | None, videos: int, printed: bool, values: Values) -> pd.DataFrame:
     """A table in long format, the paper's columns first."""
-    seeds = len(next(iter(next(iter(values.values())).values())))
+    seeds, sets = next(iter(next(iter(values.values())).values())).shape
     extra = [model for model in values if model not in paper.MODELS]
     rows = []
     for metric in paper.METRICS:
@@ -178,7 +212,7 @@ def _cells(number: int, group: str | None, videos: int, printed: bool, values: V
                 mean, spread = theirs or (np.nan, np.nan)
                 shown = paper.MODELS.get(column, column)
                 given = (number, group or "all", metric, split, shown)
-                rows.append((*given, ours, std, seed_std, mean, spread, ours - mean, videos, seeds))
+                rows.append((*given, ours, std, seed_std, mean, spread, ours - mean, videos, seeds, sets - 3))
     figures = pd.DataFrame(rows, columns=CELLS)
     exact = figures.select_dtypes("float").columns
     figures[exact] = figures[exact].round(6) + 0.0  # the same digits on every machine, and no -0

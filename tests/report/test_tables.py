@@ -198,6 +198,39 @@ def test_a_control_gets_a_column_without_the_papers_figures(setting):
         tables_of(folder, {"ART": []})
 
 
+def test_models_of_one_vertical_get_a_table_of_their_own(setting):
+    """The second reading: the same rows of videos, other models; Table 1 is without them."""
+    folder, labels, shares = setting
+    first = write_all(folder, labels, shares)
+    alone = {"non_art_x": (80, 20), "a_art_finance": (60, 40)}
+    second = write_all(folder, labels, alone, loss={"vertical": "Finance"})
+    tables = tables_of(folder, first | second)
+    assert [table.name for table in tables.tables] == ["table1", "table2", "table3", "table3_retrained"]
+    assert set(tables.tables[0].cells["column"]) == {"Non-ART", "ART", "A-ART", "Gain"}
+    cells = tables.tables[3].cells.set_index(["metric", "split", "column"])
+    on_clean = [100 * sum(index % 4 == 2 for index in range(right)) / 25 for right in (80, 60)]
+    assert cells.loc[("GAP", "test", "Non-ART"), "ours"] == pytest.approx(on_clean[0])
+    assert cells.loc[("GAP", "test", "A-ART"), "ours"] == pytest.approx(on_clean[1])
+    assert cells.loc[("GAP", "test", "Gain"), "ours"] == pytest.approx(on_clean[1] - on_clean[0])
+    assert np.isnan(cells.loc[("GAP", "test", "ART"), "ours"])
+    assert "SECOND READING" in tables.tables[3].caption
+    assert "SECOND READING" not in tables.tables[2].caption
+    assert tables.metrics == tables_of(folder, first).metrics
+    write_tables(tables, folder / "out", folder / "metrics.json")
+    assert (folder / "out" / "table3_retrained.md").read_text() != (folder / "out" / "table3.md").read_text()
+
+
+def test_a_vertical_without_a_table_is_refused(setting):
+    folder, labels, shares = setting
+    first = write_all(folder, labels, shares)
+    for name, vertical in (("art_news", "News"), ("finance", "Finance")):
+        other = write_all(folder, labels, {name: (50, 20)}, loss={"vertical": vertical})
+        with pytest.raises(DataError, match=f"model {name} was trained on {vertical} alone and fits no table"):
+            tables_of(folder, first | other)
+    with pytest.raises(DataError, match="no model was trained on all videos"):
+        tables_of(folder, other)
+
+
 def test_a_group_without_videos_is_said_and_a_small_one_flagged(setting):
     folder, _, shares = setting
     tables = tables_of(folder, write_all(folder, [[0]] * 100, shares))
@@ -324,9 +357,9 @@ def test_files_are_written_the_same_byte_for_byte(setting):
     assert found["test_hit_at_1"]["a_art"] == 95.0
     assert found["attack"]["art"] == {"relative_norm": 0.034, "zero_gradient": 0.01, "fooled": 0.5}
     header, line, *_ = (folder / "one" / "table3.csv").read_text().splitlines()
-    assert header == "table,group,metric,split,column,ours,std,seed_std,paper,paper_std,difference,n,seeds"
+    assert header == "table,group,metric,split,column,ours,std,seed_std,paper,paper_std,difference,n,seeds,partitions"
     assert line.startswith("3,Finance,GAP,test,Non-ART,")
-    assert line.endswith(",25,1")
+    assert line.endswith(",25,1,5")
 
 
 def test_markdown_stands_ours_beside_the_papers(setting):

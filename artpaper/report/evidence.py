@@ -1,0 +1,117 @@
+"""Numbers out of the tables that a run wrote, each with its standard error and the place it was read from."""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from artpaper.errors import DataError
+from artpaper.report.paper import MODELS
+
+
+@dataclass(frozen=True)
+class Number:
+    """A value, its standard error (NaN where nothing tells it), and where it stands.
+
+    It is the mean of ``column`` over the rows of ``file`` that have the values ``where``: one row, or a row per seed
+    and modality.
+    """
+
+    value: float
+    error: float
+    file: str
+    where: dict[str, str]
+    column: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The tables of one run.
+
+    Attributes:
+        folder: the project's folder after ``dvc repro``, or a folder below ``results/``.
+    """
+
+    folder: Path
+
+    def score(self, table: int, metric: str, split: str, model: str) -> Number:
+        """A model's figure in Tables 1-3, in percent.
+
+        The error is that of the mean over training seeds. With one seed it is the sampling error of the test videos,
+        from Table 1's partitions and the number of videos.
+        """
+        where = {"metric": metric, "split": split, "column": MODELS[model]}
+        file = f"tables/table{table}.csv"
+        row = self._rows(file, where).iloc[0]
+        if row["seeds"] > 1:
+            error = row["seed_std"] / np.sqrt(row["seeds"])
+        else:
+            whole = self._rows("tables/table1.csv", where).iloc[0]
+            error = whole["std"] * np.sqrt(whole["n"] / whole["partitions"] / max(1, row["n"]))
+        return Number(float(row["ours"]), float(error), file, where, "ours")
+
+    def videos(self, table: int) -> int:
+        """How many test videos a table is about."""
+        return int(self._rows(f"tables/table{table}.csv", {})["n"].iloc[0])
+
+    def attention(self, model: str, number: str) -> Number:
+        """One of the attention numbers of a model: mean over test videos, modalities and seeds."""
+        return self._mean("figures/attention.csv", {"model": model}, number)
+
+    def attention_by_seed(self, model: str, number: str) -> "pd.Series[float]":
+        """The same for each seed."""
+        return self._rows("figures/attention.csv", {"model": model}).groupby("seed")[number].mean()
+
+    def rho(self, model: str, criterion: str) -> Number:
+        """Mean relative size of a model's minimal perturbations, over its fooled videos."""
+        return self._mean("figures/figure4.csv", {"criterion": criterion, "model": model, "seed": "all"}, "mean_rho")
+
+    def rho_difference(self, low: str, high: str, criterion: str) -> tuple[float, float]:
+        """95 % bootstrap interval, over videos, of how much rho of ``high`` exceeds ``low``'s (Non-ART or ART)."""
+        prefix = "art_difference" if low == "art" else "difference"
+        where = {"criterion": criterion, "model": high, "seed": "all"}
+        row = self._rows("figures/figure4.csv", where).iloc[0]
+        return float(row[f"{prefix}_low"]), float(row[f"{prefix}_high"])
+
+    def _mean(self, file: str, where: dict[str, str], column: str) -> Number:
+        found = self._rows(file, where)
+        error = float("nan")
+        by_seed = found.groupby("seed")[column].mean()
+        if len(by_seed) > 1:
+            error = float(by_seed.std(ddof=1) / np.sqrt(len(by_seed)))
+        return Number(float(found[column].mean()), error, file, where, column)
+
+    def point(self, model: str, key: str, value: float | None, what: str = "clean") -> Number:
+        """Validation GAP at one point of Figure 3, in percent; ``value`` None is Non-ART's, the reference."""
+        where = {"model": model, "key": key} | ({} if value is None else {"value": f"{value:g}"})
+        found = self._rows("figures/figure3.csv", where)
+        number = self._mean("figures/figure3.csv", where, what)
+        error = number.error if len(found) > 1 else float(found[f"{what}_error"].iloc[0])
+        return Number(number.value, error, number.file, where, what)
+
+    def grid(self, model: str, key: str) -> list[float]:
+        """The values of one curve of Figure 3, ascending."""
+        return sorted(self._rows("figures/figure3.csv", {"model": model, "key": key})["value"].unique())
+
+    def _rows(self, file: str, where: dict[str, str]) -> pd.DataFrame:
+        found = _read(self.folder / file)
+        for name, wanted in where.items():
+            if name not in found:
+                raise DataError(f"{self.folder / file}: no column {name}; make it anew with `dvc repro`")
+            found = found[found[name].map(_text) == wanted]
+        if found.empty:
+            raise DataError(f"{self.folder / file}: no row with {where}; make it anew with `dvc repro`")
+        return found
+
+
+@cache
+def _read(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        raise DataError(f"{path}: no such table; `dvc repro` makes it")
+    return pd.read_csv(path)
+
+
+def _text(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,58 @@
+"""Work spread over processes that end with their parent."""
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
+from typing import TypeVar
+
+from artpaper.errors import ArtpaperError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def in_processes(
+    work: Callable[[Item], Result], items: Sequence[Item], processes: int
+) -> Iterator[tuple[Item, Result]]:
+    """Do ``work`` on every item, each finished one at once with its result, in whatever order they finish.
+
+    Args:
+        work: a function of a module, so that another process can import it.
+        items: what to work on.
+        processes: how many at most; with one, everything happens here, in order.
+    Raises:
+        ArtpaperError: a worker process was killed; what ``work`` itself raises is passed on.
+    """
+    if min(processes, len(items)) <= 1:
+        for item in items:
+            yield item, work(item)
+        return
+    context = multiprocessing.get_context("spawn")  # the threads of TensorFlow and PyTorch do not survive a fork
+    executor = ProcessPoolExecutor(min(processes, len(items)), mp_context=context, initializer=_end_with_parent)
+    try:
+        futures: dict[Future[Result], Item] = {executor.submit(work, item): item for item in items}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    except BrokenProcessPool:
+        raise ArtpaperError(
+            "a worker process was killed, often for lack of memory; lower compute.workers and run the same command "
+            "again: it goes on where it stopped"
+        ) from None
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would otherwise wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch(sentinel: int) -> None:
+        wait([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, args=(parent.sentinel,), daemon=True).start()

@@ -1,0 +1,161 @@
+"""The claims page: verdicts by rule on fabricated runs, and the committed page against the files it names."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from artpaper.errors import DataError
+from artpaper.report import paper
+from artpaper.report.claims import CLAIMS
+from artpaper.report.claims_page import claims_markdown, claims_table, findings, write_claims
+from artpaper.report.evidence import Evidence
+from artpaper.report.verdicts import DIRECTION, FAILS, HOLDS, OPEN, judge
+from tests.pipeline import ROOT
+
+MODELS = list(paper.MODELS)
+
+
+def write_run(folder: Path, scale: float = 1.0, seeds: int = 3, finance: int = 500, **attention: dict) -> Path:
+    """A run whose differences between models are ``scale`` times the paper's, with hardly any spread."""
+    tables, figures = folder / "tables", folder / "figures"
+    tables.mkdir(parents=True)
+    figures.mkdir()
+    for table in (1, 2, 3):
+        rows = []
+        for printed in (row for row in paper.ROWS if row.table == table):
+            base = paper.row(table, printed.metric, "test").non_art
+            for model in MODELS:
+                ours = base + scale * (getattr(printed, model) - base)
+                rows.append((printed.metric, printed.split, paper.MODELS[model], ours))
+        made = pd.DataFrame(rows, columns=["metric", "split", "column", "ours"])
+        made["std"] = 0.05 if table == 1 else np.nan
+        made["seed_std"] = 0.01 if seeds > 1 else np.nan
+        made = made.assign(n=finance if table == 3 else 5000, seeds=seeds, partitions=5)
+        made.to_csv(tables / f"table{table}.csv", index=False)
+    numbers = {
+        "mse": (8e-5, 4e-5, 3e-8), "uniform_mse": (2e-4, 1e-4, 9e-5), "unrelated_mse": (2e-4, 2e-4, 2e-4),
+        "profile_max": (9.0, 9.0, 1.5), **attention,
+    }  # fmt: skip
+    rows = [(model, seed, modality) for model in MODELS for seed in range(seeds) for modality in ("rgb", "audio")]
+    made = pd.DataFrame(rows, columns=["model", "seed", "modality"])
+    for name, values in numbers.items():
+        made[name] = made["model"].map(dict(zip(MODELS, values, strict=True)))
+    made.to_csv(figures / "attention.csv", index=False)
+    rows = [("non_art", "reference", np.nan, 91.97), ("a_art", "beta", 0.001, 92.0), ("a_art", "beta", 0.1, 91.0)]
+    for key, grid, line in (
+        ("epsilon", (0.1, 0.5, 2.0), (92.1, 92.4, 90.0)),
+        ("alpha", (0.5, 1, 2), (92.1, 92.4, 91.0)),
+    ):
+        rows += [("art", key, value, gap) for value, gap in zip(grid, line, strict=True)]
+    rows = [(*row, seed) for row in rows for seed in range(seeds)]
+    made = pd.DataFrame(rows, columns=["model", "key", "value", "clean", "seed"])
+    made = made.assign(one_step=80.0, clean_error=0.01, one_step_error=0.01)
+    made.to_csv(figures / "figure3.csv", index=False)
+    made = pd.DataFrame({"criterion": "top1_change", "model": MODELS, "seed": "all", "mean_rho": (0.01, 0.012, 0.014)})
+    made = made.assign(difference_low=0.001, difference_high=0.003, art_difference_low=0.001 * scale)
+    made.assign(art_difference_high=0.002).to_csv(figures / "figure4.csv", index=False)
+    return folder
+
+
+def verdicts(folder: Path) -> dict[str, str]:
+    return {claim.text: found.verdict for claim, found in zip(CLAIMS, findings(Evidence(folder)), strict=True)}
+
+
+def test_judging_a_difference() -> None:
+    assert judge(9.0, 1.0, 10.0) == HOLDS
+    assert judge(4.0, 1.0, 10.0) == DIRECTION
+    assert judge(4.0, 3.0, 10.0) == FAILS
+    assert judge(-4.0, 0.1, 10.0) == FAILS
+    assert judge(4.0, float("nan"), 10.0) == OPEN
+    assert judge(0.1, 0.01, float("nan")) == HOLDS
+
+
+def test_the_papers_own_numbers_hold_but_for_its_slip(tmp_path: Path) -> None:
+    found = verdicts(write_run(tmp_path / "run"))
+    assert {text for text, verdict in found.items() if verdict != HOLDS} == set()
+
+
+def test_smaller_differences_hold_in_direction_and_none_does_not(tmp_path: Path) -> None:
+    name = "A-ART gains 18 points of adversarial GAP over Non-ART"
+    assert verdicts(write_run(tmp_path / "third", scale=0.3))[name] == DIRECTION
+    none = verdicts(write_run(tmp_path / "none", scale=0.0))
+    assert none[name] == none["Fooling A-ART takes a larger perturbation than fooling ART"] == FAILS
+    assert none["A-ART performs on clean videos much as ART does"] == HOLDS
+
+
+def test_few_videos_cannot_be_tested(tmp_path: Path) -> None:
+    found = verdicts(write_run(tmp_path / "run", finance=65))
+    assert [text for text, verdict in found.items() if verdict == OPEN] == [CLAIMS[6].text]
+    assert "Finance" in CLAIMS[6].text
+
+
+def test_attention_that_was_flattened_was_not_made_robust(tmp_path: Path) -> None:
+    found = verdicts(write_run(tmp_path / "run", uniform_mse=(2e-4, 1e-4, 8e-8)))
+    assert found[CLAIMS[11].text] == HOLDS
+    assert found[CLAIMS[12].text] == FAILS
+    assert "MSE" in CLAIMS[11].text
+    assert "not just" in CLAIMS[12].text
+
+
+def test_one_seed_takes_its_error_from_the_videos(tmp_path: Path) -> None:
+    evidence = Evidence(write_run(tmp_path / "run", seeds=1))
+    assert evidence.score(1, "GAP", "test", "art").error == pytest.approx(0.05 / 5**0.5)
+    assert evidence.score(3, "GAP", "test", "art").error == pytest.approx(0.05 / 5**0.5 * (5000 / 500) ** 0.5)
+    assert evidence.point("art", "alpha", 1.0).error == 0.01
+    many = Evidence(write_run(tmp_path / "many"))
+    assert many.score(1, "GAP", "test", "art").error == pytest.approx(0.01 / 3**0.5)
+
+
+def test_a_missing_table_or_row_is_named(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    with pytest.raises(DataError, match=r"figure3\.csv: no row with .*'art', 'key': 'gamma'"):
+        Evidence(folder).grid("art", "gamma")
+    (tmp_path / "run" / "tables" / "table2.csv").unlink()
+    with pytest.raises(DataError, match=r"table2\.csv: no such table; `dvc repro` makes it"):
+        Evidence(folder).score(2, "GAP", "test", "art")
+    with pytest.raises(DataError, match="no published run here"):
+        write_claims(tmp_path / "nothing", tmp_path / "CLAIMS.md")
+
+
+def read_again(folder: Path, number: dict) -> float:
+    """The number as a reader would look it up, by pandas alone."""
+    rows = pd.read_csv(folder / number["file"], dtype=str)
+    for column, value in json.loads(number["where"]).items():
+        same = rows[column] == value
+        if not same.any():  # 0.1 may stand as 0.100000
+            same = pd.to_numeric(rows[column], errors="coerce") == float(value)
+        rows = rows[same]
+    assert len(rows)
+    return rows[number["column"]].astype(float).mean()
+
+
+def test_every_number_is_where_the_page_says(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    table = claims_table({"run": Evidence(folder)})
+    assert set(table["claim"]) == set(range(1, len(CLAIMS) + 1))
+    for number in table.to_dict("records"):
+        assert read_again(folder, number) == pytest.approx(number["value"], rel=1e-9)
+    text = claims_markdown({"run": Evidence(folder)}, {"run": "dvc repro"}, {"run": "results/run"})
+    assert "(results/run/tables/table2.csv)" in text
+    assert all(slip in text for slip in (*paper.slips(2), *paper.other_slips()))
+    assert "+0.12" in text
+
+
+def test_the_committed_page_is_what_its_files_say(tmp_path: Path) -> None:
+    """Fails when a number on CLAIMS.md and the file it points to disagree, or a linked file is missing."""
+    page = ROOT / "CLAIMS.md"
+    (tmp_path / "results").symlink_to(ROOT / "results", target_is_directory=True)
+    runs = write_claims(tmp_path / "results", tmp_path / "CLAIMS.md")
+    assert runs == ["synthetic data", "AudioSet"]
+    assert page.read_text() == (tmp_path / "CLAIMS.md").read_text()
+    links = set(re.findall(r"\]\((results/[^)]+)\)", page.read_text()))
+    assert len(links) >= 10
+    for link in links:
+        assert (ROOT / link).is_file(), link
+    for name in ("synthetic", "audioset"):
+        for number in claims_table({name: Evidence(ROOT / "results" / name)}).to_dict("records"):
+            assert read_again(ROOT / "results" / name, number) == pytest.approx(number["value"], rel=1e-6), number

@@ -1,0 +1,200 @@
+"""Variations of the pipeline's trainings: each trained once, found again, and told apart from others."""
+
+import dataclasses
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from ruamel.yaml import YAML
+
+from artpaper import study
+from artpaper.checkpoints import load_model
+from artpaper.config import Params, as_dict
+from artpaper.data.store import FrameStore
+from artpaper.errors import ArtpaperError, ConfigError
+from artpaper.report import epsilon, hyperparameters
+from artpaper.study import TRAINED_BY, Variation, measure_all
+from artpaper.training import clean_gap, train
+from artpaper.workers import in_processes
+from tests.pipeline import ROOT, changed, link_frames
+
+
+@pytest.fixture(scope="module")
+def params(small_params: Params) -> Params:
+    """The small profile, trained for three steps."""
+    grids = {"epsilons": [0.1, 0.4], "alphas": [1.0], "betas": [0.001, 1.0], "seeds": [0], "max_steps": 3}
+    return changed(small_params, train={"max_steps": 3, "validate_every": 3}, study=grids, compute={"workers": 1})
+
+
+@pytest.fixture(scope="module")
+def workspace(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return link_frames(small, tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="module")
+def table(params: Params, workspace: Path) -> pd.DataFrame:
+    """Figure 3's points."""
+    return hyperparameters.sweep(params, workspace, progress=False)
+
+
+def trained(workspace: Path) -> set[str]:
+    return {path.parent.parent.name for path in (workspace / "study").glob("*/model/model.safetensors")}
+
+
+def test_points_are_measured_on_the_model_they_name(params: Params, workspace: Path, table: pd.DataFrame) -> None:
+    assert table.groupby(["model", "key"], sort=False).size().to_dict() == {
+        ("non_art", "reference"): 1, ("art", "epsilon"): 2, ("a_art", "epsilon"): 2, ("art", "alpha"): 1,
+        ("a_art", "alpha"): 1, ("a_art", "beta"): 2,
+    }  # fmt: skip
+    assert len(trained(workspace)) == 6  # epsilon 0.1, alpha 1 and beta 0.001 are one training
+    point = table[(table["key"] == "beta") & (table["value"] == 1.0)].iloc[0]
+    assert (point["alpha"], point["epsilon"], point["beta"], point["steps"]) == (1.0, 0.1, 1.0, 3)
+    loss = dataclasses.replace(params.models["a_art"], beta=1.0)
+    varied = dataclasses.replace(params, models={**params.models, "a_art": loss})
+    model, note = load_model(Variation(varied, "a_art", 0).model(workspace))
+    assert note["loss"]["beta"] == 1.0
+    store = FrameStore(workspace / "frames" / "validation")
+    again = clean_gap(model, store, 64, params.features, next(model.parameters()).device)
+    assert point["clean"] == pytest.approx(100 * again, abs=1e-6)
+    assert 0 < point["one_step"] < point["clean"]
+    shared = table[(table["model"] == "a_art") & (table["epsilon"] == 0.1) & (table["beta"] == 0.001)]
+    assert len(shared) == 3
+    assert shared["clean"].max() == shared["clean"].min()
+
+
+def test_nothing_is_trained_twice_and_a_new_point_alone_is_trained(
+    params: Params, workspace: Path, table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    monkeypatch.setattr(study, "train", lambda *given, **named: calls.append(given[1]) or train(*given, **named))
+    again = hyperparameters.sweep(params, workspace, progress=False)
+    pd.testing.assert_frame_equal(again, table)
+    assert calls == []
+    longer = changed(params, study={"alphas": [1.0, 2.0]})
+    assert len(hyperparameters.sweep(longer, workspace, progress=False)) == len(table) + 2
+    assert sorted(calls) == ["a_art", "art"]
+    calls.clear()
+    stronger = changed(params, attack={"epsilon": 0.3})  # another attack measures anew and trains nothing
+    harder = hyperparameters.sweep(stronger, workspace, progress=False)
+    assert calls == []
+    assert (harder["one_step"] < table["one_step"]).all()
+    pd.testing.assert_series_equal(harder["clean"], table["clean"])
+
+
+def test_the_pipelines_own_model_is_taken_where_it_is_the_same(params: Params, small: Path, tmp_path: Path) -> None:
+    workspace = link_frames(small, tmp_path)
+    train(params, "art", 0, workspace, progress=False)
+    own = workspace / "models" / "art" / "seed0"
+    assert Variation(params, "art", 0).model(workspace) == own
+    longer = changed(params, train={"max_steps": 4})
+    assert Variation(longer, "art", 0).model(workspace) != own
+    measure_all([Variation(params, "art", 0)], workspace, "test", progress=False)
+    assert trained(workspace) == set()
+
+
+def test_other_code_is_another_training(params: Params, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = Variation(params, "art", 0).folder(workspace)
+    monkeypatch.setattr(study, "code", lambda *names: "other" if names == TRAINED_BY else "same")
+    assert Variation(params, "art", 0).folder(workspace) != before
+
+
+def test_what_decides_a_training_is_what_the_pipeline_depends_on() -> None:
+    """A stage that trains lists the modules by which the kept trainings are told apart."""
+    stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
+    for stage in ("train", "epsilon", "hyperparameters"):
+        assert {f"artpaper/{name}" for name in TRAINED_BY} <= set(stages[stage]["deps"])
+    for stage in ("epsilon", "hyperparameters"):
+        assert {f"artpaper/{name}" for name in study.MEASURED_BY} <= set(stages[stage]["deps"])
+
+
+def test_epsilon_is_judged_by_non_art_alone(
+    params: Params, workspace: Path, table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    monkeypatch.setattr(study, "train", lambda *given, **named: calls.append(given[:2]) or train(*given, **named))
+    readings = epsilon.epsilon_table(params, workspace, progress=False)
+    assert [name for _, name in calls] == ["non_art"]  # raw features; unit-norm ones are Figure 3's reference
+    assert not calls[0][0].model.scale_input
+    assert readings["in_use"].tolist() == [False, True, False, False]
+    reference = table[table["key"] == "reference"].iloc[0]
+    assert readings["GAP clean"][1] == pytest.approx(reference["clean"], abs=1e-5)
+    assert readings["GAP attacked"][1] == pytest.approx(reference["one_step"], abs=1e-5)
+    assert readings["relative_norm"][3] == pytest.approx(50, abs=1e-3)  # 0.5 on every unit-norm frame
+    for metric in epsilon.METRICS:
+        lost = 100 * (1 - readings[f"{metric} attacked"] / readings[f"{metric} clean"])
+        assert readings[f"{metric} lost"].tolist() == pytest.approx(lost.tolist(), abs=1e-3, nan_ok=True)
+    assert epsilon.paper_lost("GAP") == pytest.approx(100 * (91.97 - 72.89) / 91.97)
+    assert readings.loc[readings["closest"], "distance"].tolist() == [readings["distance"].min()]
+    assert "| 91.97 → 72.89 (21 %) |" in " ".join(epsilon.epsilon_markdown(readings, params).split())
+
+
+def test_figure_3_needs_the_papers_models(params: Params, workspace: Path) -> None:
+    lonely = changed(params, experiment={"models": ["art"]})
+    lonely = dataclasses.replace(lonely, models={"art": params.models["art"]})
+    with pytest.raises(ConfigError, match="missing: non_art, a_art"):
+        hyperparameters.sweep(lonely, workspace, progress=False)
+
+
+def test_bars_and_peaks_by_hand() -> None:
+    values, seeds, clean = [0.5, 0.5, 1.0, 1.0, 2.0, 2.0], [0, 1] * 3, [40.0, 42.0, 50.0, 50.0, 45.0, 45.0]
+    table = pd.DataFrame({"model": "art", "key": "alpha", "value": values, "seed": seeds, "clean": clean})
+    table["one_step"] = table["clean"] / 2
+    table = table.assign(clean_error=0.7, one_step_error=0.7, attention_mse=0.0, uniform_mse=0.0)
+    points = hyperparameters.summary(table).set_index("value")
+    assert points.loc[0.5, "clean"] == 41.0
+    assert points.loc[0.5, "clean_bar"] == pytest.approx(2**0.5)
+    assert points.loc[1.0, "one_step_bar"] == 0
+    assert hyperparameters.peak(table, "art", "alpha") == (1.0, True)
+    assert hyperparameters.peak(table[table["value"] > 0.5], "art", "alpha") == (1.0, False)
+    assert hyperparameters.summary(table[table["seed"] == 0])["clean_bar"].tolist() == [0.7] * 3
+
+
+def test_the_error_of_gap_is_that_of_drawing_videos() -> None:
+    """Half the videos right, half wrong, all at one score: GAP is the share that is right, squared."""
+    hits = np.zeros((400, 1), bool)
+    hits[::2] = True
+    error = study._gap_error(np.ones((400, 1)), hits, np.ones(400, int))
+    assert error == pytest.approx(2 * 0.5 * 0.5 / 400**0.5, rel=0.25)
+
+
+def explode(item: int) -> int:
+    if item == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item * item
+
+
+def test_processes_give_every_result_and_a_killed_one_is_told() -> None:
+    assert sorted(in_processes(explode, [2, 3, 4], 2)) == [(2, 4), (3, 9), (4, 16)]
+    with pytest.raises(ArtpaperError, match=r"a worker process was killed, .* lower compute\.workers"):
+        list(in_processes(explode, [1, 2], 2))
+
+
+@pytest.mark.timeout(300)
+def test_a_killed_study_keeps_its_points_and_ends_the_same(
+    params: Params, small: Path, table: pd.DataFrame, tmp_path: Path
+) -> None:
+    workspace = link_frames(small, tmp_path)
+    program = (
+        "import sys; from pathlib import Path; from artpaper.config import load_params\n"
+        "from artpaper.report.hyperparameters import sweep\n"
+        "sweep(load_params(sys.argv[1]), Path(sys.argv[2]), progress=False)"
+    )
+    YAML(typ="safe").dump(as_dict(params), tmp_path / "params.yaml")
+    running = subprocess.Popen([sys.executable, "-c", program, tmp_path / "params.yaml", workspace], cwd=ROOT)
+    while len([*(workspace / "study").glob("*/validation-*.json")]) < 2:
+        assert running.poll() is None
+        time.sleep(0.01)
+    running.kill()
+    running.wait()
+    done = len([*(workspace / "study").glob("*/validation-*.json")])
+    assert 2 <= done < 6
+    again = hyperparameters.sweep(params, workspace, progress=False)
+    pd.testing.assert_frame_equal(again, table)
+    shutil.rmtree(workspace / "study")
