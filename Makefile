@@ -21,11 +21,11 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	@touch $(READY)
 
-repro: $(READY)  ## run the pipeline: prepare, train, attack, Tables 1-3
+repro: $(READY)  ## run the pipeline: prepare, train, attack, Tables 1-3, Figures 1-4, the claims
 	@$(BIN)/dvc repro
 
 test: $(READY) check  ## run the checks and every test, notebooks included
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
 	$(MAKE) --no-print-directory nbval
 
 nbval: $(READY)  ## run every notebook on the small profile and compare its checked outputs

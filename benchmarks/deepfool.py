@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -78,9 +77,14 @@ def attack(method: str, candidates: int, net: nn.Module, x: Tensor, y: Tensor, m
 
 def extra(call: Callable[[], object]) -> float:
     """Megabytes the process holds at most during the call, less those before it."""
-    before = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def held(name: str) -> float:  # not getrusage: its peak includes that of the process that started this one
+        lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        return int(lines[name].split()[0]) * 1024 / 1e6
+
+    before = held("VmRSS")
     call()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before) / 1e6
+    return held("VmHWM") - before
 
 
 def child_extra(method: str, arguments: argparse.Namespace) -> float:

@@ -56,7 +56,22 @@ def test_only_one_module_imports_tensorflow() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["", "use", "prepare", "train", "attack", "tables", "clean", "run", "refresh", "publish"]
+    "command",
+    [
+        "",
+        "use",
+        "prepare",
+        "train",
+        "attack",
+        "deepfool",
+        "study",
+        "tables",
+        "clean",
+        "run",
+        "refresh",
+        "publish",
+        "claims",
+    ],
 )
 def test_help(command: str) -> None:
     done = subprocess.run(

@@ -128,6 +128,26 @@ def test_running_a_notebook_by_hand_changes_no_tracked_file_but_itself(project: 
     assert project.repro() <= {"notebooks"}
 
 
+@pytest.mark.timeout(600)
+def test_a_run_can_be_published_and_its_claims_read(project: Project) -> None:
+    project.call("git", "add", "-A")
+    project.call(
+        "git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "as it ran", "--allow-empty"
+    )
+    project.call("artpaper", "publish", "results/small", "--command", "artpaper use small && dvc repro")
+    made = project.folder / "results" / "small"
+    for name in ("tables/table1.csv", "figures/figure3.csv", "figures/figure4.pdf", "claims/claims.csv", "params.yaml"):
+        assert (made / name).read_bytes() == (project.folder / name).read_bytes()
+    provenance = json.loads((made / "provenance.json").read_text())
+    assert provenance["commit"] == project.call("git", "rev-parse", "HEAD").strip()
+    assert not [path for path in made.rglob("*") if path.name == ".gitignore"]
+    project.call("artpaper", "claims")
+    page = (project.folder / "CLAIMS.md").read_text()
+    assert "| on small |" in page
+    assert "(results/small/figures/figure4.csv)" in page
+    project.call("git", "checkout", "--", ".")
+
+
 def test_unknown_notebook_parameter_is_an_error(project: Project) -> None:
     command = [str(BIN / "artpaper"), "run", "notebooks/train.ipynb", "reports/x.ipynb", "-p", "modle", "art"]
     done = subprocess.run(command, cwd=project.folder, capture_output=True, text=True)

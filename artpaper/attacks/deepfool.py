@@ -25,7 +25,7 @@ Criterion = Literal["top1_change", "hit1_loss", "threshold"]
 """
 
 STABILITY = 1e-4  # added to the way to the boundary, as by the authors and by foolbox
-COPIES = 5  # arrays of the frames' size a pass holds: frames, their copy, a gradient, its copy, the best gradient
+COPIES = 4  # arrays of the frames' size that a pass holds: iterate, gradient, its part that is kept, best gradient
 
 
 def deepfool(
@@ -196,7 +196,7 @@ class _Search:
 
     def _nearest(self, rows: Tensor, iterate: Tensor, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Distance to the nearest boundary, norm of its gradient (both float64) and the gradient that leads there."""
-        padding = ~self.mask[rows, :, None]
+        padding = ~self.mask[rows]
         distance = torch.full((len(rows),), torch.inf, dtype=torch.float64, device=iterate.device)
         norm, nearest = torch.zeros_like(distance), torch.zeros_like(iterate)
         with torch.enable_grad():
@@ -205,10 +205,11 @@ class _Search:
         # one backward pass a boundary, not one batched over all: as fast (measured), and modules that vmap refuses work
         for index, (pull, margin) in enumerate(zip(pulls, margins.detach().unbind(dim=1), strict=True), start=1):
             (gradient,) = torch.autograd.grad(pull, iterate, retain_graph=index < len(pulls))
-            gradient = gradient.masked_fill(padding, 0.0)
-            length = torch.linalg.vector_norm(gradient, dim=(1, 2), dtype=torch.float64)
+            # frame by frame in its own type, then in float64: exact to 1e-6, and no copy of the gradient
+            frames = torch.linalg.vector_norm(gradient, dim=2).double().masked_fill(padding, 0.0)
+            length = torch.linalg.vector_norm(frames, dim=1)
             way = margin.double() / length
             closer = (length > 0) & length.isfinite() & (way < distance)
             distance, norm = torch.where(closer, way, distance), torch.where(closer, length, norm)
-            nearest = torch.where(closer[:, None, None], gradient, nearest)
-        return distance, norm, nearest
+            nearest[closer] = gradient[closer]
+        return distance, norm, nearest.masked_fill_(padding[:, :, None], 0.0)
