@@ -184,6 +184,15 @@ class Calibration:
 
 
 @dataclass(frozen=True, config=CHECKED)
+class Swept:
+    """Which models of group ``models`` each grid of Figure 3 is for."""
+
+    epsilon: tuple[str, ...] = ("art", "a_art")
+    alpha: tuple[str, ...] = ("art", "a_art")
+    beta: tuple[str, ...] = ("a_art",)
+
+
+@dataclass(frozen=True, config=CHECKED)
 class Study:
     """Group ``study``: the grids of Figure 3, each around the models of group ``models``, one value changed at a time.
 
@@ -193,6 +202,7 @@ class Study:
     epsilons: tuple[NonNegative, ...] = (0.125, 0.25, 0.5, 1.0, 2.0)
     alphas: tuple[NonNegative, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
     betas: tuple[NonNegative, ...] = (0.001, 0.01, 0.1, 1.0)
+    models: Swept = Swept()
     seeds: Annotated[tuple[Natural, ...], Field(min_length=1)] = (0, 1, 2)
     max_steps: Count | None = None
 
@@ -231,7 +241,7 @@ def _paper_models() -> dict[str, Loss]:
 
 @dataclass(frozen=True, config=CHECKED)
 class Compute:
-    """Group ``compute``: how the work is spread; no stage lists it, for it must never change a result."""
+    """Group ``compute``: how the work is spread; no stage lists it, for it changes a result by rounding at most."""
 
     workers: Count = 2
 

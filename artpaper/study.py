@@ -4,6 +4,7 @@ What Figure 3 and the calibration of epsilon are made of. A training that was do
 train stage, is not done again; nor is one that a killed run had finished.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -29,10 +30,13 @@ from artpaper.workers import in_processes
 
 # the modules that decide what a training, and what its measurement, comes out as
 TRAINED_BY = (
-    "attacks/ball.py", "checkpoints.py", "data/batches.py", "data/features.py", "data/store.py", "losses.py",
-    "metrics.py", "models.py", "splits.py", "training.py",
+    "attacks/ball.py", "checkpoints.py", "data/batches.py", "data/features.py", "data/store.py", "device.py",
+    "losses.py", "metrics.py", "models.py", "splits.py", "training.py",
 )  # fmt: skip
-MEASURED_BY = (*TRAINED_BY, "attacks/one_step.py", "attacks/result.py", "attention.py", "evaluation.py", "study.py")
+MEASURED_BY = (
+    *TRAINED_BY, "attacks/one_step.py", "attacks/result.py", "attention.py", "evaluation.py", "report/predictions.py",
+    "study.py",
+)  # fmt: skip
 Measured = dict[str, float]
 
 
@@ -54,7 +58,9 @@ class Variation:
 
     def result(self, workspace: Path) -> Path:
         """The file of the measurement under ``params.attack``."""
-        settings = [as_dict(self.params.attack), code(*MEASURED_BY)]
+        model = self.model(workspace)
+        own = "" if self.folder(workspace) in model.parents else _content(model / "model.safetensors")
+        settings = [as_dict(self.params.attack), own, code(*MEASURED_BY)]
         return self.folder(workspace) / f"validation-{fingerprint(settings)}.json"
 
     def model(self, workspace: Path) -> Path:
@@ -80,7 +86,7 @@ def measure_all(
     Args:
         variations: what to train; one that is there twice, or was done before, is trained once.
         workspace: holds ``frames/``; the trainings are kept in ``study/``.
-        title: of the progress bar, which counts trainings.
+        title: of the progress bar, which counts points.
         progress: show it.
     Returns:
         One measurement each, in order, as :func:`measure` gives it.
@@ -90,25 +96,35 @@ def measure_all(
     from tqdm import tqdm
 
     results = [variation.result(workspace) for variation in variations]
-    todo = {result: variation for result, variation in zip(results, variations, strict=True) if not result.is_file()}
-    processes = min(variations[0].params.compute.workers, len(todo)) if todo else 1
-    threads = max(1, (os.cpu_count() or 1) // processes)
-    work = partial(measure, workspace=workspace, threads=threads if processes > 1 else None)
-    with tqdm(total=len(set(results)), unit="training", desc=title, disable=not progress) as bar:
-        bar.update(len(set(results)) - len(todo))
-        for variation, measured in in_processes(work, list(todo.values()), processes):
-            bar.set_postfix_str(f"{variation.name} seed {variation.seed}: GAP {100 * measured['test_gap']:.2f} %")
-            bar.update()
+    waiting: dict[Path, dict[Path, Variation]] = {}
+    for variation, result in zip(variations, results, strict=True):
+        if not result.is_file():  # what is one training goes to one process, or two would train it at once
+            waiting.setdefault(variation.folder(workspace), {})[result] = variation
+    workers = variations[0].params.compute.workers
+    work = partial(_measure_group, workspace=workspace, threads=max(1, (os.cpu_count() or 1) // workers))
+    with tqdm(total=len(set(results)), unit="point", desc=title, disable=not progress) as bar:
+        bar.update(len(set(results)) - sum(map(len, waiting.values())))
+        for group, found in in_processes(work, [tuple(group.values()) for group in waiting.values()], workers):
+            bar.set_postfix_str(f"{group[-1].name} seed {group[-1].seed}: GAP {100 * found[-1]['test_gap']:.2f} %")
+            bar.update(len(group))
     return [json.loads(result.read_text(encoding="utf-8")) for result in results]
 
 
-def measure(variation: Variation, workspace: Path, threads: int | None = None) -> Measured:
+def _measure_group(group: Sequence[Variation], workspace: Path, threads: int) -> list[Measured]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)  # the same in this process as in another, however many points are left
+    try:
+        return [measure(variation, workspace) for variation in group]
+    finally:
+        torch.set_num_threads(before)
+
+
+def measure(variation: Variation, workspace: Path) -> Measured:
     """Train one variation if need be, attack it on the validation set, and keep what came out.
 
     Args:
         variation: what to train.
         workspace: holds ``frames/``.
-        threads: of PyTorch in this process; None leaves them.
     Returns:
         ``test_gap``, ``test_perr``, ``test_hit_at_1`` (clean) and the same of ``adversarial``, as fractions; of each
         GAP the ``_error``, its bootstrap standard error over videos; means over videos of ``relative_norm`` and, per
@@ -116,13 +132,12 @@ def measure(variation: Variation, workspace: Path, threads: int | None = None) -
     Raises:
         ArtpaperError: as :func:`artpaper.training.train` and :func:`artpaper.evaluation.attack`.
     """
-    if threads is not None:
-        torch.set_num_threads(threads)
     params, name, seed = variation.params, variation.name, variation.seed
     model, result = variation.model(workspace), variation.result(workspace)
     if not (model / "model.safetensors").is_file():
         train(params, name, seed, workspace, target=model, progress=False)
-    path = attack(params, name, seed, workspace, split="validation", model=model, target=result.parent, progress=False)
+    target = result.with_suffix("")  # not the training's folder: it may be measured under several attacks
+    path = attack(params, name, seed, workspace, split="validation", model=model, target=target, progress=False)
     found = read_predictions(path)
     measured: Measured = {}
     for split, (scores, hits) in found.lists.items():
@@ -149,3 +164,8 @@ def _gap_error(scores: np.ndarray, hits: np.ndarray, positives: np.ndarray) -> f
     return float(
         np.std([metrics.gap_from_top(scores[rows], hits[rows], positives[rows]) for rows in resamples], ddof=1)
     )
+
+
+def _content(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()

@@ -1,6 +1,7 @@
 """Variations of the pipeline's trainings: each trained once, found again, and told apart from others."""
 
 import dataclasses
+import json
 import os
 import shutil
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from ruamel.yaml import YAML
 
@@ -99,6 +101,29 @@ def test_the_pipelines_own_model_is_taken_where_it_is_the_same(params: Params, s
     assert trained(workspace) == set()
 
 
+@pytest.mark.timeout(300)
+def test_one_training_under_several_attacks_is_done_once(params: Params, small: Path, tmp_path: Path) -> None:
+    """Readings of epsilon that share a training do not get into each other's way, whatever the number of processes."""
+    parallel = changed(params, compute={"workers": 2})
+    workspace = link_frames(small, tmp_path)
+    readings = epsilon.epsilon_table(parallel, workspace, progress=False)
+    assert len(trained(workspace)) == 2
+    assert readings["relative_norm"].round(1).tolist() == pytest.approx([0.1, 3.5, 1.4, 50.0], abs=0.2)
+    files = [pq.read_schema(path).metadata[b"artpaper"] for path in (workspace / "study").rglob("one_step.parquet")]
+    assert len(files) == 4
+    assert sorted(json.loads(note)["scope"] for note in files) == ["frame", "frame", "joint", "joint"]
+
+
+def test_a_model_that_was_trained_anew_is_measured_anew(params: Params, small: Path, tmp_path: Path) -> None:
+    workspace = link_frames(small, tmp_path)
+    variation = Variation(params, "art", 0)
+    train(params, "art", 0, workspace, progress=False)
+    before = variation.result(workspace)
+    weights = workspace / "models" / "art" / "seed0" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    assert variation.result(workspace) != before
+
+
 def test_other_code_is_another_training(params: Params, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = Variation(params, "art", 0).folder(workspace)
     monkeypatch.setattr(study, "code", lambda *names: "other" if names == TRAINED_BY else "same")
@@ -138,7 +163,7 @@ def test_epsilon_is_judged_by_non_art_alone(
 def test_figure_3_needs_the_papers_models(params: Params, workspace: Path) -> None:
     lonely = changed(params, experiment={"models": ["art"]})
     lonely = dataclasses.replace(lonely, models={"art": params.models["art"]})
-    with pytest.raises(ConfigError, match="missing: non_art, a_art"):
+    with pytest.raises(ConfigError, match="needs a_art, non_art, which group models does not have"):
         hyperparameters.sweep(lonely, workspace, progress=False)
 
 

@@ -10,14 +10,16 @@ import pandas as pd
 from artpaper.errors import DataError
 from artpaper.report import paper
 from artpaper.report.claims import CLAIMS, Claim
-from artpaper.report.evidence import Evidence
+from artpaper.report.evidence import Evidence, NotMeasured
 from artpaper.report.style import save_text
-from artpaper.report.verdicts import Finding
+from artpaper.report.verdicts import OPEN, Finding
 
-RULES = """A verdict is computed, not written. A difference **holds** if it has the paper's direction, exceeds twice its
-standard error (over training seeds; with one seed, over the videos) and is at least half the paper's; smaller, it
-**holds in direction**; within twice its error or of the other sign it **does not hold**. Claims without a number in the
-paper have a rule of their own, given with the result. On fewer than 100 test videos **it cannot be tested here**."""
+RULES = """A verdict is computed, not written. A difference **holds** if it exceeds twice its standard error and is at
+least half the paper's; smaller than half, it **holds in direction**. Within twice its error it **does not hold**,
+unless the paper's own difference is within that too: then these data are too few to tell, and it
+**cannot be tested here**, as on fewer than 100 test videos. Claims without a number in the paper have a rule of their
+own, given with the claim. GAP, PERR and Hit@1 are in percent, rho and attention weights are shares; ± is the standard
+error of what stands before it: over training seeds, or over the videos where there is one seed."""
 
 
 def findings(evidence: Evidence) -> list[Finding]:
@@ -26,7 +28,16 @@ def findings(evidence: Evidence) -> list[Finding]:
     Raises:
         DataError: the run lacks a table.
     """
-    return [claim.check(evidence) for claim in CLAIMS]
+    return [_finding(claim, evidence) for claim in CLAIMS]
+
+
+def _finding(claim: Claim, evidence: Evidence) -> Finding:
+    try:
+        found = claim.check.judge(evidence)
+    except NotMeasured as error:
+        return Finding({}, OPEN, f"not measured in this run ({str(error).partition(': ')[2]})")
+    missing = [name for name, number in found.numbers.items() if np.isnan(number.value)]
+    return Finding(found.numbers, OPEN, f"no value for {', '.join(missing)}") if missing else found
 
 
 def claims_table(runs: Mapping[str, Evidence]) -> pd.DataFrame:
@@ -83,7 +94,7 @@ def claims_markdown(runs: Mapping[str, Evidence], commands: Mapping[str, str], f
 
 def _claim(position: int, claim: Claim, parts: Mapping[str, Finding], folders: Mapping[str, str]) -> list[str]:
     lines = [f'<a id="claim-{position}"></a>**{position}. {claim.text}** ({claim.place}; the paper: {claim.paper}; '
-             f"`dvc repro {claim.stage}`)", ""]  # fmt: skip
+             f"`dvc repro {claim.stage}`). Rule: {claim.check.rule}.", ""]  # fmt: skip
     for data, found in parts.items():
         numbers = ", ".join(f"{name} {_number(n.value, n.error)}" for name, n in found.numbers.items())
         files = sorted({number.file for number in found.numbers.values()})

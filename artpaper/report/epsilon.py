@@ -134,10 +134,11 @@ def _verdict(table: pd.DataFrame) -> str:
         return f"Closest to the paper: {_name(closest)}. The reading in use is not among these."
     if used.iloc[0]["closest"]:
         return f"Closest to the paper, and in use: {_name(closest)}."
-    stronger = np.mean([used.iloc[0][f"{metric} lost"] - paper_lost(metric) for metric in METRICS]) > 0
+    used = used.iloc[0]
+    stronger = np.mean([used[f"{metric} lost"] - paper_lost(metric) for metric in METRICS]) > 0
     return (
-        f"Closest to the paper: {_name(closest)}. In use is {_name(used.iloc[0])}, fixed beforehand by the size of the "
-        f"perturbation; it takes {'more' if stronger else 'less'} from Non-ART than the paper's attack did."
+        f"Closest to the paper: {_name(closest)}. In use is {_name(used)}, {used['relative_norm']:.1f} % of a video's "
+        f"norm; it takes {'more' if stronger else 'less'} from Non-ART than the paper's attack did."
     )
 
 

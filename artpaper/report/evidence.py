@@ -11,6 +11,10 @@ from artpaper.errors import DataError
 from artpaper.report.paper import MODELS
 
 
+class NotMeasured(DataError):
+    """The run has no such number: it was made without that model or that point."""
+
+
 @dataclass(frozen=True)
 class Number:
     """A value, its standard error (NaN where nothing tells it), and where it stands.
@@ -52,9 +56,24 @@ class Evidence:
             error = whole["std"] * np.sqrt(whole["n"] / whole["partitions"] / max(1, row["n"]))
         return Number(float(row["ours"]), float(error), file, where, "ours")
 
+    def gain(self, table: int, metric: str, split: str, model: str, over: str) -> Number:
+        """How much a model's figure exceeds Non-ART's or ART's, in points, with the error of the paired difference."""
+        where = {"metric": metric, "split": split, "column": MODELS[model]}
+        file, column = f"tables/table{table}.csv", f"over_{over}"
+        row = self._rows(file, where).iloc[0]
+        return Number(float(row[column]), float(row[f"{column}_error"]), file, where, column)
+
     def videos(self, table: int) -> int:
         """How many test videos a table is about."""
         return int(self._rows(f"tables/table{table}.csv", {})["n"].iloc[0])
+
+    def group(self, table: int) -> str:
+        """The vertical, or the AudioSet family in its place, that a table is about."""
+        return str(self._rows(f"tables/table{table}.csv", {})["group"].iloc[0])
+
+    def steps(self) -> int:
+        """Most steps that a training of Figure 3 took."""
+        return int(self._rows("figures/figure3.csv", {})["steps"].max())
 
     def attention(self, model: str, number: str) -> Number:
         """One of the attention numbers of a model: mean over test videos, modalities and seeds."""
@@ -68,12 +87,13 @@ class Evidence:
         """Mean relative size of a model's minimal perturbations, over its fooled videos."""
         return self._mean("figures/figure4.csv", {"criterion": criterion, "model": model, "seed": "all"}, "mean_rho")
 
-    def rho_difference(self, low: str, high: str, criterion: str) -> tuple[float, float]:
-        """95 % bootstrap interval, over videos, of how much rho of ``high`` exceeds ``low``'s (Non-ART or ART)."""
+    def rho_difference(self, low: str, high: str, criterion: str) -> tuple[Number, Number, Number]:
+        """How much rho of ``high`` exceeds ``low``'s (Non-ART or ART) on the same videos, and its 95 % interval."""
         prefix = "art_difference" if low == "art" else "difference"
         where = {"criterion": criterion, "model": high, "seed": "all"}
-        row = self._rows("figures/figure4.csv", where).iloc[0]
-        return float(row[f"{prefix}_low"]), float(row[f"{prefix}_high"])
+        found = (self._mean("figures/figure4.csv", where, f"{prefix}{end}") for end in ("", "_low", "_high"))
+        difference, lowest, largest = found
+        return difference, lowest, largest
 
     def _mean(self, file: str, where: dict[str, str], column: str) -> Number:
         found = self._rows(file, where)
@@ -96,20 +116,21 @@ class Evidence:
         return sorted(self._rows("figures/figure3.csv", {"model": model, "key": key})["value"].unique())
 
     def _rows(self, file: str, where: dict[str, str]) -> pd.DataFrame:
-        found = _read(self.folder / file)
+        path = self.folder / file
+        if not path.is_file():
+            raise DataError(f"{path}: no such table; `dvc repro` makes it")
+        found = _read(path, path.stat().st_mtime_ns)
         for name, wanted in where.items():
             if name not in found:
                 raise DataError(f"{self.folder / file}: no column {name}; make it anew with `dvc repro`")
             found = found[found[name].map(_text) == wanted]
         if found.empty:
-            raise DataError(f"{self.folder / file}: no row with {where}; make it anew with `dvc repro`")
+            raise NotMeasured(f"{self.folder / file}: no row with {where}")
         return found
 
 
 @cache
-def _read(path: Path) -> pd.DataFrame:
-    if not path.is_file():
-        raise DataError(f"{path}: no such table; `dvc repro` makes it")
+def _read(path: Path, changed: int) -> pd.DataFrame:
     return pd.read_csv(path)
 
 

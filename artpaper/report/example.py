@@ -30,10 +30,7 @@ from artpaper.report.attention import attention_files
 from artpaper.report.paper import MODELS
 from artpaper.report.style import DATA, MODEL_STYLES
 
-RULE = (
-    "The video was chosen by rule, not by looks: of the test videos with the most frames, the one whose attention maps "
-    "{model} changes by the median amount (mean squared difference, averaged over modalities and training seeds)."
-)
+RULE = "chosen by rule: of the longest test videos the one with the median change of {model}'s maps"
 ADVERSARIAL = MODEL_STYLES["ART"].color  # beside clean in black; the dashes say the same in grey
 Maps = dict[str, Float64[np.ndarray, "time time"]]
 
@@ -59,6 +56,7 @@ class Example:
     """One test video as each model sees it: its id, the names of its true classes, and what the figures must say."""
 
     video: str
+    how: str
     labels: tuple[str, ...]
     source: str
     epsilon: float
@@ -92,7 +90,7 @@ def choose_video(predictions: Mapping[str, Sequence[str | Path]], named: str | N
 
     The rule: of the videos with the most frames, the one whose maps change by the median amount under the attack on ART
     (``mse``, averaged over modalities, then over seeds); of an even number of videos the lower of the middle two, equal
-    ones in the order of their ids. A typical video, whatever it looks like; :data:`RULE` says so in a caption.
+    ones in the order of their ids. A typical video, whatever it looks like; the title says so.
 
     Args:
         predictions: per model its predictions files, one a seed; without ``art`` the first model takes its place.
@@ -122,7 +120,7 @@ def rule_of(predictions: Mapping[str, Sequence[str | Path]]) -> str:
     return RULE.format(model=MODELS.get(model, model))
 
 
-def example(params: Params, workspace: Path, models: Sequence[str], seed: int, video: str) -> Example:
+def example(params: Params, workspace: Path, models: Sequence[str], seed: int, video: str, how: str) -> Example:
     """Put one test video to each model, and its one-step adversary, made for that model, too.
 
     Args:
@@ -131,6 +129,7 @@ def example(params: Params, workspace: Path, models: Sequence[str], seed: int, v
         models: names of group ``models``.
         seed: training seed.
         video: the id of a test video.
+        how: how it was chosen, for the title.
     Raises:
         CheckpointError: a model is missing or is not the one these parameters make.
         DataError: no test video has that id, or frames have not been prepared.
@@ -155,7 +154,7 @@ def example(params: Params, workspace: Path, models: Sequence[str], seed: int, v
         right = [bool(y[0, top] > 0) for top in tops]
         seen[name] = Seen(clean, adversarial, names[tops[0]], names[tops[1]], right[0], right[1])
     labels = tuple(names[label] for label in store[0].labels)
-    return Example(video, labels, params.data.source, config.epsilon, seed, seen)
+    return Example(video, how, labels, params.data.source, config.epsilon, seed, seen)
 
 
 def _maps(heads: dict[str, torch.Tensor]) -> Maps:
@@ -258,7 +257,7 @@ def _title(what: str, shown: Example, width: int) -> str:
     ]
     lines = [
         f"{what} of test video {_marked(shown.video)} ({DATA[shown.source]}), clean and under the one-step attack, "
-        rf"$\epsilon$ = {shown.epsilon:g}, training seed {shown.seed}",
+        rf"$\epsilon$ = {shown.epsilon:g}, training seed {shown.seed}; the video was {shown.how}",
         "true classes: " + (", ".join(map(_marked, shown.labels)) or "none"),
         "top class, clean → adversarial: " + "; ".join(tops),
     ]

@@ -14,14 +14,12 @@ from matplotlib.figure import Figure
 from artpaper.config import Params
 from artpaper.errors import ConfigError
 from artpaper.report.paper import MODELS
-from artpaper.report.style import DATA, MODEL_STYLES
+from artpaper.report.style import DATA, MODEL_STYLES, model_styles
 from artpaper.study import Variation, measure_all
 
 KEYS = {"epsilon": "epsilons", "alpha": "alphas", "beta": "betas"}  # parameter -> its grid in group study
-SWEPT = {"epsilon": ("art", "a_art"), "alpha": ("art", "a_art"), "beta": ("a_art",)}
 LABELS = {"epsilon": r"$\epsilon$ (radius of the ball)", "alpha": r"$\alpha$ (weight of the adversarial loss)",
           "beta": r"$\beta$ (weight of the attention term)"}  # fmt: skip
-SPLITS = {"test": "clean", "adversarial": "one-step attack"}
 
 
 def sweep(params: Params, workspace: Path, *, progress: bool = True) -> pd.DataFrame:
@@ -39,13 +37,14 @@ def sweep(params: Params, workspace: Path, *, progress: bool = True) -> pd.DataF
         epsilon, beta and steps of the training; ``clean`` and ``one_step`` GAP in percent with their bootstrap
         ``_error`` over videos; ``attention_mse`` and ``uniform_mse``, means over modalities.
     Raises:
-        ConfigError: group ``models`` lacks one of non_art, art and a_art.
+        ConfigError: group ``models`` lacks non_art or a model of ``study.models``.
         ArtpaperError: as :func:`artpaper.study.measure_all`.
     Source: section 3.2.3, Figure 3.
     """
-    missing = [name for name in MODELS if name not in params.models]
+    swept = {"non_art", *(name for key in KEYS for name in getattr(params.study.models, key))}
+    missing = sorted(swept - set(params.models))
     if missing:
-        raise ConfigError(f"Figure 3 needs {', '.join(MODELS)} in group models; missing: {', '.join(missing)}")
+        raise ConfigError(f"Figure 3 needs {', '.join(missing)}, which group models does not have; see study.models")
     points = list(_points(params))
     variations = [Variation(changed, name, seed) for name, _, _, seed, changed in points]
     rows = []
@@ -71,7 +70,7 @@ def _points(params: Params) -> Iterator[tuple[str, str, float, int, Params]]:
     for seed in params.study.seeds:
         yield "non_art", "reference", float("nan"), seed, params
     for key, grid in KEYS.items():
-        for name in SWEPT[key]:
+        for name in getattr(params.study.models, key):
             for value in getattr(params.study, grid):
                 loss = dataclasses.replace(params.models[name], **{key: value})
                 changed = dataclasses.replace(params, models={**params.models, name: loss})
@@ -117,11 +116,12 @@ def hyperparameter_figure(table: pd.DataFrame, params: Params) -> Figure:
     for column, key in enumerate(keys):
         for axes, what in zip(grid[:, column], ("clean", "one_step"), strict=True):
             _panel(axes, points[points["key"] == key], reference, what)
-            used = {getattr(params.models[name], key) for name in SWEPT[key]}
+            used = {getattr(params.models[name], key) for name in getattr(params.study.models, key)}
             for value in used:
                 axes.axvline(value, color="0.6", linewidth=0.8, zorder=0)
+        shown, *_ = getattr(params.study.models, key)
         held = [other for other in ("epsilon", "alpha") if other != key]
-        fixed = ", ".join(rf"$\{other}$ = {getattr(params.models['a_art'], other):g}" for other in held)
+        fixed = ", ".join(rf"$\{other}$ = {getattr(params.models[shown], other):g}" for other in held)
         grid[0, column].set_title(fixed, fontsize=10)
         grid[1, column].set_xlabel(LABELS[key])
     grid[0, 0].set_ylabel("validation GAP, clean (%)")
@@ -148,8 +148,8 @@ def _panel(axes: Axes, points: pd.DataFrame, reference: pd.Series, what: str) ->
     axes.axhspan(level - bar, level + bar, color=style.color, alpha=0.15, linewidth=0)
     for model, line in points.groupby("model", sort=False):
         line = line.sort_values("value")
-        name = MODELS[str(model)]
-        style = MODEL_STYLES[name]
+        name = MODELS.get(str(model), str(model))
+        style = model_styles([str(model)])[str(model)]
         axes.errorbar(
             line["value"],
             line[what],
@@ -159,8 +159,9 @@ def _panel(axes: Axes, points: pd.DataFrame, reference: pd.Series, what: str) ->
             marker=style.marker,
             **style.line,
         )
-    axes.set_xscale("log")
-    axes.set_xticks(values := sorted(set(points["value"])), [f"{value:g}" for value in values])
+    values = sorted(set(points["value"]))
+    axes.set_xscale("symlog", linthresh=min((value for value in values if value > 0), default=1.0))  # 0 has a place too
+    axes.set_xticks(values, [f"{value:g}" for value in values])
     axes.minorticks_off()
 
 

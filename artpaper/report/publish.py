@@ -21,7 +21,7 @@ def publish(workspace: Path, target: Path, command: str) -> dict[str, Any]:
 
     Args:
         workspace: the project's folder, where the pipeline has run.
-        target: the folder to fill; replaced as a whole.
+        target: the folder to fill; replaced as a whole but for a README.md.
         command: what a reader types to make the same.
     Returns:
         What provenance.json says.
@@ -50,6 +50,8 @@ def publish(workspace: Path, target: Path, command: str) -> dict[str, Any]:
             for name in ("model.json", "history.csv"):
                 (made / "models" / model / f"seed{seed}").mkdir(parents=True, exist_ok=True)
                 shutil.copy2(run / name, made / "models" / model / f"seed{seed}" / name)
+    if (target / "README.md").is_file():  # written by hand
+        shutil.copy2(target / "README.md", made / "README.md")
     provenance = {
         "commit": _git(workspace, "rev-parse", "HEAD"),
         "command": command,

@@ -54,7 +54,8 @@ class Table:
     """One of the paper's tables: its number, its caption and notes in plain text, and its cells in long format.
 
     ``cells`` has the columns table, group, metric, split, column (as displayed), ours, std, seed_std, paper, paper_std,
-    difference (figures in percent, NaN where there is none), n (videos), seeds and partitions. ``retrained``: the
+    difference (figures in percent, NaN where there is none), n (videos), seeds, partitions, and over_non_art and
+    over_art: how much a model's figure exceeds theirs on the same videos, with its standard error. ``retrained``: the
     second reading of Tables 2 and 3, models trained on the group's videos alone.
     """
 

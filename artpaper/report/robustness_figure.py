@@ -28,7 +28,7 @@ MEANING = {
 READING = {
     "videos": "asked about, the same for every model.",
     "already wrong": "wrong before any attack, so rho is 0; not in *mean rho*.",
-    "not fooled": "still right when the steps ran out: rho is larger than what was tried; not in *mean rho*.",
+    "not fooled": "not fooled when the steps ran out: rho is larger than what was tried; not in *mean rho*.",
     "zero gradient": "videos that had no way to go.",
     "mean rho": "L2 norm of the minimal perturbation over that of the video, mean over the fooled videos, with its "
     "95 % bootstrap interval over videos.",
@@ -82,7 +82,8 @@ def robustness_figure(files: Mapping[str, Sequence[str | Path]], table: pd.DataF
     lines = [
         f"Minimal perturbations (DeepFool): {DATA[settings['source']]}, a subset of {settings['test_videos']:,} test "
         f"videos, training {'seeds' if several else 'seed'} {', '.join(map(str, found.seeds))}",
-        f"bars: mean over the videos that were right and got fooled, 95 % bootstrap interval over videos{dots}",
+        "bars: mean over the videos that were fooled (hit1_loss: those right before), 95 % bootstrap interval over "
+        f"videos{dots}",
     ]
     width = int(13 * figure.get_figwidth())
     figure.suptitle("\n".join(part for line in lines for part in textwrap.wrap(line, width)), fontsize=10)

@@ -72,12 +72,6 @@ def model_styles(models: Iterable[str]) -> dict[str, ModelStyle]:
     }
 
 
-def model_style(label: str) -> dict[str, Any]:
-    """Keywords of a line with markers for a model as displayed; all but the paper's three look alike."""
-    style = MODEL_STYLES.get(label, OTHER_STYLES[0])
-    return style.line | {"marker": style.marker}
-
-
 def save_figure(figure: Figure, path: str | Path) -> tuple[Path, Path]:
     """Write a figure as PNG (150 dots an inch) and PDF (text stays text); equal figures, equal bytes.
 

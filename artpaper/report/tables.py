@@ -25,6 +25,8 @@ __all__ = ["PaperTables", "Predictions", "make_tables", "partitions", "read_pred
 
 CELLS = ["table", "group", "metric", "split", "column", "ours", "std", "seed_std"]
 CELLS += ["paper", "paper_std", "difference", "n", "seeds", "partitions"]
+OVER = ("non_art", "art")  # models that each model's figure is compared with, seed by seed
+CELLS += [f"over_{base}{end}" for base in OVER for end in ("", "_error")]
 Values = dict[str, dict[tuple[str, str], np.ndarray]]  # model -> (metric, split) -> percent (seeds, 3 + partitions)
 
 
@@ -116,7 +118,9 @@ def make_tables(
                     for column, model in chosen.items()
                 }
                 below = render.notes(number, len(rows), printed, attacked)
-                cells = _cells(*shared, printed, {column: values[model] for column, model in chosen.items()})
+                cells = _cells(
+                    *shared, printed, {column: values[model] for column, model in chosen.items()}, len(members[0])
+                )
                 made.append(render.Table(number, caption, below, cells, second))
     homeless = set(verticals) - {model for group in groups for model in _retrained(group, verticals).values()}
     if homeless:
@@ -199,7 +203,7 @@ def _measure(found: Predictions, members: list[np.ndarray]) -> dict[tuple[str, s
     return {key: 100 * value for key, value in values.items()}
 
 
-def _cells(number: int, group: str | None, videos: int, printed: bool, values: Values) -> pd.DataFrame:
+def _cells(number: int, group: str | None, videos: int, printed: bool, values: Values, total: int) -> pd.DataFrame:
     """A table in long format, the paper's columns first."""
     seeds, sets = next(iter(next(iter(values.values())).values())).shape
     extra = [model for model in values if model not in paper.MODELS]
@@ -212,11 +216,32 @@ def _cells(number: int, group: str | None, videos: int, printed: bool, values: V
                 mean, spread = theirs or (np.nan, np.nan)
                 shown = paper.MODELS.get(column, column)
                 given = (number, group or "all", metric, split, shown)
-                rows.append((*given, ours, std, seed_std, mean, spread, ours - mean, videos, seeds, sets - 3))
+                over = [
+                    value
+                    for base in OVER
+                    for value in _gain(values, column, base, (metric, split), number, videos, total)
+                ]
+                rows.append((*given, ours, std, seed_std, mean, spread, ours - mean, videos, seeds, sets - 3, *over))
     figures = pd.DataFrame(rows, columns=CELLS)
     exact = figures.select_dtypes("float").columns
     figures[exact] = figures[exact].round(6) + 0.0  # the same digits on every machine, and no -0
     return figures
+
+
+def _gain(
+    values: Values, column: str, base: str, key: tuple[str, str], number: int, videos: int, total: int
+) -> tuple[float, float]:
+    """How much a model's value exceeds another's, and the standard error of that: over seeds, or with one over videos.
+
+    The latter is the spread over Table 1's partitions, scaled to the number of videos.
+    """
+    if column == base or column == paper.GAIN or base not in values or column not in values:
+        return np.nan, np.nan
+    over = values[column][key] - values[base][key]  # (seeds, sets)
+    whole, parts = over[:, number - 1], over[:, 3:]
+    if len(whole) > 1:
+        return whole.mean(), whole.std(ddof=1) / np.sqrt(len(whole))
+    return whole.mean(), parts.std(ddof=1) * np.sqrt(total / parts.shape[1] / max(1, videos))
 
 
 def _column(values: Values, column: str, key: tuple[str, str]) -> np.ndarray:

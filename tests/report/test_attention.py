@@ -17,7 +17,7 @@ from artpaper.attention import NUMBERS
 from artpaper.errors import DataError
 from artpaper.evaluation import attention_column, schema
 from artpaper.report.attention import attention_figure, attention_files, attention_table, write_attention
-from artpaper.report.style import MODEL_STYLES, OTHER_STYLES, markdown_table, model_style, model_styles, save_figure
+from artpaper.report.style import MODEL_STYLES, OTHER_STYLES, markdown_table, model_styles, save_figure
 from tests.pipeline import ROOT
 
 MODALITIES = ("rgb", "audio")
@@ -246,7 +246,6 @@ def test_models_are_told_apart_without_colour():
     assert (styles["uniform"], styles["other"]) == OTHER_STYLES[:2]
     for kind in ("color", "marker", "linestyle", "hatch"):
         assert len({str(getattr(style, kind)) for style in styles.values()}) == len(styles)
-    assert model_style("ART") == {"color": "#de8f05", "marker": "s", "linestyle": "--"}
 
 
 def test_markdown_is_padded_and_escaped():

@@ -13,7 +13,7 @@ from artpaper.config import Data, Params
 from artpaper.config import Tables as TablesConfig
 from artpaper.errors import DataError
 from artpaper.report import paper, render
-from artpaper.report.tables import make_tables, partitions, write_tables
+from artpaper.report.tables import CELLS, make_tables, partitions, write_tables
 
 CLASSES = 30
 LISTS = pa.list_(pa.int32()), pa.list_(pa.float32())
@@ -188,6 +188,38 @@ def test_several_seeds_give_their_mean_and_spread(setting):
         tables_of(folder, predictions | {"a_art": predictions["a_art"][:1]})
 
 
+def test_differences_between_models_are_paired(setting):
+    """Over seeds: each seed's own difference; with one seed: each partition's, scaled to the number of videos."""
+    folder, labels, _ = setting
+    counts = {"non_art": [40, 50, 60], "art": [60, 70, 90]}
+    predictions = {
+        model: [
+            write_predictions(
+                folder / f"{model}{seed}.parquet",
+                model,
+                labels,
+                *[logits_of(labels, np.arange(100) < right)] * 2,
+                seed=seed,
+            )
+            for seed, right in enumerate(rights)
+        ]
+        for model, rights in counts.items()
+    }
+    tables = tables_of(folder, predictions)
+    assert cell(tables, 1, "Hit@1", "test", "ART", "over_non_art") == pytest.approx((20 + 20 + 30) / 3)
+    assert cell(tables, 1, "Hit@1", "test", "ART", "over_non_art_error") == pytest.approx(
+        np.std([20, 20, 30], ddof=1) / 3**0.5, abs=1e-5
+    )
+    assert np.isnan(cell(tables, 1, "Hit@1", "test", "ART", "over_art"))
+    single = tables_of(folder, {model: paths[:1] for model, paths in predictions.items()})
+    right = {model: np.arange(100) < rights[0] for model, rights in counts.items()}
+    ids = [f"v{index:04d}" for index in range(100)]
+    over = [100 * (right["art"][rows].mean() - right["non_art"][rows].mean()) for rows in partitions(ids, 5, 0)]
+    error = np.std(over, ddof=1) / 5**0.5
+    assert cell(single, 1, "Hit@1", "test", "ART", "over_non_art_error") == pytest.approx(error, abs=1e-5)
+    assert cell(single, 3, "Hit@1", "test", "ART", "over_non_art_error") == pytest.approx(2 * error, abs=1e-5)
+
+
 def test_a_control_gets_a_column_without_the_papers_figures(setting):
     folder, labels, shares = setting
     tables = tables_of(folder, write_all(folder, labels, shares | {"uniform": (70, 30)}))
@@ -357,9 +389,9 @@ def test_files_are_written_the_same_byte_for_byte(setting):
     assert found["test_hit_at_1"]["a_art"] == 95.0
     assert found["attack"]["art"] == {"relative_norm": 0.034, "zero_gradient": 0.01, "fooled": 0.5}
     header, line, *_ = (folder / "one" / "table3.csv").read_text().splitlines()
-    assert header == "table,group,metric,split,column,ours,std,seed_std,paper,paper_std,difference,n,seeds,partitions"
+    assert header.split(",") == CELLS
     assert line.startswith("3,Finance,GAP,test,Non-ART,")
-    assert line.endswith(",25,1,5")
+    assert line.endswith(",25,1,5,,,0.000000,0.000000")
 
 
 def test_markdown_stands_ours_beside_the_papers(setting):
