@@ -71,9 +71,10 @@ class Evidence:
         """The vertical, or the AudioSet family in its place, that a table is about."""
         return str(self._rows(f"tables/table{table}.csv", {})["group"].iloc[0])
 
-    def steps(self) -> int:
-        """Most steps that a training of Figure 3 took."""
-        return int(self._rows("figures/figure3.csv", {})["steps"].max())
+    def shortened(self) -> int | None:
+        """Steps of the trainings of Figure 3 where they are fewer than a full training's; None where they are not."""
+        found = self._rows("figures/figure3.csv", {})
+        return int(found["steps"].max()) if found["shortened"].any() else None
 
     def attention(self, model: str, number: str) -> Number:
         """One of the attention numbers of a model: mean over test videos, modalities and seeds."""

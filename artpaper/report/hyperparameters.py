@@ -34,8 +34,9 @@ def sweep(params: Params, workspace: Path, *, progress: bool = True) -> pd.DataF
         progress: show a bar that counts trainings.
     Returns:
         A row per model, key (``epsilon``, ``alpha``, ``beta``; ``reference`` for Non-ART), value and seed: alpha,
-        epsilon, beta and steps of the training; ``clean`` and ``one_step`` GAP in percent with their bootstrap
-        ``_error`` over videos; ``attention_mse`` and ``uniform_mse``, means over modalities.
+        epsilon, beta and steps of the training, and whether it was ``shortened`` against ``train.max_steps``;
+        ``clean`` and ``one_step`` GAP in percent with their bootstrap ``_error`` over videos; ``attention_mse`` and
+        ``uniform_mse``, means over modalities.
     Raises:
         ConfigError: group ``models`` lacks non_art or a model of ``study.models``.
         ArtpaperError: as :func:`artpaper.study.measure_all`.
@@ -53,7 +54,8 @@ def sweep(params: Params, workspace: Path, *, progress: bool = True) -> pd.DataF
     ):
         loss = changed.models[name]
         row = {"model": name, "key": key, "value": value, "seed": seed, "alpha": loss.alpha, "epsilon": loss.epsilon,
-               "beta": loss.beta, "steps": int(measured["steps"])}  # fmt: skip
+               "beta": loss.beta, "steps": int(measured["steps"]),
+               "shortened": changed.train.max_steps < params.train.max_steps}  # fmt: skip
         for column, split in (("clean", "test"), ("one_step", "adversarial")):
             row[column], row[f"{column}_error"] = (100 * measured[f"{split}_gap{end}"] for end in ("", "_error"))
         for number in ("mse", "uniform_mse"):

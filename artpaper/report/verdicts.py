@@ -191,7 +191,9 @@ def peak(model: str, key: str) -> Check:
             for other in others.values()
         ].count(HOLDS)
         above = ", ".join(f"{points[best].value - other.value:+.2f} over {name}" for name, other in others.items())
-        reason = f"highest at {key} {grid[best]:g} ({above}); trainings of {evidence.steps()} steps"
+        reason = f"highest at {key} {grid[best]:g} ({above})"
+        if evidence.shortened():
+            return Finding(numbers, OPEN, f"trainings of {evidence.shortened()} steps are too short to tell: {reason}")
         return Finding(numbers, HOLDS if held == 3 else DIRECTION if held == 2 else FAILS, reason)
 
     return Check(
@@ -212,6 +214,8 @@ def beta(evidence: Evidence) -> Finding:
     reason = f"clean GAP is highest at beta {grid[best]:g}, attacked GAP at {grid[strongest]:g}"
     if 0.001 not in grid or len(grid) < 2:
         return Finding(numbers, OPEN, "beta 0.001 was not tried beside others")
+    if evidence.shortened():
+        return Finding(numbers, OPEN, f"trainings of {evidence.shortened()} steps are too short to tell: {reason}")
     at = points[grid.index(0.001)]
     behind, error = points[best].value - at.value, float(np.hypot(points[best].error, at.error))
     verdict = HOLDS if points[best] is at else DIRECTION if behind <= 2 * error else FAILS

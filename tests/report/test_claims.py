@@ -23,6 +23,7 @@ FLAT = next(claim for claim in CLAIMS if "not just" in claim.text)
 
 def write_run(
     folder: Path, scale: float = 1.0, seeds: int = 3, finance: int = 500, group: str = "", error: float = 0.01,
+    shortened: bool = False,
     **attention: tuple[float, ...],
 ) -> Path:  # fmt: skip
     """A run whose differences between models are ``scale`` times the paper's, with hardly any spread."""
@@ -62,7 +63,7 @@ def write_run(
         rows += [("art", key, value, gap) for value, gap in zip(grid, line, strict=True)]
     rows = [(*row, seed) for row in rows for seed in range(seeds)]
     made = pd.DataFrame(rows, columns=["model", "key", "value", "clean", "seed"])
-    made = made.assign(one_step=80.0, clean_error=0.01, one_step_error=0.01, steps=99)
+    made = made.assign(one_step=80.0, clean_error=0.01, one_step_error=0.01, steps=99, shortened=shortened)
     made.to_csv(figures / "figure3.csv", index=False)
     rows = [
         (criterion, model, "all", rho, *(0.002, 0.001, 0.003), *(scale * 0.002, scale * 0.001, 0.003))
@@ -94,6 +95,13 @@ def test_the_papers_own_numbers_hold_but_for_its_slip(tmp_path: Path) -> None:
     assert {text for text, verdict in found.items() if verdict != HOLDS} == set()
     noisy = verdicts(write_run(tmp_path / "noisy", error=0.5))
     assert noisy["Adversarial regularisation (ART) improves clean performance"] == OPEN
+
+
+def test_short_trainings_judge_no_curve(tmp_path: Path) -> None:
+    found = verdicts(write_run(tmp_path / "run", shortened=True))
+    curves = [claim.text for claim in CLAIMS if claim.stage == "hyperparameters"]
+    assert len(curves) == 3
+    assert {text for text, verdict in found.items() if verdict == OPEN} == set(curves)
 
 
 def test_another_group_in_a_verticals_place_holds_in_direction_at_most(tmp_path: Path) -> None:
