@@ -1,6 +1,6 @@
 """Numbers out of the tables that a run wrote, each with its standard error and the place it was read from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -89,12 +89,18 @@ class Evidence:
         return self._mean("figures/figure4.csv", {"criterion": criterion, "model": model, "seed": "all"}, "mean_rho")
 
     def rho_difference(self, low: str, high: str, criterion: str) -> tuple[Number, Number, Number]:
-        """How much rho of ``high`` exceeds ``low``'s (Non-ART or ART) on the same videos, and its 95 % interval."""
+        """How much rho of ``high`` exceeds ``low``'s (Non-ART or ART) on the same videos, and its 95 % interval.
+
+        The interval is over videos; the error is over training seeds, NaN with one.
+        """
         prefix = "art_difference" if low == "art" else "difference"
-        where = {"criterion": criterion, "model": high, "seed": "all"}
-        found = (self._mean("figures/figure4.csv", where, f"{prefix}{end}") for end in ("", "_low", "_high"))
-        difference, lowest, largest = found
-        return difference, lowest, largest
+        file, where = "figures/figure4.csv", {"criterion": criterion, "model": high}
+        every = self._rows(file, where)
+        each = every.loc[every["seed"].map(_text) != "all", prefix]
+        error = float(each.std(ddof=1) / np.sqrt(len(each))) if len(each) > 1 else float("nan")
+        where |= {"seed": "all"}
+        difference, lowest, largest = (self._mean(file, where, f"{prefix}{end}") for end in ("", "_low", "_high"))
+        return replace(difference, error=error), lowest, largest
 
     def _mean(self, file: str, where: dict[str, str], column: str) -> Number:
         found = self._rows(file, where)
