@@ -29,6 +29,7 @@ from artpaper.config import load_params
 from artpaper.data.batches import model_inputs
 from artpaper.data.store import FrameStore
 from artpaper.errors import ArtpaperError
+from artpaper.report.publish import processor
 
 ROOT = Path(__file__).parents[1]
 RESULT = Path(__file__).parent / "results" / "deepfool.json"
@@ -93,11 +94,6 @@ def child_extra(method: str, arguments: argparse.Namespace) -> float:
     for name in ("videos", "candidates", "threads", "workspace", "model"):
         command += [f"--{name}", str(getattr(arguments, name))]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
-
-
-def processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from artpaper.metrics import gap, hit_at_1, perr
+from artpaper.report.publish import processor
 
 RESULT = Path(__file__).parent / "results" / "metrics_scale.json"
 
@@ -39,11 +40,6 @@ def make_input(videos: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
 def held() -> int:
     """Bytes of memory the process holds now."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def main() -> None:
