@@ -101,6 +101,13 @@ def check_budget(x: Tensor, mask: Tensor, steps: int, overshoot: float, memory: 
         raise ValueError(f"memory is a budget in MiB and cannot be {memory}")
 
 
+def ask(model: Callable[[Tensor, Tensor], Tensor], x: Tensor, mask: Tensor, *, gradient: bool) -> tuple[Tensor, Tensor]:
+    """The frames as a leaf of a new graph, and the model's logits for them; the graph only with ``gradient``."""
+    iterate = x.detach().requires_grad_(gradient)
+    with torch.set_grad_enabled(gradient):
+        return iterate, model(iterate, mask)
+
+
 class _Search:
     """What is known of every video so far."""
 
@@ -124,7 +131,7 @@ class _Search:
 
     def advance(self, rows: Tensor, step: int, *, last: bool) -> Tensor:
         """Ask the model about these videos and move those not fooled by one step; returns the rows to go on with."""
-        iterate, logits = self._ask(rows, gradient=not last)
+        iterate, logits = ask(self.model, self.x[rows] + self.perturbation[rows], self.mask[rows], gradient=not last)
         if step == 0:
             if not len(self.clean):
                 self.clean, self.adversarial = logits.new_empty(2, len(self.x), logits.shape[1])
@@ -140,7 +147,7 @@ class _Search:
             # backward passes through the finished videos would cost more than one forward pass without them
             del iterate, logits
             rows, left = rows[left], left[left]
-            iterate, logits = self._ask(rows, gradient=True)
+            iterate, logits = ask(self.model, self.x[rows] + self.perturbation[rows], self.mask[rows], gradient=True)
         distance, norm, gradient = self._nearest(rows, iterate, logits)
         scale = ((1 + self.overshoot) * (distance + STABILITY) / norm).to(gradient.dtype)
         usable = scale.isfinite()
@@ -165,11 +172,6 @@ class _Search:
             "fooled": self.fooled,
         }
         return Attack(self.perturbation, self.clean, self.adversarial, diagnostics)
-
-    def _ask(self, rows: Tensor, *, gradient: bool) -> tuple[Tensor, Tensor]:
-        iterate = (self.x[rows] + self.perturbation[rows]).detach().requires_grad_(gradient)
-        with torch.set_grad_enabled(gradient):
-            return iterate, self.model(iterate, self.mask[rows])
 
     def _is_fooled(self, rows: Tensor) -> Tensor:
         clean, now = self.clean[rows], self.adversarial[rows]

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from artpaper.attacks.deepfool import COPIES, STABILITY, check_budget
+from artpaper.attacks.deepfool import COPIES, STABILITY, ask, check_budget
 from artpaper.attacks.result import Attack, norms
 
 Outputs = Literal["sigmoid", "logits"]
@@ -66,7 +66,7 @@ def multilabel_deepfool(
     check_budget(x, mask, steps, overshoot, memory)
     search = _Search(model, x, mask, outputs, overshoot, memory * 2**20)
     parts = torch.arange(len(x), device=x.device).split(search.videos(COPIES))
-    clean = torch.cat([search.ask(rows, gradient=False)[1] for rows in parts])
+    clean = torch.cat([ask(model, x[rows], mask[rows], gradient=False)[1] for rows in parts])
     target = (clean > 0) & ~(y > 0) if target is None else target > 0
     if target.shape != clean.shape:
         raise ValueError(f"target {tuple(target.shape)} does not fit logits {tuple(clean.shape)}")
@@ -102,11 +102,6 @@ class _Search:
         """How many videos the budget allows at once, each holding so many arrays of its frames' size."""
         return max(1, int(self.budget / (copies * max(1, self.x[:1].nbytes))))
 
-    def ask(self, rows: Tensor, *, gradient: bool) -> tuple[Tensor, Tensor]:
-        iterate = (self.x[rows] + self.perturbation[rows]).detach().requires_grad_(gradient)
-        with torch.set_grad_enabled(gradient):
-            return iterate, self.model(iterate, self.mask[rows])
-
     def start(self, clean: Tensor, target: Tensor) -> None:
         self.clean, self.target, self.adversarial = clean, target, clean.clone()
         self.best_wrong = self._wrong(clean, target)
@@ -139,7 +134,7 @@ class _Search:
         return wrong.masked_fill(logits.isnan().any(dim=1), logits.shape[1] + 1)
 
     def _judge(self, rows: Tensor) -> Tensor:
-        _, logits = self.ask(rows, gradient=False)
+        _, logits = ask(self.model, self.x[rows] + self.perturbation[rows], self.mask[rows], gradient=False)
         wrong = self._wrong(logits, self.target[rows])
         norm = norms(self.x[rows], self.mask[rows], self.perturbation[rows])["norm"]
         better = (wrong < self.best_wrong[rows]) | ((wrong == self.best_wrong[rows]) & (norm < self.best_norm[rows]))
@@ -149,7 +144,7 @@ class _Search:
         return rows[wrong > 0]
 
     def _move(self, rows: Tensor) -> Tensor:
-        iterate, logits = self.ask(rows, gradient=True)
+        iterate, logits = ask(self.model, self.x[rows] + self.perturbation[rows], self.mask[rows], gradient=True)
         batched = min(max(1, BATCHED // len(rows)), max(1, self.videos(2 * COPIES) // len(rows)))
         jacobian = _jacobian(logits, iterate, ~self.mask[rows], batched)
         moved = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
