@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export TF_CPP_MIN_LOG_LEVEL := 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test check nbval lab clean
+.PHONY: help setup repro test browser docs report check nbval lab clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,9 +28,16 @@ test: $(READY) check  ## run the checks and every test, notebooks included
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
 	$(MAKE) --no-print-directory nbval
 
+browser: $(READY)  ## look at the explorer and the report in Chromium; screenshots in reports/browser
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser tests/browser
+
 nbval: $(READY)  ## run every notebook on the small profile and compare its checked outputs
 	rm -rf small
 	$(BIN)/python -m pytest -o addopts= --nbval-lax --nbval-current-env --nbval-cell-timeout=600 notebooks
+
+docs: $(READY)  ## build the documentation site into docs/_build; any warning is an error
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
+	@echo "open docs/_build/index.html"
 
 check: $(READY)  ## format, lint and type check
 	$(BIN)/ruff format --check artpaper tests benchmarks
