@@ -49,4 +49,4 @@ lab: $(READY)  ## open JupyterLab on this machine only, with a token
 
 clean:  ## remove what the pipeline made and the environment (the DVC cache stays)
 	rm -rf $(VENV) .clean .resume small study frames models predictions robustness tables claims reports
-	rm -f figures/figure* figures/attention.* figures/epsilon.*
+	rm -f figures/figure* figures/attention.* figures/curves.* figures/epsilon.*

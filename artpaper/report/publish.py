@@ -40,9 +40,9 @@ def publish(workspace: Path, target: Path, command: str) -> dict[str, Any]:
     params = load_params(workspace / "params.yaml")
     made = target.with_name(f".{target.name}.new")
     shutil.rmtree(made, ignore_errors=True)
-    for name in ("tables", "figures", "claims"):
+    for name in ("tables", "figures", "claims", "metrics"):
         shutil.copytree(workspace / name, made / name, ignore=shutil.ignore_patterns(".gitignore", "synthetic_data*"))
-    for name in ("metrics.json", "params.yaml", "frames/summary.json"):
+    for name in ("params.yaml", "frames/summary.json"):
         shutil.copy2(workspace / name, made / Path(name).name)
     for model in params.experiment.models:
         for seed in params.experiment.seeds:

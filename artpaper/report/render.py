@@ -3,8 +3,7 @@
 A metric has a line of the paper's figures, a line of ours and their difference.
 """
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,10 +75,10 @@ class Table:
 
 @dataclass(frozen=True)
 class PaperTables:
-    """Tables 1-3; ``metrics`` holds our own figures as nested plain values, in percent, for ``dvc metrics show``."""
+    """Tables 1-3; ``metrics`` holds our own figures for ``dvc metrics``: a row a model under each table's name."""
 
     tables: tuple[Table, ...]
-    metrics: dict[str, Any]
+    metrics: dict[str, dict[str, dict[str, Any]]]
 
     @property
     def cells(self) -> pd.DataFrame:
@@ -90,18 +89,17 @@ class PaperTables:
         return "\n".join(markdown(table) for table in self.tables)
 
 
-def write_tables(tables: PaperTables, folder: str | Path, metrics: str | Path) -> None:
-    """Write ``table1.csv``, ``.md`` and ``.tex``, the same for the others, and the metrics; equal input, equal bytes.
+def write_tables(tables: PaperTables, folder: str | Path) -> None:
+    """Write ``table1.csv``, ``.md`` and ``.tex`` and the same for the others; equal input, equal bytes.
 
     Args:
         tables: what to write.
         folder: where the tables go.
-        metrics: the JSON file that ``dvc metrics`` reads.
     Raises:
         OSError: the folder cannot be written.
     """
     folder = Path(folder)
-    texts = {Path(metrics): json.dumps(tables.metrics, indent=2, ensure_ascii=False, allow_nan=False) + "\n"}
+    texts = {}
     for table in tables.tables:
         path = folder / table.name
         texts[path.with_suffix(".csv")] = table.cells.to_csv(index=False, float_format="%.6f", lineterminator="\n")
@@ -110,21 +108,6 @@ def write_tables(tables: PaperTables, folder: str | Path, metrics: str | Path) -
     for path, text in texts.items():
         with atomic_file(path) as temporary:
             temporary.write_bytes(text.encode())
-
-
-def figures(table: Table, models: Mapping[str, str]) -> dict[str, Any]:
-    """A table's own figures as ``{"videos": n, "adversarial_gap": {"non_art": percent, ...}, ...}``.
-
-    Args:
-        table: the table.
-        models: column as displayed -> model name; other columns are left out.
-    """
-    nested: dict[str, Any] = {"videos": int(table.cells["n"].iloc[0])}
-    for cell in table.cells.dropna(subset="ours").to_dict("records"):
-        if cell["column"] in models:
-            name = f"{cell['split']}_{cell['metric'].lower().replace('@', '_at_')}"
-            nested.setdefault(name, {})[models[cell["column"]]] = cell["ours"]
-    return nested
 
 
 def describe(

@@ -7,7 +7,6 @@ nothing here runs a model. Gains are A-ART minus Non-ART, ours and the paper's a
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +17,8 @@ from artpaper.config import Params, Tables
 from artpaper.data.labels import LabelSpace
 from artpaper.errors import DataError
 from artpaper.report import paper, render
-from artpaper.report.predictions import DIAGNOSTICS, LISTS, Predictions, read_predictions
+from artpaper.report.dvc_metrics import table_metrics, write_metrics
+from artpaper.report.predictions import LISTS, Predictions, read_predictions
 from artpaper.report.render import PaperTables, write_tables
 
 __all__ = ["PaperTables", "Predictions", "make_tables", "partitions", "read_predictions", "tables", "write_tables"]
@@ -31,7 +31,7 @@ Values = dict[str, dict[tuple[str, str], np.ndarray]]  # model -> (metric, split
 
 
 def tables(params: Params, workspace: Path) -> Path:
-    """Make Tables 1-3 of a workspace: ``tables/`` and, for ``dvc metrics``, ``metrics.json`` beside it.
+    """Make Tables 1-3 of a workspace: ``tables/`` and, for ``dvc metrics``, ``metrics/`` beside it.
 
     Args:
         params: groups ``experiment`` (which predictions), ``tables`` and ``base`` (the partitions' seed).
@@ -48,7 +48,9 @@ def tables(params: Params, workspace: Path) -> Path:
         for model in params.experiment.models
     }
     made = make_tables(files, workspace / "frames" / "label_space.json", params.tables, params.base.seed)
-    write_tables(made, workspace / "tables", workspace / "metrics.json")
+    write_tables(made, workspace / "tables")
+    for name, rows in made.metrics.items():
+        write_metrics(rows, workspace / "metrics" / name)
     return workspace / "tables"
 
 
@@ -102,7 +104,7 @@ def make_tables(
     whole = {model: found for model, found in values.items() if model not in verticals}
     if not whole:
         raise DataError("no model was trained on all videos; Tables 1-3 need one, add it to experiment.models")
-    made = []
+    made, figures = [], {}
     for number, group, rows in zip((1, 2, 3), (None, *groups), members, strict=False):
         retrained = _retrained(group, verticals)
         for chosen in ({model: model for model in whole}, retrained):
@@ -122,6 +124,9 @@ def make_tables(
                     *shared, printed, {column: values[model] for column, model in chosen.items()}, len(members[0])
                 )
                 made.append(render.Table(number, caption, below, cells, second))
+                if not second:
+                    shown = {paper.MODELS.get(model, model): model for model in chosen}
+                    figures[f"table{number}"] = table_metrics(cells, shown, attacked)
     homeless = set(verticals) - {model for group in groups for model in _retrained(group, verticals).values()}
     if homeless:
         name = min(homeless)
@@ -129,8 +134,7 @@ def make_tables(
             f"model {name} was trained on {verticals[name]} alone and fits no table: Tables 2 and 3 are about "
             f"{' and '.join(groups)}, and its name must begin with {', '.join(f'{base}_' for base in paper.MODELS)}"
         )
-    first_reading = [table for table in made if not table.retrained]
-    return PaperTables(tuple(made), _metrics(first_reading, {model: diagnostics[model] for model in whole}))
+    return PaperTables(tuple(made), figures)
 
 
 def partitions(ids: Sequence[str], count: int, seed: int) -> list[Integer[np.ndarray, " _"]]:
@@ -260,17 +264,3 @@ def _summary(found: np.ndarray, number: int) -> tuple[float, float, float]:
         return whole.mean(), np.nan, seed_std
     parts = found[:, 3:]  # (seeds, partitions)
     return parts.mean(), parts.std(axis=1, ddof=1).mean(), seed_std
-
-
-def _metrics(tables: list[render.Table], diagnostics: dict[str, list[pd.DataFrame]]) -> dict[str, Any]:
-    """Table 1's figures at the top, then the groups', then the means of the attack's diagnostics."""
-    models = {paper.MODELS.get(model, model): model for model in diagnostics}
-    whole, *groups = tables
-    return {
-        **render.figures(whole, models),
-        "groups": {table.cells["group"].iloc[0]: render.figures(table, models) for table in groups},
-        "attack": {
-            model: {name: round(float(pd.concat(runs)[name].mean()), 6) for name in DIAGNOSTICS}
-            for model, runs in diagnostics.items()
-        },
-    }

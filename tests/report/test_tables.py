@@ -248,7 +248,7 @@ def test_models_of_one_vertical_get_a_table_of_their_own(setting):
     assert "SECOND READING" in tables.tables[3].caption
     assert "SECOND READING" not in tables.tables[2].caption
     assert tables.metrics == tables_of(folder, first).metrics
-    write_tables(tables, folder / "out", folder / "metrics.json")
+    write_tables(tables, folder / "out")
     assert (folder / "out" / "table3_retrained.md").read_text() != (folder / "out" / "table3.md").read_text()
 
 
@@ -271,7 +271,7 @@ def test_a_group_without_videos_is_said_and_a_small_one_flagged(setting):
     assert "TOO FEW" not in arts.caption
     assert finance.cells["ours"].isna().all()
     assert finance.cells["paper"].notna().all()
-    assert tables.metrics["groups"]["Finance"] == {"videos": 0}
+    assert tables.metrics["table3"]["art"] == {"group": "Finance", "videos": 0}
     assert " – |" in render.markdown(finance)
     fewer = tables_of(folder, write_all(folder, [[0]] * 99 + [[5]], shares))
     assert "Only 99 videos: TOO FEW" in fewer.tables[1].caption
@@ -376,18 +376,28 @@ def test_missing_and_damaged_files_are_refused(setting):
         tables_of(folder, made)
 
 
+def test_metrics_are_a_row_a_model_in_each_table(setting):
+    folder, labels, shares = setting
+    found = tables_of(folder, write_all(folder, labels, shares)).metrics
+    assert list(found) == ["table1", "table2", "table3"]
+    assert {model: row["gap_attacked"] for model, row in found["table1"].items()} == {
+        "non_art": 40.0, "art": 60.0, "a_art": 85.0,
+    }  # fmt: skip
+    assert found["table1"]["a_art"]["hit_at_1"] == 95.0
+    of_the_attack = ("group", "videos", "relative_norm", "zero_gradient", "fooled")
+    assert [found["table1"]["art"][name] for name in of_the_attack] == ["all", 100, 3.4, 1.0, 50.0]
+    # Finance has every fourth video from the second on: all of them fooled, none without a gradient
+    assert [found["table3"]["art"][name] for name in of_the_attack] == ["Finance", 25, 3.4, 0.0, 100.0]
+
+
 def test_files_are_written_the_same_byte_for_byte(setting):
     folder, labels, shares = setting
     tables = tables_of(folder, write_all(folder, labels, shares))
     for name in ("one", "two"):
-        write_tables(tables, folder / name, folder / name / "metrics.json")
+        write_tables(tables, folder / name)
     names = sorted(path.name for path in (folder / "one").iterdir())
-    assert names == ["metrics.json", *(f"table{i}.{kind}" for i in (1, 2, 3) for kind in ("csv", "md", "tex"))]
+    assert names == [f"table{i}.{kind}" for i in (1, 2, 3) for kind in ("csv", "md", "tex")]
     assert all((folder / "one" / name).read_bytes() == (folder / "two" / name).read_bytes() for name in names)
-    found = json.loads((folder / "one" / "metrics.json").read_text())
-    assert found["adversarial_gap"] == {"non_art": 40.0, "art": 60.0, "a_art": 85.0}
-    assert found["test_hit_at_1"]["a_art"] == 95.0
-    assert found["attack"]["art"] == {"relative_norm": 0.034, "zero_gradient": 0.01, "fooled": 0.5}
     header, line, *_ = (folder / "one" / "table3.csv").read_text().splitlines()
     assert header.split(",") == CELLS
     assert line.startswith("3,Finance,GAP,test,Non-ART,")
