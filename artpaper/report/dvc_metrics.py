@@ -1,6 +1,6 @@
 """What ``dvc metrics`` shows: a folder a table, a file a model in it, so that each of its rows is one model.
 
-One nested file would be one row of sixty columns. Every figure is in percent but ``videos`` and the attention's.
+One nested file would be one row of sixty columns. Shares are in percent.
 """
 
 import json
@@ -64,12 +64,12 @@ def attention_metrics(table: pd.DataFrame) -> dict[str, Row]:
     Args:
         table: as :func:`artpaper.report.attention.attention_table` returns it.
     Returns:
-        Per model ``videos`` and ``attention_mse_rgb`` and so on, three significant digits.
+        Per model ``videos`` and ``attention_mse_rgb_e6`` and so on: millionths, for dvc shows five decimals.
     """
     rows: dict[str, Row] = {}
     for (model, modality), runs in table.groupby(["model", "modality"], sort=False):
         row = rows.setdefault(str(model), {"videos": int(runs["videos"].iloc[0])})
-        row[f"attention_mse_{modality}"] = float(f"{runs['mse'].mean():.3g}")
+        row[f"attention_mse_{modality}_e6"] = float(f"{1e6 * runs['mse'].mean():.6g}")
     return rows
 
 

@@ -54,7 +54,7 @@ def histories_figure(table: pd.DataFrame, title: str) -> Figure:
     """
     styles = model_styles(table["model"].unique())
     with sns.axes_style("whitegrid"):
-        figure, panels = plt.subplots(1, len(QUANTITIES), figsize=(11, 3.4), layout="constrained")
+        figure, panels = plt.subplots(1, len(QUANTITIES), figsize=(11, 3.4), sharex=True, layout="constrained")
     for axes, quantity in zip(panels, QUANTITIES.values(), strict=True):
         shown = table[table["quantity"] == quantity]
         for (model, seed), run in shown.groupby(["model", "seed"], sort=False):
