@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from artpaper.attacks.result import Attack, hit, norms
+from artpaper.attacks.result import Attack, hit, logits_of, norms, warn_of_probabilities
 
 Criterion = Literal["top1_change", "hit1_loss", "threshold"]
 """What counts as fooled, and between which labels the boundaries lie.
@@ -67,7 +67,10 @@ def deepfool(
         what it reached, not ``fooled``. A video without any usable boundary (every gradient 0 or not finite) stays
         where it is, with ``zero_gradient``.
     Raises:
-        ValueError: unknown criterion, candidates < 2, steps < 1, overshoot < 0, memory <= 0, or mask does not fit x.
+        ValueError: unknown criterion, candidates < 2, steps < 1, overshoot < 0, memory <= 0, mask does not fit x, or
+            the model's answer is not one tensor (batch, classes).
+    Warns:
+        UserWarning: all of the model's answers lie in [0, 1], as probabilities do.
     Source: section 3.2.4, Figure 4; Moosavi-Dezfooli et al. 2016, Algorithm 2, with their published code's 1e-4.
     """
     if criterion not in get_args(Criterion):
@@ -105,7 +108,7 @@ def ask(model: Callable[[Tensor, Tensor], Tensor], x: Tensor, mask: Tensor, *, g
     """The frames as a leaf of a new graph, and the model's logits for them; the graph only with ``gradient``."""
     iterate = x.detach().requires_grad_(gradient)
     with torch.set_grad_enabled(gradient):
-        return iterate, model(iterate, mask)
+        return iterate, logits_of(model, iterate, mask)
 
 
 class _Search:
@@ -162,6 +165,7 @@ class _Search:
 
     def result(self, size: int) -> Attack:
         """What was found; the norms are taken ``size`` videos at a time."""
+        warn_of_probabilities(self.clean)
         parts = [part.split(size) for part in (self.x, self.mask, self.perturbation)]
         lengths = [norms(*part) for part in zip(*parts, strict=True)]
         diagnostics = {name: torch.cat([length[name] for length in lengths]) for name in lengths[0]} | {

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from artpaper.attacks.deepfool import COPIES, STABILITY, ask, check_budget
-from artpaper.attacks.result import Attack, norms
+from artpaper.attacks.result import Attack, norms, warn_of_probabilities
 
 Outputs = Literal["sigmoid", "logits"]
 BATCHED = 128  # gradients taken by one batched backward pass: four times as fast as a loop for one video, equal for 16
@@ -57,8 +57,10 @@ def multilabel_deepfool(
         nearest label to be switched, at the clean video (NaN where there is none); ``iterations`` the steps taken, also
         if an earlier iterate was the best; ``zero_gradient``: no label to be switched had a usable gradient.
     Raises:
-        ValueError: unknown outputs, target does not fit the logits, steps < 1, overshoot < 0, memory <= 0, or mask does
-            not fit x.
+        ValueError: unknown outputs, target does not fit the logits, steps < 1, overshoot < 0, memory <= 0, mask does not
+            fit x, or the model's answer is not one tensor (batch, classes).
+    Warns:
+        UserWarning: all of the model's answers lie in [0, 1], as probabilities do.
     Source: Song et al. 2018 (arXiv:1901.00546), ML-DP; at most 20 iterations.
     """
     if outputs not in get_args(Outputs):
@@ -117,6 +119,7 @@ class _Search:
         self.active = torch.cat([self._judge(rows) for rows in parts])
 
     def result(self) -> Attack:
+        warn_of_probabilities(self.clean)
         parts = [part.split(self.videos(COPIES)) for part in (self.x, self.mask, self.best)]
         lengths = [norms(*part) for part in zip(*parts, strict=True)]
         diagnostics = {name: torch.cat([length[name] for length in lengths]) for name in lengths[0]} | {

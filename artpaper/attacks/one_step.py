@@ -36,7 +36,10 @@ def fgm(
     Returns:
         Attack: perturbation (batch, time, dim), both logits, and one diagnostics row per video.
     Raises:
-        ValueError: epsilon is negative, mask does not fit x, or the widths do not fit.
+        ValueError: epsilon is negative, mask or the widths do not fit x, or the model's answer is not one tensor
+            (batch, classes).
+    Warns:
+        UserWarning: all of the model's answers lie in [0, 1], as probabilities do.
     Source: section 2.1, Eq. 3-4; the infinity-norm version is Goodfellow et al. 2015.
     """
     modalities = modalities or getattr(model, "modalities", None)

@@ -1,5 +1,6 @@
 """What every attack returns, and how its per-video diagnostics are made."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -51,6 +52,37 @@ def hit(logits: Float[Tensor, "batch classes"], y: Float[Tensor, "batch classes"
     return y.gather(-1, logits.argmax(dim=-1, keepdim=True)).squeeze(-1) > 0
 
 
+def logits_of(
+    model: Callable[[Tensor, Tensor], Tensor], x: Float[Tensor, "batch time dim"], mask: Bool[Tensor, "batch time"]
+) -> Float[Tensor, "batch classes"]:
+    """The model's answer, which a model that was made elsewhere may give in another shape than attacks need.
+
+    Raises:
+        ValueError: it is not one tensor (batch, classes); the message says what it is.
+    """
+    answer = model(x, mask)
+    if not isinstance(answer, Tensor):
+        raise ValueError(
+            f"the model returned a {type(answer).__name__}, not one tensor of logits (batch, classes); "
+            "attack a function that picks them, such as lambda x, mask: model(x, mask)[0]"
+        )
+    if answer.ndim != 2 or len(answer) != len(x):
+        raise ValueError(
+            f"the model returned {tuple(answer.shape)} for {len(x)} videos; attacks need logits (batch, classes)"
+        )
+    return answer
+
+
+def warn_of_probabilities(logits: Float[Tensor, "batch classes"]) -> None:
+    """Warn if all of a model's answers lie between 0 and 1: on probabilities an attack is silently the wrong one."""
+    if logits.numel() and bool(((logits >= 0) & (logits <= 1)).all()):
+        warnings.warn(
+            "all outputs of the model lie in [0, 1], as probabilities do; attacks need the logits before the sigmoid "
+            "or softmax, or they look for the wrong boundaries and find vanishing gradients",
+            stacklevel=4,  # the line that called the attack
+        )
+
+
 def input_gradient(
     model: Callable[[Tensor, Tensor], Tensor],
     x: Float[Tensor, "batch time dim"],
@@ -65,7 +97,8 @@ def input_gradient(
     """
     x = x.detach().requires_grad_(True)
     with torch.enable_grad():
-        logits = model(x, mask)
+        logits = logits_of(model, x, mask)
+        warn_of_probabilities(logits)
         (gradient,) = torch.autograd.grad(objective(logits, y).sum(), x)
     return gradient, logits.detach()
 
@@ -83,7 +116,7 @@ def attack_result(
 ) -> Attack:
     """Ask the model about ``x + perturbation`` and fill in the diagnostics of :class:`Attack`."""
     with torch.no_grad():
-        adversarial_logits = model(x + perturbation, mask)
+        adversarial_logits = logits_of(model, x + perturbation, mask)
     gradient_norm = l2_norm((gradient * mask[:, :, None]).double()).flatten()
     right, still_right = hit(clean_logits, y), hit(adversarial_logits, y)
     diagnostics = norms(x, mask, perturbation) | {

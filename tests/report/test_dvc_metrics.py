@@ -20,7 +20,9 @@ def test_rho_is_the_mean_over_all_seeds_in_percent() -> None:
 def test_the_change_of_attention_is_a_mean_over_seeds_of_one_modality() -> None:
     rows = [("art", 0, "rgb", 7, 1e-4), ("art", 1, "rgb", 7, 3e-4), ("art", 0, "audio", 7, 2.00049e-8)]
     table = pd.DataFrame(rows, columns=["model", "seed", "modality", "videos", "mse"])
-    assert attention_metrics(table) == {"art": {"videos": 7, "attention_mse_rgb_e6": 200.0, "attention_mse_audio_e6": 0.0200049}}
+    assert attention_metrics(table) == {
+        "art": {"videos": 7, "attention_mse_rgb_e6": 200.0, "attention_mse_audio_e6": 0.0200049}
+    }
 
 
 def test_a_file_a_model(tmp_path) -> None:
