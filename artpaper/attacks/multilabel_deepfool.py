@@ -57,8 +57,8 @@ def multilabel_deepfool(
         nearest label to be switched, at the clean video (NaN where there is none); ``iterations`` the steps taken, also
         if an earlier iterate was the best; ``zero_gradient``: no label to be switched had a usable gradient.
     Raises:
-        ValueError: unknown outputs, target does not fit the logits, steps < 1, overshoot < 0, memory <= 0, mask does not
-            fit x, or the model's answer is not one tensor (batch, classes).
+        ValueError: unknown outputs, target does not fit the logits, steps < 1, overshoot < 0, memory <= 0, mask does
+            not fit x, or the model's answer is not one tensor (batch, classes).
     Warns:
         UserWarning: all of the model's answers lie in [0, 1], as probabilities do.
     Source: Song et al. 2018 (arXiv:1901.00546), ML-DP; at most 20 iterations.
