@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 
 from tests.pipeline import ROOT, digest
@@ -76,6 +77,48 @@ def test_tables_come_out_and_a_second_run_does_nothing(project: Project) -> None
     assert time.monotonic() - start < 20  # the figure that counts is measured on a quiet machine
 
 
+def test_plots_show_the_curves_of_every_model_and_the_figures(project: Project) -> None:
+    shown = json.loads(project.call("dvc", "plots", "show", "--json"))["data"]
+    for name in ("curves", "figure1", "figure2", "figure3", "figure4", "attention"):
+        assert (
+            Path(shown[f"figures/{name}.png"][0]["url"]).read_bytes()
+            == (project.folder / "figures" / f"{name}.png").read_bytes()
+        )
+    drawn = shown["figures/curves.csv"][0]["content"]
+    points = pd.DataFrame(drawn["data"]["values"])
+    assert {panel["title"] for panel in drawn["hconcat"]} == set(points["quantity"])
+    for model in ("non_art", "art", "a_art"):
+        history = pd.read_csv(project.folder / "models" / model / "seed0" / "history.csv").set_index("step")
+        of_model = points[points["model"] == model]
+        for quantity, column, scale in (("validation GAP (%)", "validation_gap", 100), ("loss that", "loss", 1)):
+            found = of_model[of_model["quantity"].str.startswith(quantity)]
+            expected = scale * history[column].dropna()
+            assert found["step"].astype(int).tolist() == expected.index.tolist()
+            assert found["value"].astype(float).tolist() == pytest.approx(expected.tolist(), rel=1e-8)
+    assert {row["column"] for row in shown["tables/table1.csv"][0]["content"]["data"]["values"]} >= {"ART", "A-ART"}
+    assert {row["model"] for row in shown["figures/figure3.csv"][0]["content"]["data"]["values"]} >= {"art", "a_art"}
+
+
+def test_metrics_show_the_numbers_of_the_tables_and_of_figure_4(project: Project) -> None:
+    shown = json.loads(project.call("dvc", "metrics", "show", "--json"))[""]["data"]
+    names = {"Non-ART": "non_art", "ART": "art", "A-ART": "a_art"}
+    compared = 0
+    for number in (1, 2, 3):
+        table = pd.read_csv(project.folder / "tables" / f"table{number}.csv").dropna(subset="ours")
+        for row in table[table["column"].isin(names)].itertuples():
+            key = {"GAP": "gap", "PERR": "perr", "Hit@1": "hit_at_1"}[row.metric]
+            found = shown[f"metrics/table{number}/{names[row.column]}.json"]["data"]
+            assert found[key if row.split == "test" else f"{key}_attacked"] == row.ours
+            assert (found["videos"], found["group"]) == (row.n, row.group)
+            compared += 1
+    assert compared == 3 * 6 * 3
+    rho = pd.read_csv(project.folder / "figures" / "figure4.csv")
+    whole = rho[(rho["criterion"] == "top1_change") & (rho["seed"] == "all")].set_index("model")["mean_rho"]
+    for model, value in whole.items():
+        found = shown[f"metrics/figure4/{model}.json"]["data"]["rho_top1_change"]
+        assert found == pytest.approx(100 * value, abs=1e-6)
+
+
 @pytest.mark.timeout(600)
 def test_beta_reruns_a_art_alone_and_taken_back_nothing(project: Project) -> None:
     project.set("beta: 0.001", "beta: 0.5")
@@ -128,6 +171,22 @@ def test_running_a_notebook_by_hand_changes_no_tracked_file_but_itself(project: 
     assert len(changed) == 2
     project.call("git", "checkout", "--", "notebooks/tables.ipynb")
     assert project.repro() <= {"notebooks"}
+
+
+@pytest.mark.timeout(600)
+def test_an_experiment_runs_elsewhere_and_is_laid_over_this_run(project: Project) -> None:
+    """In a folder of its own, as queued experiments are: without .venv, study/ and whatever else Git ignores."""
+    project.call("git", "add", "-A")
+    project.call("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "ran", "--allow-empty")
+    before = project.call("git", "status", "--porcelain")
+    project.call("dvc", "exp", "run", "--temp", "-S", "tables.partitions=3", "-n", "three", "tables")
+    assert project.call("git", "status", "--porcelain") == before
+    changed = json.loads(project.call("dvc", "metrics", "diff", "HEAD", "three", "--json"))
+    assert {name.split("/")[1] for name in changed} == {"table1"}  # the partitions are Table 1's alone
+    drawn = json.loads(project.call("dvc", "plots", "diff", "HEAD", "three", "--json"))["data"]
+    for name in ("figures/curves.csv", "tables/table1.csv"):
+        assert {row["rev"] for row in drawn[name][0]["content"]["data"]["values"]} == {"HEAD", "three"}
+    project.call("dvc", "exp", "remove", "three")
 
 
 @pytest.mark.timeout(600)
