@@ -179,7 +179,7 @@ def test_an_experiment_runs_elsewhere_and_is_laid_over_this_run(project: Project
     project.call("git", "add", "-A")
     project.call("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "ran", "--allow-empty")
     before = project.call("git", "status", "--porcelain")
-    project.call("dvc", "exp", "run", "--temp", "-S", "tables.partitions=3", "-n", "three", "tables")
+    project.call("dvc", "exp", "run", "--temp", "-S", "tables.partitions=3", "-n", "three", "tables", "curves")
     assert project.call("git", "status", "--porcelain") == before
     changed = json.loads(project.call("dvc", "metrics", "diff", "HEAD", "three", "--json"))
     assert {name.split("/")[1] for name in changed} == {"table1"}  # the partitions are Table 1's alone
