@@ -48,5 +48,5 @@ lab: $(READY)  ## open JupyterLab on this machine only, with a token
 	$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 notebooks
 
 clean:  ## remove what the pipeline made and the environment (the DVC cache stays)
-	rm -rf $(VENV) .clean .resume small study frames models predictions robustness tables claims reports
+	rm -rf $(VENV) .clean .resume small study frames models predictions robustness tables claims reports dvc_plots
 	rm -f figures/figure* figures/attention.* figures/curves.* figures/epsilon.*
