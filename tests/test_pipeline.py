@@ -15,7 +15,7 @@ import pytest
 from tests.pipeline import ROOT
 
 BIN = Path(sys.executable).parent
-REPORTS = {"tables", "attention", "robustness", "hyperparameters", "claims"}
+REPORTS = {"tables", "attention", "robustness", "hyperparameters", "claims", "report"}
 STAGES = {"notebooks", "prepare", "epsilon"} | REPORTS
 STAGES |= {f"{stage}@{model}-0" for stage in ("train", "attack", "deepfool") for model in ("non_art", "art", "a_art")}
 

@@ -138,18 +138,19 @@ def _cells(notebook: Any, stage: str) -> Iterator[Cell]:
 
 
 def _outputs(outputs: list[Any], label: str) -> Iterator[Output]:
-    # a progress bar comes as hundreds of pieces of one stream
+    # a progress bar comes as hundreds of pieces of one stream, with pictures in between
+    told = plain("".join(output.text for output in outputs if output.get("name") == "stderr"))
     for kind, group in itertools.groupby(outputs, lambda output: output.get("name") or output.output_type):
-        if kind in ("stdout", "stderr"):
-            text = plain("".join(output.text for output in group))
-            if text:
-                yield Output(kind, text)
-            continue
-        for output in group:
-            if output.output_type == "error":
-                yield Output("error", plain("\n".join(output.traceback) or f"{output.ename}: {output.evalue}"))
-            else:
-                yield _shown(output.data, label)
+        if kind == "stdout":
+            yield Output(kind, plain("".join(output.text for output in group)))
+        elif kind != "stderr":
+            for output in group:
+                if output.output_type == "error":
+                    yield Output("error", plain("\n".join(output.traceback) or f"{output.ename}: {output.evalue}"))
+                else:
+                    yield _shown(output.data, label)
+    if told:
+        yield Output("stderr", told)
 
 
 def _shown(data: Any, label: str) -> Output:

@@ -85,10 +85,11 @@ class _Sanitiser(HTMLParser):
         self.made: list[str] = []
         self.open: list[str] = []
         self._silent = 0
-        self._head = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self._silent += tag in DROPPED
+        if tag in ("td", "th") and self.open[-1:] in (["td"], ["th"]):  # HTML lets a cell end where the next begins
+            self.handle_endtag(self.open[-1])
         if tag in KEPT:
             kept = [f' {name}="{value}"' for name, value in attrs if name in SPANS and (value or "").isdecimal()]
             if tag == "th":

@@ -7,6 +7,7 @@ with the command that makes it.
 import importlib.resources
 import json
 import subprocess
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from markupsafe import Markup
 
 from artpaper import __version__
 from artpaper.atomic import atomic_file
-from artpaper.config import load_params
+from artpaper.config import Params, load_params
 from artpaper.errors import ArtpaperError, ConfigError, DataError
 from artpaper.report import paper
 from artpaper.report.executed import executions
@@ -28,7 +29,7 @@ from artpaper.report.render import SOURCES
 from artpaper.report.style import DATA
 
 STAGE = "report"  # the one that writes the page
-USE = {"synthetic": "default", "audioset": "audioset --path features.tar.gz", "yt8m": "paper --path FOLDER"}
+DATA_PATHS = {"audioset": " --path features.tar.gz", "yt8m": " --path FOLDER"}
 
 
 def write_page(folder: Path, target: Path, project: Path) -> Path:
@@ -73,7 +74,7 @@ def page(folder: Path, project: Path) -> str:
                                              *paper.other_slips()],
         drawings=drawings(folder), training=training(folder), values=values,
         params_text=(folder / "params.yaml").read_text(encoding="utf-8"), summary=summary(folder),
-        stages=stages, use=USE[params.data.source], splits=paper.SPLITS,
+        stages=stages, profile=profile(params, project / "profiles"), splits=paper.SPLITS,
     )  # fmt: skip
 
 
@@ -109,6 +110,16 @@ def summary(folder: Path) -> dict[str, Any]:
         if (folder / name).is_file():
             return _json(folder / name)
     return {}
+
+
+def profile(params: Params, profiles: Path) -> str:
+    """What ``artpaper use`` needs to write these parameters; empty if they are no profile's."""
+    for path in sorted(profiles.glob("*.yaml")):
+        theirs = load_params(path)
+        here = replace(theirs.data, path=params.data.path, vocabulary=params.data.vocabulary)  # wherever the data lie
+        if replace(theirs, data=here) == params:
+            return path.stem + DATA_PATHS.get(params.data.source, "")
+    return ""
 
 
 def glance(folder: Path) -> list[dict[str, Any]]:

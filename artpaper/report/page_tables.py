@@ -109,7 +109,7 @@ def judged_claims(folder: Path) -> tuple[list[JudgedClaim], str]:
     try:
         found = findings(Evidence(folder))
     except DataError as error:
-        return [], str(error)
+        return [], str(error).replace(f"{folder}/", "")
     return [JudgedClaim(claim, finding) for claim, finding in zip(CLAIMS, found, strict=True)], ""
 
 

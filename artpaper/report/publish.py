@@ -70,7 +70,7 @@ def revision(folder: Path) -> tuple[str, list[str]]:
         ArtpaperError: it is not under Git.
     """
     changed = _git(folder, "status", "--porcelain", "--", "artpaper", "notebooks", "dvc.yaml")
-    return _git(folder, "rev-parse", "HEAD"), changed.splitlines()
+    return _git(folder, "rev-parse", "HEAD"), [line.split(maxsplit=1)[1] for line in changed.splitlines()]
 
 
 def environment() -> dict[str, Any]:
