@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
+from ruamel.yaml import YAML
 
 from artpaper import __version__
 from artpaper.atomic import atomic_file
@@ -82,10 +83,12 @@ def outdated(folder: Path) -> list[str]:
     """The stages whose results are older than the parameters or the code, by ``dvc status``; none without DVC."""
     if not (folder / "dvc.yaml").is_file() or not (folder / ".dvc").is_dir():
         return []
-    done = subprocess.run(["dvc", "status", "--json"], cwd=folder, capture_output=True, text=True)
+    # while DVC runs the page's own stage, its output is locked, so the others are asked for by name
+    others = [stage for stage in YAML(typ="safe").load(folder / "dvc.yaml")["stages"] if stage != STAGE]
+    done = subprocess.run(["dvc", "status", "--json", *others], cwd=folder, capture_output=True, text=True)
     if done.returncode:
         raise ArtpaperError(f"{folder}: dvc status failed: {done.stderr.strip()}")
-    return [stage for stage in json.loads(done.stdout) if stage != STAGE]
+    return list(json.loads(done.stdout))
 
 
 def provenance(folder: Path, project: Path) -> dict[str, Any]:
@@ -123,7 +126,10 @@ def profile(params: Params, profiles: Path) -> str:
 
 
 def glance(folder: Path) -> list[dict[str, Any]]:
-    """GAP of each of the paper's models, clean and attacked, ours and the paper's, in percent; none without Table 1."""
+    """GAP of each of the paper's models, clean and attacked, ours and the paper's, in percent, and the test videos.
+
+    None without Table 1.
+    """
     path = folder / "tables" / "table1.csv"
     if not path.is_file():
         return []
@@ -132,7 +138,7 @@ def glance(folder: Path) -> list[dict[str, Any]]:
     rows = []
     for model in (model for model in paper.MODELS.values() if (model, "test") in found.index):
         clean, attacked = found.loc[(model, "test")], found.loc[(model, "adversarial")]
-        rows.append({"model": model, "run": (clean["ours"], attacked["ours"]),
+        rows.append({"model": model, "videos": int(clean["n"]), "run": (clean["ours"], attacked["ours"]),
                      "paper": (clean["paper"], attacked["paper"])})  # fmt: skip
     return rows
 

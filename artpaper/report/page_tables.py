@@ -43,6 +43,11 @@ class PrintedTable:
     caption: Markup
     notes: Markup
 
+    @property
+    def compared(self) -> bool:
+        """The paper's figures are in it; they are not where its vertical does not exist."""
+        return any(name == "paper" for lines in self.metrics.values() for name, _ in lines)
+
 
 def printed_tables(folder: Path) -> list[PrintedTable]:
     """The tables of a run from their CSV files, two decimals; those that were not made are left out.

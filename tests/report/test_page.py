@@ -189,7 +189,7 @@ def test_times_are_papermills_and_no_other_run_is_counted(project: Path) -> None
     soup = check_form(page(project, ROOT))
     rows = {row["data-stage"]: [cell.text for cell in row.find_all("td")] for row in soup.select("#times tbody tr")}
     assert list(rows) == ["prepare", "train@art-0", "train@a_art-0", "tables"]
-    assert rows["prepare"] == ["2026-01-31 12:00 UTC", "1 min 23 s", "executed; it does not say with which inputs"]
+    assert rows["prepare"] == ["2026-01-31 12:00 UTC", "1 min 23 s", "executed; inputs not recorded"]
     assert rows["train@art-0"] == ["2026-01-31 12:00 UTC", "5.2 s", "executed"]
     assert rows["train@a_art-0"][:2] == ["–", "–"]
     assert "cache" in rows["train@a_art-0"][2]
