@@ -32,18 +32,20 @@ def inputs(folder: Path, params: str = PARAMS) -> dict[str, Any]:
 
 
 class Lineage:
-    """What the stages of a project read last, to compare executed notebooks with.
+    """What the results of a project were made from, by ``dvc.lock``, to compare executed notebooks with.
+
+    A folder of modules is compared as it lies on disk.
 
     Args:
-        folder: the project's folder, with ``params.yaml`` and ``dvc.lock``.
+        folder: the project's folder, with ``dvc.lock``.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._now = inputs(folder)
+        self._md5 = inputs(folder)["md5"]
         self._stages = _load(folder / "dvc.lock").get("stages", {})
 
     def changed_since(self, then: Mapping[str, Any] | None, stage: str) -> tuple[str, ...] | None:
-        """The inputs of a stage that were something else when its notebook was executed.
+        """The inputs of a stage that were something else for its executed notebook than for its results.
 
         Args:
             then: what :func:`inputs` gave at that time, out of the notebook's metadata; None if it has none.
@@ -54,22 +56,22 @@ class Lineage:
         entry = self._stages.get(stage)
         if not then or not entry:
             return None
-        groups = list(entry.get("params", {}).get(PARAMS, {}))
-        files = [dep["path"] for dep in entry.get("deps", [])]
-        old = _flat(then["params"]), then["md5"]
-        new = _flat(self._now["params"]), self._now["md5"]
-        found: set[str] = set()
-        for before, after, read, separator in zip(old, new, (groups, files), (".", "/"), strict=True):
-            for name in read:
-                found |= {key for key in _about(name, before.keys() | after.keys(), separator)
-                          if before.get(key) != after.get(key)}  # fmt: skip
+        read = _flat(entry.get("params", {}).get(PARAMS, {}))
+        old = _flat(then["params"])
+        groups = entry.get("params", {}).get(PARAMS, {})
+        names = {name for group in groups for name in _about(group, old.keys() | read.keys(), ".")}
+        found = {name for name in names if old.get(name) != read.get(name)}
+        md5 = self._md5 | {dep["path"]: dep["md5"] for dep in entry.get("deps", []) if "md5" in dep}
+        for dep in entry.get("deps", []):
+            names = _about(dep["path"], then["md5"].keys() | self._md5.keys(), "/")
+            found |= {name for name in names if then["md5"].get(name) != md5.get(name)}
         return tuple(sorted(found))
 
 
-def _about(name: str, keys: set[str], separator: str) -> list[str]:
+def _about(name: str, keys: set[str], separator: str) -> set[str]:
     """The keys that are ``name`` or below it; where there are none, those that it is below."""
-    below = [key for key in keys if key == name or key.startswith(name + separator)]
-    return below or [key for key in keys if name.startswith(key + separator)]
+    below = {key for key in keys if key == name or key.startswith(name + separator)}
+    return below or {key for key in keys if name.startswith(key + separator)}
 
 
 def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
@@ -81,4 +83,4 @@ def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
 def _load(path: Path) -> dict[str, Any]:
     from ruamel.yaml import YAML
 
-    return YAML(typ="safe").load(path) if path.is_file() else {}
+    return YAML(typ="safe", pure=True).load(path) if path.is_file() else {}

@@ -34,7 +34,7 @@ def fabricate(folder: Path) -> Path:
     }
     YAML().dump({"stages": stages}, folder / "dvc.yaml")
     lock = {"train@art-0": {"deps": [{"path": "frames"}, {"path": "artpaper/losses.py"}],
-                            "params": {"params.yaml": {"models.art": {}}}}}  # fmt: skip
+                            "params": {"params.yaml": {"models.art": values["models"]["art"]}}}}  # fmt: skip
     lock["prepare"] = {"outs": [{"path": "frames", "md5": "f00.dir"}]}
     YAML().dump({"stages": lock}, folder / "dvc.lock")
     write_notebook(folder / "reports" / "prepare.ipynb", 83.4)

@@ -17,6 +17,7 @@ from artpaper.config import load_params
 from artpaper.errors import ConfigError, DataError
 from artpaper.report.executed import executions
 from artpaper.report.page import duration, page, profile, write_page
+from artpaper.report.page_tables import parameters
 from tests.executed import PNG, fabricate
 from tests.pipeline import ROOT
 
@@ -170,6 +171,14 @@ def test_every_parameter_is_there_and_what_differs_is_marked(run: tuple[Path, st
     assert (folder / "params.yaml").read_text() in [pre.text for pre in soup.select("#parameters pre")]
 
 
+def test_what_real_data_do_not_read_differs_from_nothing(tmp_path: Path) -> None:
+    text = (ROOT / "profiles" / "audioset.yaml").read_text()
+    (tmp_path / "p.yaml").write_text(text.replace("difficulty: 1.0", "difficulty: 0.5").replace("heads: 8", "heads: 4"))
+    found = {row.name: row for row in parameters(tmp_path / "p.yaml", ROOT / "profiles" / "paper.yaml")}
+    assert not found["synthetic.difficulty"].differs
+    assert found["model.heads"].differs
+
+
 def test_provenance_is_that_of_the_files(run: tuple[Path, str, BeautifulSoup]) -> None:
     folder, _, soup = run
     summary, made = (json.loads((folder / name).read_text()) for name in ("summary.json", "provenance.json"))
@@ -238,6 +247,7 @@ def test_notebooks_are_rendered_clean_and_safe(project: Path) -> None:
     assert "tables: Title of it" in notebook.img["alt"]
     frame, table = (output.table for output in notebook.select("div.output"))
     assert [cell.text for cell in frame.find_all(["th", "td"])] == ["", "a & b", "0", "1 < 2"]
+    assert "color" not in notebook.select_one("div.output").text
     assert frame.find("th").attrs == {"scope": "col"}
     assert table.td.text == "x"
     assert "<img src=http://a.b/c.png>" in notebook.text
