@@ -24,6 +24,10 @@ $(READY): requirements.lock pyproject.toml
 repro: $(READY)  ## run the pipeline: prepare, train, attack, Tables 1-3, Figures 1-4, the claims
 	@$(BIN)/dvc repro
 
+report: $(READY)  ## bring the run up to date and render it: report.html, one file to read
+	@$(BIN)/dvc repro report
+	@echo "open $(CURDIR)/report.html"
+
 test: $(READY) check  ## run the checks and every test, notebooks included
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
 	$(MAKE) --no-print-directory nbval
@@ -49,4 +53,4 @@ lab: $(READY)  ## open JupyterLab on this machine only, with a token
 
 clean:  ## remove what the pipeline made and the environment (the DVC cache stays)
 	rm -rf $(VENV) .clean .resume small study frames models predictions robustness tables claims reports dvc_plots
-	rm -f figures/figure* figures/attention.* figures/curves.* figures/epsilon.*
+	rm -f report.html figures/figure* figures/attention.* figures/curves.* figures/epsilon.*

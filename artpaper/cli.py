@@ -92,6 +92,11 @@ def _parser() -> argparse.ArgumentParser:
 
     claims = commands.add_parser("claims", help="write CLAIMS.md from the published runs in results/")
     claims.set_defaults(run=_claims)
+
+    report = commands.add_parser("report", help="write one HTML file with all that a run found, from what is there")
+    report.add_argument("--results", type=Path, help="a published run, such as results/audioset (default: this one)")
+    report.add_argument("--output", type=Path, default=Path("report.html"), help="the file (default: %(default)s)")
+    report.set_defaults(run=_report)
     return parser
 
 
@@ -168,6 +173,14 @@ def _claims(parsed: argparse.Namespace) -> None:
 
     root = project_root()
     print(f"CLAIMS.md: {', '.join(write_claims(root / 'results', root / 'CLAIMS.md'))}")
+
+
+def _report(parsed: argparse.Namespace) -> None:
+    from artpaper.notebooks import project_root
+    from artpaper.report.page import write_page
+
+    root = project_root()
+    print(write_page(parsed.results or root, parsed.output, root))
 
 
 def _pair(item: str) -> tuple[str, str]:

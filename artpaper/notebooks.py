@@ -14,6 +14,7 @@ from traitlets.config import Config
 
 from artpaper.atomic import atomic_file, replace_folder
 from artpaper.errors import ArtpaperError, ConfigError
+from artpaper.lineage import KEY, PARAMS, inputs
 
 ROOT_MARK = "dvc.yaml"
 CHECKED = "nbval-check-output"  # nbval compares the output of cells with this tag
@@ -85,12 +86,14 @@ def run(notebook: Path, report: Path, parameters: Mapping[str, str | int | float
 
     Args:
         notebook: must have a cell tagged ``parameters``.
-        report: where the executed copy goes; saved while it runs, so it can be watched, and kept on an error.
+        report: where the executed copy goes; saved while it runs, so it can be watched, and kept on an error. One that
+            ran to its end keeps what it read in its metadata (:mod:`artpaper.lineage`).
         parameters: replace those of the ``parameters`` cell.
     Raises:
         ConfigError: the notebook is missing, or a parameter is not one of its own or of another type.
         NotebookError: a cell failed; an error this project raised on purpose is passed on in its own words.
     """
+    import nbformat
     import papermill
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
@@ -99,6 +102,7 @@ def run(notebook: Path, report: Path, parameters: Mapping[str, str | int | float
         raise ConfigError(f"{notebook}: no such notebook")
     _check(notebook, parameters)
     report.parent.mkdir(parents=True, exist_ok=True)
+    read = inputs(project_root(), str(parameters.get("params", PARAMS)))
     try:
         with _local() as config:
             papermill.execute_notebook(
@@ -115,6 +119,10 @@ def run(notebook: Path, report: Path, parameters: Mapping[str, str | int | float
         if error.ename in known:
             raise NotebookError(error.evalue) from None
         raise NotebookError(f"{notebook}: {error.ename}: {error.evalue}; the traceback is in {report}") from None
+    executed = nbformat.read(report, as_version=4)
+    executed.metadata[KEY] = read
+    with atomic_file(report) as temporary:
+        nbformat.write(executed, temporary)
 
 
 def refresh(notebook: Path) -> None:

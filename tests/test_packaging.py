@@ -71,6 +71,7 @@ def test_only_one_module_imports_tensorflow() -> None:
         "refresh",
         "publish",
         "claims",
+        "report",
     ],
 )
 def test_help(command: str) -> None:

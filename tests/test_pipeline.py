@@ -16,7 +16,7 @@ import pytest
 from tests.pipeline import ROOT, digest
 
 BIN = Path(sys.executable).parent
-REPORTS = {"curves", "tables", "attention", "robustness", "hyperparameters", "claims"}
+REPORTS = {"curves", "tables", "attention", "robustness", "hyperparameters", "claims", "report"}
 STAGES = {"notebooks", "prepare", "epsilon"} | REPORTS
 STAGES |= {f"{stage}@{model}-0" for stage in ("train", "attack", "deepfool") for model in ("non_art", "art", "a_art")}
 
@@ -138,6 +138,27 @@ def test_a_seed_changed_and_changed_back_reruns_nothing(project: Project) -> Non
     project.set("seed: 1", "seed: 0")
     assert project.repro() == set()
     assert digest(project.folder / "metrics") == before
+
+
+@pytest.mark.timeout(600)
+def test_the_report_belongs_to_its_parameters(project: Project) -> None:
+    def alarms(name: str) -> list[str]:
+        return re.findall(r'class="banner alarm"><strong>([^<]+)<', (project.folder / name).read_text())
+
+    before = (project.folder / "report.html").read_bytes()
+    assert alarms("report.html") == []
+    project.set("partitions: 5", "partitions: 3")
+    project.call("artpaper", "report", "--output", "old.html")
+    assert alarms("old.html") == ["Outdated."]
+    assert project.repro() == {"tables", "claims", "report"}
+    assert (project.folder / "report.html").read_bytes() != before
+    project.set("partitions: 3", "partitions: 5")
+    assert project.repro() == set()
+    assert (project.folder / "report.html").read_bytes() == before
+    project.call("artpaper", "report", "--output", "new.html")
+    assert alarms("new.html") == ["Of another run."] * 2  # the notebooks of tables and claims: no output of DVC's
+    for name in ("old.html", "new.html"):
+        (project.folder / name).unlink()
 
 
 def test_saving_and_counting_cells_reruns_nothing_that_counts(project: Project) -> None:

@@ -96,14 +96,15 @@ def _claim(position: int, claim: Claim, parts: Mapping[str, Finding], folders: M
     lines = [f'<a id="claim-{position}"></a>**{position}. {claim.text}** ({claim.place}; the paper: {claim.paper}; '
              f"`dvc repro {claim.stage}`). Rule: {claim.check.rule}.", ""]  # fmt: skip
     for data, found in parts.items():
-        numbers = ", ".join(f"{name} {_number(n.value, n.error)}" for name, n in found.numbers.items())
+        numbers = ", ".join(f"{name} {number_text(n.value, n.error)}" for name, n in found.numbers.items())
         files = sorted({number.file for number in found.numbers.values()})
         links = ", ".join(f"[{file}]({folders[data]}/{file})" for file in files)
         lines += [f"- {data}: *{found.verdict}*: {found.reason}.", f"  {numbers} ({links})"]
     return [*lines, ""]
 
 
-def _number(value: float, error: float) -> str:
+def number_text(value: float, error: float) -> str:
+    """A number and its standard error (NaN: none), with the digits that the page shows."""
     digits = 2 if abs(value) >= 1 else 4
     shown = f"{value:.{digits}f}" if abs(value) >= 0.01 else f"{value:.2e}"
     if np.isnan(error):

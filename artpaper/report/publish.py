@@ -30,9 +30,9 @@ def publish(workspace: Path, target: Path, command: str) -> dict[str, Any]:
     """
     if not (workspace / "tables" / "table1.md").is_file():
         raise ArtpaperError(f"{workspace / 'tables'}: no tables to publish; `dvc repro` makes them")
-    changed = _git(workspace, "status", "--porcelain", "--", "artpaper", "notebooks", "dvc.yaml")
+    commit, changed = revision(workspace)
     if changed:
-        raise ArtpaperError(f"commit these first, or no commit says what was run:\n{changed}")
+        raise ArtpaperError("\n".join(["commit these first, or no commit says what was run:", *changed]))
     if subprocess.run(["dvc", "status", "--quiet"], cwd=workspace).returncode:
         raise ArtpaperError(
             "the tables are older than params.yaml or the code (see `dvc status`); run `dvc repro` first"
@@ -53,16 +53,33 @@ def publish(workspace: Path, target: Path, command: str) -> dict[str, Any]:
     if (target / "README.md").is_file():  # written by hand
         shutil.copy2(target / "README.md", made / "README.md")
     provenance = {
-        "commit": _git(workspace, "rev-parse", "HEAD"),
+        "commit": commit,
         "command": command,
-        "machine": {"processor": processor(), "cores": os.cpu_count(), "system": platform.system()},
-        "python": platform.python_version(),
-        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        **environment(),
     }
     with atomic_file(made / "provenance.json") as temporary:
         temporary.write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
     replace_folder(made, target)
     return provenance
+
+
+def revision(folder: Path) -> tuple[str, list[str]]:
+    """The commit of a project, and its files of code and notebooks that are not as committed.
+
+    Raises:
+        ArtpaperError: it is not under Git.
+    """
+    changed = _git(folder, "status", "--porcelain", "--", "artpaper", "notebooks", "dvc.yaml")
+    return _git(folder, "rev-parse", "HEAD"), [line.split(maxsplit=1)[1] for line in changed.splitlines()]
+
+
+def environment() -> dict[str, Any]:
+    """This machine, Python and the packages that a result may hang on, as ``provenance.json`` has them."""
+    return {
+        "machine": {"processor": processor(), "cores": os.cpu_count(), "system": platform.system()},
+        "python": platform.python_version(),
+        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+    }
 
 
 def _git(folder: Path, *arguments: str) -> str:

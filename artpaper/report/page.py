@@ -1,0 +1,163 @@
+"""The report: one HTML file that says what a run found, from what, with which parameters, how, and in what time.
+
+All of it is inside the file: pictures, style, no script; it is read without a network. What a run lacks is named there
+with the command that makes it.
+"""
+
+import importlib.resources
+import json
+import subprocess
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+from ruamel.yaml import YAML
+
+from artpaper import __version__
+from artpaper.atomic import atomic_file
+from artpaper.config import Params, load_params
+from artpaper.errors import ArtpaperError, ConfigError, DataError
+from artpaper.report import paper
+from artpaper.report.executed import executions
+from artpaper.report.page_figures import drawings, training
+from artpaper.report.page_tables import judged_claims, parameters, printed_tables, verdict_counts
+from artpaper.report.publish import environment, revision
+from artpaper.report.render import SOURCES
+from artpaper.report.style import DATA
+
+STAGE = "report"  # the one that writes the page
+DATA_PATHS = {"audioset": " --path features.tar.gz", "yt8m": " --path FOLDER"}
+
+
+def write_page(folder: Path, target: Path, project: Path) -> Path:
+    """Write the report of a run.
+
+    Args:
+        folder: the project's folder after ``dvc repro``, or one below ``results/``.
+        target: the HTML file.
+        project: the project's folder, for the paper's profile and the commit.
+    Returns:
+        The file.
+    Raises:
+        ConfigError: the folder has no ``params.yaml``, or one that does not fit.
+        DataError: a file of the run is damaged.
+    """
+    text = page(folder, project)
+    with atomic_file(target) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return target
+
+
+def page(folder: Path, project: Path) -> str:
+    """The report as HTML; see :func:`write_page`."""
+    if not (folder / "params.yaml").is_file():
+        raise ConfigError(f"{folder}: no run here (no params.yaml); give the project's folder or one below results/")
+    params = load_params(folder / "params.yaml")
+    claims, unjudged = judged_claims(folder)
+    stages = executions(folder)
+    values = parameters(folder / "params.yaml", project / "profiles" / "paper.yaml")
+    templates = Environment(
+        loader=PackageLoader("artpaper.report", "."), autoescape=select_autoescape(default=True),
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    templates.filters |= {"duration": duration, "moment": moment}
+    style = importlib.resources.files("artpaper.report").joinpath("page.css").read_text(encoding="utf-8")
+    return templates.get_template("page.html.j2").render(
+        style=Markup(style),
+        version=__version__, data=DATA[params.data.source], warning=SOURCES[params.data.source], params=params,
+        written=datetime.now(UTC), outdated=outdated(folder), provenance=provenance(folder, project),
+        claims=claims, unjudged=unjudged, verdicts=verdict_counts(claims), glance=glance(folder),
+        tables=printed_tables(folder), slips=[*(slip for n in (1, 2, 3) for slip in paper.slips(n)),
+                                             *paper.other_slips()],
+        drawings=drawings(folder), training=training(folder), values=values,
+        params_text=(folder / "params.yaml").read_text(encoding="utf-8"), summary=summary(folder),
+        stages=stages, profile=profile(params, project / "profiles"), splits=paper.SPLITS,
+    )  # fmt: skip
+
+
+def outdated(folder: Path) -> list[str]:
+    """The stages whose results are older than the parameters or the code, by ``dvc status``; none without DVC."""
+    if not (folder / "dvc.yaml").is_file() or not (folder / ".dvc").is_dir():
+        return []
+    # while DVC runs the page's own stage, its output is locked, so the others are asked for by name
+    others = [stage for stage in YAML(typ="safe").load(folder / "dvc.yaml")["stages"] if stage != STAGE]
+    done = subprocess.run(["dvc", "status", "--json", *others], cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        raise ArtpaperError(f"{folder}: dvc status failed: {done.stderr.strip()}")
+    return list(json.loads(done.stdout))
+
+
+def provenance(folder: Path, project: Path) -> dict[str, Any]:
+    """Commit, machine and versions: what a published run says, or what there is here and now.
+
+    Returns:
+        commit, machine, python and packages as in ``provenance.json``; ``changed``: files that are not as committed;
+        ``published``: whether it is the former.
+    """
+    if (folder / "provenance.json").is_file():
+        return {**_json(folder / "provenance.json"), "changed": [], "published": True}
+    try:
+        commit, changed = revision(project)
+    except ArtpaperError:
+        commit, changed = "", []
+    return {**environment(), "commit": commit, "changed": changed, "published": False}
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    """What ``prepare`` said of the data; empty if it has not run."""
+    for name in ("frames/summary.json", "summary.json"):
+        if (folder / name).is_file():
+            return _json(folder / name)
+    return {}
+
+
+def profile(params: Params, profiles: Path) -> str:
+    """What ``artpaper use`` needs to write these parameters; empty if they are no profile's."""
+    for path in sorted(profiles.glob("*.yaml")):
+        theirs = load_params(path)
+        here = replace(theirs.data, path=params.data.path, vocabulary=params.data.vocabulary)  # wherever the data lie
+        if replace(theirs, data=here) == params:
+            return path.stem + DATA_PATHS.get(params.data.source, "")
+    return ""
+
+
+def glance(folder: Path) -> list[dict[str, Any]]:
+    """GAP of each of the paper's models, clean and attacked, ours and the paper's, in percent, and the test videos.
+
+    None without Table 1.
+    """
+    path = folder / "tables" / "table1.csv"
+    if not path.is_file():
+        return []
+    cells = pd.read_csv(path)
+    found = cells[cells["metric"] == "GAP"].set_index(["column", "split"])
+    rows = []
+    for model in (model for model in paper.MODELS.values() if (model, "test") in found.index):
+        clean, attacked = found.loc[(model, "test")], found.loc[(model, "adversarial")]
+        rows.append({"model": model, "videos": int(clean["n"]), "run": (clean["ours"], attacked["ours"]),
+                     "paper": (clean["paper"], attacked["paper"])})  # fmt: skip
+    return rows
+
+
+def duration(seconds: float) -> str:
+    """Seconds as ``1 h 02 min``, ``3 min 04 s`` or ``5.6 s``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min {rest:02d} s"
+
+
+def moment(time: datetime) -> str:
+    """A time as ``2026-01-31 12:00 UTC``."""
+    return f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: not valid JSON: {error}; make it anew with `dvc repro`") from None

@@ -1,0 +1,67 @@
+"""A project with executed notebooks, fabricated: their times and outputs are known, and as nasty as outputs get."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from ruamel.yaml import YAML
+
+from tests.pipeline import ROOT
+
+PNG = (  # one grey dot
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
+)
+
+
+def fabricate(folder: Path) -> Path:
+    """A project of published results with four stages and the executed notebooks of three; one of these failed."""
+    shutil.copytree(ROOT / "results" / "synthetic", folder, dirs_exist_ok=True)
+    (folder / "provenance.json").unlink()
+    (folder / "frames").mkdir()
+    (folder / "summary.json").rename(folder / "frames" / "summary.json")
+    values = YAML(typ="safe", pure=True).load(folder / "params.yaml")
+    values["experiment"]["models"] = ["art", "a_art"]
+    YAML().dump(values, folder / "params.yaml")
+    stages: dict[str, Any] = {
+        "notebooks": {"cmd": "artpaper clean --source notebooks --target .clean"},
+        "prepare": {"cmd": "artpaper run .clean/prepare.ipynb reports/prepare.ipynb -p params params.yaml"},
+        "train": {
+            "matrix": {"model": "${experiment.models}", "seed": "${experiment.seeds}"},
+            "cmd": "artpaper run .clean/train.ipynb reports/train-${item.model}-seed${item.seed}.ipynb",
+        },
+        "tables": {"cmd": "artpaper run .clean/tables.ipynb reports/tables.ipynb"},
+    }
+    YAML().dump({"stages": stages}, folder / "dvc.yaml")
+    lock = {"train@art-0": {"deps": [{"path": "frames"}, {"path": "artpaper/losses.py"}],
+                            "params": {"params.yaml": {"models.art": values["models"]["art"]}}}}  # fmt: skip
+    lock["prepare"] = {"outs": [{"path": "frames", "md5": "f00.dir"}]}
+    YAML().dump({"stages": lock}, folder / "dvc.lock")
+    write_notebook(folder / "reports" / "prepare.ipynb", 83.4)
+    read_then = {"params": values, "md5": {"frames": "f00.dir"}}
+    write_notebook(folder / "reports" / "train-art-seed0.ipynb", 5.25, artpaper=read_then)
+    write_notebook(folder / "reports" / "tables.ipynb", 1.0, exception=True)
+    return folder
+
+
+def write_notebook(path: Path, seconds: float, exception: bool = False, **metadata: Any) -> None:
+    new = nbformat.v4
+    bar = ["\rtrain:   0%|    | 0/9", "\rtrain:  50%|##  | 4/9", "\rtrain: 100%|####| 9/9", "\n"]
+    outputs = [new.new_output("stream", name="stderr", text=text) for text in bar]
+    outputs += [
+        new.new_output("stream", name="stdout", text="\x1b[31mred\x1b[0m & <b>bold</b>\n"),
+        new.new_output("display_data", {"image/png": PNG + "\n", "text/plain": "<Figure size 9x3>"}),
+        new.new_output("execute_result", {"text/html": "<style>p {color: red}</style><table border='1'><thead>"
+            "<tr><th></th>"
+            "<th onclick='x()'>a & b</th></tr></thead><tr><th>0<td>1 < 2</table><script src='https://a.b/c.js'></script>",
+            "text/plain": "   a & b"}),
+        new.new_output("execute_result", {"text/markdown": "| a |\n|--:|\n| [x](../tables/t.csv) |\n\n<img src=http://a.b/c.png>",
+            "text/plain": "..."}),
+    ]  # fmt: skip
+    if exception:
+        outputs.append(new.new_output("error", ename="E", evalue="v", traceback=["\x1b[0;31mE\x1b[0m: v <w>"]))
+    cells = [new.new_markdown_cell("# Title of it\nWords, *and* <script>alert(1)</script>"),
+             new.new_code_cell("print('<code> & more')", outputs=outputs)]  # fmt: skip
+    about = {"start_time": "2026-01-31T12:00:00.5+00:00", "duration": seconds, "exception": exception or None}
+    path.parent.mkdir(exist_ok=True)
+    nbformat.write(new.new_notebook(cells=cells, metadata={"papermill": about, **metadata}), path)

@@ -1,0 +1,298 @@
+"""The report page, read back as a reader's browser would, against the files it was made from."""
+
+import html.parser
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pandas as pd
+import pytest
+from bs4 import BeautifulSoup
+from ruamel.yaml import YAML
+
+from artpaper.config import load_params
+from artpaper.errors import ConfigError, DataError
+from artpaper.report.executed import executions
+from artpaper.report.page import duration, page, profile, write_page
+from artpaper.report.page_tables import parameters
+from tests.executed import PNG, fabricate
+from tests.pipeline import ROOT
+
+PUBLISHED = ["synthetic", "audioset"]
+VOID = {"meta", "link", "img", "br", "hr", "input"}
+LINES = {"paper": ("paper", "paper_std"), "ours": ("ours", "std"), "difference": ("difference", None),
+         "± over seeds": ("seed_std", None)}  # fmt: skip
+
+
+def read(text: str) -> BeautifulSoup:
+    return BeautifulSoup(text, "html.parser")
+
+
+@pytest.fixture(scope="module", params=PUBLISHED)
+def run(request: pytest.FixtureRequest) -> tuple[Path, str, BeautifulSoup]:
+    """A published run, its page, and the page as it is read."""
+    folder = ROOT / "results" / request.param
+    text = page(folder, ROOT)
+    return folder, text, read(text)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    return fabricate(tmp_path)
+
+
+class Nesting(html.parser.HTMLParser):
+    """Every tag that is opened is closed, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+
+def check_form(text: str) -> BeautifulSoup:
+    """Well-formed, self-contained, every picture described, every place linked to there once, headings in order."""
+    parser = Nesting()
+    parser.feed(text)
+    assert parser.open == []
+    soup = read(text)
+    assert soup.html["lang"] == "en"
+    for tag in soup.find_all(True):
+        for name, value in tag.attrs.items():
+            if tag.name != "a" and name in ("src", "href", "srcset", "action", "data", "poster"):
+                assert value.startswith("data:"), tag
+            assert not name.startswith("on"), tag
+    assert not soup.find_all(["script", "iframe", "object"])
+    assert not re.search(r"url\(|@import", soup.style.string)
+    assert all(image["alt"].strip() for image in soup.find_all("img"))
+    places = [tag["id"] for tag in soup.find_all(id=True)]
+    assert len(places) == len(set(places))
+    inner = {tag["href"][1:] for tag in soup.find_all("a") if tag["href"].startswith("#")}
+    assert len(inner) > 10
+    assert inner <= set(places)
+    assert all(tag["href"].startswith(("#", "https://")) for tag in soup.find_all("a"))
+    levels = [int(tag.name[1]) for tag in soup.find_all(re.compile(r"^h[1-6]$"))]
+    assert levels.count(1) == 1
+    assert all(later <= earlier + 1 for earlier, later in zip(levels[:1] + levels, levels, strict=False))
+    assert all(tag.get("scope") for tag in soup.find_all("th"))
+    return soup
+
+
+def test_a_published_run_is_whole_and_self_contained(run: tuple[Path, str, BeautifulSoup]) -> None:
+    folder, text, soup = run
+    check_form(text)
+    assert not soup.select(".missing")
+    assert len(soup.select("#figures img")) == 6
+    said = soup.select_one(".banner").text
+    assert ("SYNTHETIC" in said) == (folder.name == "synthetic")
+    assert ("AudioSet" in said) == (folder.name == "audioset")
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_the_tables_are_those_of_the_csv_files(run: tuple[Path, str, BeautifulSoup], number: int) -> None:
+    folder, _, soup = run
+    cells = pd.read_csv(folder / "tables" / f"table{number}.csv")
+    table = soup.select_one(f"table[data-file='table{number}.csv']")
+    columns = [th.text for th in table.select("thead tr")[1].find_all("th")]
+    splits = [th.text for th in table.select("thead tr")[0].find_all("th")]
+    assert splits == ["Test", "Adversarial Test"]
+    seen = 0
+    for body, metric in zip(table.find_all("tbody"), ("GAP", "PERR", "Hit@1"), strict=True):
+        assert body.find("th", scope="rowgroup").text == metric
+        for line in body.find_all("tr"):
+            value, std = LINES[line.find("th", scope="row").text]
+            for place, cell in enumerate(line.find_all("td")):
+                split = "test" if place < len(columns) // 2 else "adversarial"
+                wanted = cells.query("metric == @metric and split == @split and column == @columns[@place]")
+                assert len(wanted) == 1
+                exact = wanted.iloc[0]
+                printed = [float(part) for part in cell.text.split(" ± ") if part != "–"]
+                exact = [exact[name] for name in (value, std) if name and not pd.isna(exact[name])]
+                assert printed == pytest.approx(exact, abs=0.005001), (metric, split, columns[place])
+                seen += len(printed)
+    names = [name for pair in LINES.values() for name in pair if name]
+    assert seen == cells[names].notna().sum().sum()  # nothing of the file is left out
+
+
+def test_every_claim_is_there_with_its_verdict_and_numbers(run: tuple[Path, str, BeautifulSoup]) -> None:
+    folder, _, soup = run
+    claims = pd.read_csv(folder / "claims" / "claims.csv")
+    rows = soup.select("table.claims tbody tr")
+    assert len(rows) == 20
+    for position, rows_of in claims.groupby("claim"):
+        verdict = rows_of["verdict"].iloc[0]
+        cell = rows[position - 1].find_all("td")[-1]
+        assert re.sub("^[✓◐✗?]", "", cell.text.strip()).strip() == verdict
+        below = soup.select_one(f"#claim-{position}")
+        assert verdict in below.text
+        shown = {item.contents[0].strip(): item.b.text for item in below.select(".numbers li")}
+        assert list(shown) == list(rows_of["name"])
+        for row in rows_of.itertuples():
+            value = float(shown[row.name].split(" ± ")[0])
+            assert value == pytest.approx(row.value, rel=0.005, abs=0.0051 if abs(row.value) >= 1 else 5e-5)
+    counts = {item.text.split(maxsplit=2)[2]: int(item.select_one(".count").text) for item in soup.select(".counts li")}
+    told = [re.sub("^[✓◐✗?]", "", row.find_all("td")[-1].text.strip()).strip() for row in rows]
+    assert {verdict: told.count(verdict) for verdict in counts} == counts
+    assert sum(counts.values()) == 20
+
+
+def test_every_parameter_is_there_and_what_differs_is_marked(run: tuple[Path, str, BeautifulSoup]) -> None:
+    folder, _, soup = run
+    few, all_ = soup.select("table.parameters")
+    rows = {row.th.text: [cell.text for cell in row.find_all("td")] for row in all_.select("tbody tr")}
+    yaml = YAML(typ="safe", pure=True)
+    ours, theirs = yaml.load(folder / "params.yaml"), yaml.load(ROOT / "profiles" / "paper.yaml")
+
+    def leaves(values: Any, prefix: str = "") -> dict[str, Any]:
+        if not isinstance(values, dict):
+            return {prefix[:-1]: values}
+        return {name: value for key in values for name, value in leaves(values[key], f"{prefix}{key}.").items()}
+
+    ours, theirs = leaves(ours), leaves(theirs)
+    assert set(rows) == set(ours)
+    for name, value in ours.items():
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            assert float(rows[name][0]) == value
+        elif isinstance(value, str):
+            assert rows[name][0] == value
+        unread = name.startswith("synthetic.") and ours["data.source"] != "synthetic"
+        assert rows[name][2] == ("not read" if unread else "differs" if value != theirs[name] else "the same"), name
+    assert [row.th.text for row in few.select("tbody tr")] == [n for n, cells in rows.items() if cells[2] == "differs"]
+    assert (folder / "params.yaml").read_text() in [pre.text for pre in soup.select("#parameters pre")]
+
+
+def test_what_real_data_do_not_read_differs_from_nothing(tmp_path: Path) -> None:
+    text = (ROOT / "profiles" / "audioset.yaml").read_text()
+    (tmp_path / "p.yaml").write_text(text.replace("difficulty: 1.0", "difficulty: 0.5").replace("heads: 8", "heads: 4"))
+    found = {row.name: row for row in parameters(tmp_path / "p.yaml", ROOT / "profiles" / "paper.yaml")}
+    assert not found["synthetic.difficulty"].differs
+    assert found["model.heads"].differs
+
+
+def test_provenance_is_that_of_the_files(run: tuple[Path, str, BeautifulSoup]) -> None:
+    folder, _, soup = run
+    summary, made = (json.loads((folder / name).read_text()) for name in ("summary.json", "provenance.json"))
+    rows = {row.th.text: [cell.text for cell in row.find_all("td")] for row in soup.select("#data tbody tr")}
+    for split, counted in summary["splits"].items():
+        assert rows[split][:2] == [f"{counted['videos']:,}", f"{counted['frames']:,}"]
+    assert summary["provenance"]["licence"] in soup.select_one("#data").text
+    assert summary["provenance"]["attribution"] in soup.select_one("#data").text
+    versions = soup.select_one("#versions").text
+    for value in (made["commit"], made["python"], made["machine"]["processor"], *made["packages"].values()):
+        assert value in versions
+    assert made["command"] in soup.select_one("#reproduce pre").text
+    assert "not kept" in soup.select_one("#times").text
+
+
+def test_times_are_papermills_and_no_other_run_is_counted(project: Path) -> None:
+    soup = check_form(page(project, ROOT))
+    rows = {row["data-stage"]: [cell.text for cell in row.find_all("td")] for row in soup.select("#times tbody tr")}
+    assert list(rows) == ["prepare", "train@art-0", "train@a_art-0", "tables"]
+    assert rows["prepare"] == ["2026-01-31 12:00 UTC", "1 min 23 s", "executed; inputs not recorded"]
+    assert rows["train@art-0"] == ["2026-01-31 12:00 UTC", "5.2 s", "executed"]
+    assert rows["train@a_art-0"][:2] == ["–", "–"]
+    assert "cache" in rows["train@a_art-0"][2]
+    assert rows["tables"][1:] == ["–", "executed, but stopped before its end"]
+    assert [cell.text for cell in soup.select("#times tfoot td")] == ["", "1 min 29 s", "2 of 4 stages"]
+
+
+@pytest.mark.parametrize(
+    ("then", "named"),
+    [({"models": {"art": {"alpha": 2.0}}}, "models.art.alpha"), ({"frames": "bad.dir"}, "frames"),
+     ({"losses": "0"}, "artpaper/losses.py")],
+)  # fmt: skip
+def test_a_notebook_of_another_run_says_so(project: Path, then: dict[str, Any], named: str) -> None:
+    path = project / "reports" / "train-art-seed0.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    kept = notebook.metadata["artpaper"]
+    if "models" in then:
+        kept["params"]["models"]["art"]["alpha"] = 2.0
+    elif "frames" in then:
+        kept["md5"]["frames"] = "bad.dir"
+    else:
+        kept["md5"]["artpaper/losses.py"] = "0"
+    kept["params"]["models"]["a_art"]["beta"] = 9.0  # what ART does not read
+    kept["md5"]["artpaper/metrics.py"] = "0"
+    nbformat.write(notebook, path)
+    found = {execution.stage: execution for execution in executions(project)}["train@art-0"]
+    assert found.changed == (named,)
+    assert not found.of_this_run
+    if named == "frames":
+        soup = read(page(project, ROOT))
+        cells = [cell.text for cell in soup.select("#times tr[data-stage='train@art-0'] td")]
+        assert cells[1:] == ["–", "executed, with other inputs"]
+        assert [code.text for code in soup.select("#notebook-train-art-0 .alarm code")] == [named]
+
+
+def test_notebooks_are_rendered_clean_and_safe(project: Path) -> None:
+    soup = check_form(page(project, ROOT))
+    notebook = soup.select_one("#notebook-tables")
+    assert notebook.select_one(".prose h4").text == "Title of it"
+    assert "<script>alert(1)</script>" in notebook.select_one(".prose p").text
+    assert notebook.select_one(".code pre").text == "print('<code> & more')"
+    assert notebook.select_one("pre.stderr").text == "train: 100%|####| 9/9"
+    assert notebook.select_one("pre.stdout").text == "red & <b>bold</b>"
+    assert notebook.select_one("pre.error").text == "E: v <w>"
+    assert notebook.img["src"] == f"data:image/png;base64,{PNG}"
+    assert "tables: Title of it" in notebook.img["alt"]
+    frame, table = (output.table for output in notebook.select("div.output"))
+    assert [cell.text for cell in frame.find_all(["th", "td"])] == ["", "a & b", "0", "1 < 2"]
+    assert "color" not in notebook.select_one("div.output").text
+    assert frame.find("th").attrs == {"scope": "col"}
+    assert table.td.text == "x"
+    assert "<img src=http://a.b/c.png>" in notebook.text
+
+
+def test_what_is_missing_is_named_with_its_command(project: Path) -> None:
+    for name in ("tables/table3.csv", "figures/figure4.png", "figures/figure3.csv", "frames/summary.json"):
+        (project / name).unlink()
+    shutil.rmtree(project / "models")
+    soup = check_form(page(project, ROOT))
+    told = " ".join(box.text for box in soup.select(".missing"))
+    for what, stage in (("Table 3", "tables"), ("Figure 4", "robustness"), ("Figure 3", "hyperparameters"),
+                        ("The frames", "prepare"), ("The models", "train"), ("the claims", "claims")):  # fmt: skip
+        assert re.search(rf"{what}[^.]*: not made in this run. dvc repro {stage}", told), what
+    assert "The claims cannot be judged: tables/table3.csv: no such table" in told
+    assert soup.select_one("#glance table")
+    assert len(soup.select("#figures img")) == 4
+
+
+def test_damaged_and_missing_inputs_are_named(project: Path, tmp_path: Path) -> None:
+    (project / "reports" / "prepare.ipynb").write_text("{")
+    with pytest.raises(DataError, match=r"prepare\.ipynb: not a valid notebook.*dvc repro -fs prepare"):
+        page(project, ROOT)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match=r"empty: no run here \(no params\.yaml\)"):
+        write_page(tmp_path / "empty", tmp_path / "x.html", ROOT)
+    assert not (tmp_path / "x.html").exists()
+
+
+def test_the_command_that_writes_the_parameters(tmp_path: Path) -> None:
+    for name, command in (("default", "default"), ("audioset", "audioset --path features.tar.gz")):
+        text = (ROOT / "profiles" / f"{name}.yaml").read_text()
+        (tmp_path / "p.yaml").write_text(
+            text.replace("path: null", "path: elsewhere.tar.gz") if name != "default" else text
+        )
+        assert profile(load_params(tmp_path / "p.yaml"), ROOT / "profiles") == command
+    (tmp_path / "p.yaml").write_text(text.replace("seed: 0", "seed: 7", 1))
+    assert profile(load_params(tmp_path / "p.yaml"), ROOT / "profiles") == ""
+
+
+def test_durations() -> None:
+    assert [duration(s) for s in (5.64, 59.94, 60.0, 3599.6, 7384.0)] == [
+        "5.6 s",
+        "59.9 s",
+        "1 min 00 s",
+        "1 h 00 min",
+        "2 h 03 min",
+    ]
