@@ -1,5 +1,6 @@
 """Pictures of prepared data: what is in each split, and what one video looks like."""
 
+import itertools
 from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
@@ -68,7 +69,7 @@ def video_figure(store: FrameStore, index: int, config: Features) -> Figure:
     left.set(ylabel=frame, xticks=[])
     figure.colorbar(image, ax=left, label="stored byte" if store.dtype == "uint8" else "stored value")
     parts = x.split(list(store.modalities.values()), dim=-1)
-    for (name, part), style in zip(zip(store.modalities, parts, strict=True), ("-", "--", ":"), strict=False):
+    for name, part, style in zip(store.modalities, parts, itertools.cycle(("-", "--", ":", "-.")), strict=False):
         right.plot(part.norm(dim=-1), style, label=name)
     right.set(xlabel=frame, ylabel=f"L2 norm ({config.norm})", ylim=(0, None))
     right.legend()
