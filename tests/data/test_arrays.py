@@ -429,6 +429,21 @@ def test_one_id_twice(tmp_path):
         prepare(config(data), tmp_path / "work", progress=False)
 
 
+@pytest.mark.parametrize(("video", "line"), [("v000", 2), ("v004", 6), ("v008", 10), ("v011", 13)])
+def test_one_id_in_two_partitions(tmp_path, video, line):
+    """Also the first and the last video of a partition."""
+    names = list(contents(12))
+    data = write_folder(tmp_path / "data", {name: {"rgb": GOOD} for name in names})
+    rows = [(name, "cat;dog", ("train", "validate", "test")[number // 4]) for number, name in enumerate(names)]
+    rows.append((video, "cat", "validate" if video == "v000" else "train"))
+    write_labels(data, rows, header=("id", "labels", "partition"))
+    with pytest.raises(DataError) as caught:
+        prepare(config(data), tmp_path / "work", progress=False)
+    assert f"id {video} appears twice: " in str(caught.value)
+    for number in (line, 14):
+        assert f"labels.csv: line {number}" in str(caught.value)
+
+
 def test_bad_folders_are_named(tmp_path):
     def refused(folder, message):
         with pytest.raises(DataError, match=message):
