@@ -9,7 +9,7 @@ from artpaper import __version__
 from artpaper.errors import ArtpaperError
 
 STEPS = {
-    "prepare": "TFRecords to frame stores",
+    "prepare": "frame features to frame stores",
     "train": "train one model",
     "attack": "one-step predictions of one model",
     "deepfool": "minimal perturbations of one model",
@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    use = commands.add_parser("use", help="write params.yaml from a profile: default, small, paper, audioset, yt8m")
+    use = commands.add_parser("use", help="write params.yaml from a profile: default, small, paper, audioset, arrays")
     use.add_argument("profile", help="a name in profiles/, or the path of a parameter file")
     use.add_argument("--path", type=Path, help="data.path: the archive or folder with the data")
     use.add_argument(

@@ -37,18 +37,21 @@ class Base:
 class Data:
     """Group ``data``: which videos, in which label space, split how."""
 
-    source: Literal["synthetic", "audioset", "yt8m"] = "yt8m"
+    source: Literal["synthetic", "audioset", "yt8m", "arrays"] = "yt8m"
     path: str | None = None
     vocabulary: str | None = None
-    label_space: Literal["h317", "h431", "k3862", "audioset527"] = "h317"
+    label_space: Literal["h317", "h431", "k3862", "audioset527", "given"] = "h317"
     validation_videos: Count = 64_000
 
     def __post_init__(self) -> None:
-        if (self.label_space == "audioset527") != (self.source == "audioset"):
+        own = {"audioset": "audioset527", "arrays": "given"}
+        if own.get(self.source) != (self.label_space if self.label_space in own.values() else None):
             raise ValueError(
                 f"label_space {self.label_space!r} does not fit source {self.source!r}: AudioSet has audioset527, "
-                "the other sources have h317, h431 and k3862"
+                "arrays have given, the other sources have h317, h431 and k3862"
             )
+        if self.source == "arrays" and self.vocabulary is not None:
+            raise ValueError("vocabulary must be null for source 'arrays': its classes are those of labels.csv")
 
 
 @dataclass(frozen=True, config=CHECKED)

@@ -89,9 +89,11 @@ class Encoder(nn.Module):
         super().__init__()
         self.dim = config.projection or width
         if self.dim % config.heads:
-            raise ValueError(f"width {self.dim} is not divisible by {config.heads} heads")
+            raise ValueError(
+                f"width {self.dim} is not divisible by {config.heads} heads; set model.projection to a multiple of them"
+            )
         if config.positions == "sinusoidal" and self.dim % 2:
-            raise ValueError(f"sinusoidal positions need an even width, not {self.dim}")
+            raise ValueError(f"sinusoidal positions need an even width, not {self.dim}; set model.projection to one")
         self.config = config
         self.project = nn.Linear(width, self.dim) if config.projection else nn.Identity()
         # uniform attention has no use for queries and keys, so it owns none

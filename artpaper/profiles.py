@@ -13,7 +13,7 @@ from artpaper.config import Params, as_dict, build
 from artpaper.errors import ConfigError
 from artpaper.explain import nearest
 from artpaper.notebooks import project_root
-from artpaper.report.paper import AUDIOSET_GROUPS, GROUPS, MODELS
+from artpaper.report.paper import MODELS, table_groups
 
 
 def use(
@@ -58,7 +58,7 @@ def use(
             raise ConfigError(f"unknown parameter {key}{nearest(key, sorted(_keys(values)))}")
         place[last] = text if key in places else _parse(text, f"--set {key}")
     if retrain:
-        _add_retrained(values)
+        _add_retrained(values, root)
     written = io.StringIO()
     yaml.dump(values, written)
     plain = _parse(written.getvalue(), str(path))
@@ -72,14 +72,29 @@ def use(
     return ", ".join([*told, "models of each vertical"] if retrain else told)
 
 
-def _add_retrained(values: dict[str, Any]) -> None:
+def _add_retrained(values: dict[str, Any], root: Path) -> None:
     """For each of the paper's models two of the same loss, each for one vertical: ``art_finance`` and so on."""
-    for vertical in (AUDIOSET_GROUPS if values["data"]["source"] == "audioset" else GROUPS).values():
+    data = values["data"]
+    verticals = list(table_groups(data["source"], ()).values())
+    if data["source"] == "arrays":
+        there = _own_groups(root / (data["path"] or ""))
+        verticals = [group for group in table_groups("arrays", there).values() if group in there]
+    for vertical in verticals:
         for name in [name for name in MODELS if name in values["models"]]:
-            added = f"{name}_{re.sub('[^a-z]+', '_', vertical.lower())}"
+            added = f"{name}_" + re.sub(r"\W+", "_", vertical.lower())
             values["models"][added] = copy.deepcopy(values["models"][name])
             values["models"][added]["vertical"] = vertical
             values["experiment"]["models"].append(added)
+
+
+def _own_groups(folder: Path) -> list[str]:
+    from artpaper.data.arrays_labels import read_classes
+
+    listed = folder / "classes.csv"
+    groups = [group for found in read_classes(listed).groups for group in found] if listed.is_file() else []
+    if not groups:
+        raise ConfigError(f"{listed}: names no groups of classes, and --retrain trains a model on each; name two there")
+    return groups
 
 
 def _place(given: Path, root: Path) -> str:

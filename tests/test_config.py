@@ -49,6 +49,13 @@ def test_the_paper_profile_is_the_papers_setting() -> None:
         ({"model": {"heads": True}}, "model.heads: .*valid integer, got True"),
         ({"model": {"attention": "soft"}}, "model.attention: .*'softmax' or 'uniform', got 'soft'"),
         ({"data": {"source": "audioset"}}, "AudioSet has audioset527"),
+        ({"data": {"source": "arrays"}}, "label_space 'h317' does not fit source 'arrays': .*arrays have given"),
+        ({"data": {"source": "yt8m", "label_space": "given"}}, "label_space 'given' does not fit source 'yt8m'"),
+        (
+            {"data": {"source": "audioset", "label_space": "given"}},
+            "label_space 'given' does not fit source 'audioset'",
+        ),
+        ({"data": {"source": "arrays", "label_space": "given", "vocabulary": "x"}}, "vocabulary must be null"),
         ({"synthetic": {"min_frames": 30, "max_frames": 20}}, "max_frames 20 is below min_frames 30"),
         ({"experiment": {"models": ["x"]}}, "experiment.models names 'x'"),
         ({"base": 3}, "base: .*got 3"),

@@ -13,10 +13,10 @@ from artpaper.data.store import Batch
 def model_inputs(
     batch: Batch, config: Features, modalities: Mapping[str, int], device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Move the bytes to the device, then dequantise and normalise there: a quarter of the traffic floats would take.
+    """Move the frames as stored to the device, and normalise there: bytes are a quarter of the traffic of floats.
 
     Args:
-        batch: frames uint8 (batch, time, dim), mask (batch, time), labels (batch, classes).
+        batch: frames (batch, time, dim), mask (batch, time), labels (batch, classes).
         config: group ``features``.
         modalities: widths along ``dim``.
         device: the model's.

@@ -1,9 +1,9 @@
-"""From stored bytes to the tensor that the model receives, and that an attack moves."""
+"""From stored frames to the tensor that the model receives, and that an attack moves."""
 
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Float32, UInt8
 from torch import Tensor
 
 from artpaper.config import Features
@@ -26,15 +26,15 @@ def dequantise(
 
 
 def features(
-    frames: UInt8[Tensor, "batch time dim"],
+    frames: UInt8[Tensor, "batch time dim"] | Float32[Tensor, "batch time dim"],
     mask: Bool[Tensor, "batch time"],
     config: Features,
     modalities: Mapping[str, int],
 ) -> Float[Tensor, "batch time dim"]:
-    """The model's input: dequantised frames, normalised as ``config.norm`` says.
+    """The model's input: the frames' values, normalised as ``config.norm`` says.
 
     Args:
-        frames: as stored, uint8 (batch, time, dim).
+        frames: as stored (batch, time, dim): uint8 is dequantised, float32 is taken as it is.
         mask: True on real frames, bool (batch, time).
         config: ``norm`` is ``none``, ``l2_frame`` (each frame, modalities together, has norm 1) or
             ``l2_frame_per_modality`` (each modality of each frame has norm 1).
@@ -50,7 +50,7 @@ def features(
         raise ValueError(
             f"modalities {dict(modalities)} add up to {sum(widths)}, but frames are {frames.shape[-1]} wide"
         )
-    x = dequantise(frames, mask)  # (batch, time, dim)
+    x = dequantise(frames, mask) if frames.dtype == torch.uint8 else frames * mask[:, :, None]  # (batch, time, dim)
     if config.norm == "none":
         return x
     parts = x.split(widths, dim=-1) if config.norm == "l2_frame_per_modality" else (x,)

@@ -1,4 +1,4 @@
-"""The prepare stage: shards of TFRecords in, the three splits of the frame store out.
+"""The prepare stage: videos of any source in, the three splits of the frame store out.
 
 Finished units of work are kept under ``.resume`` until the stage is done, so a run that was killed goes on where it
 stopped, and ends with the same bytes as one that was not.
@@ -21,6 +21,7 @@ from artpaper.config import Params
 from artpaper.data.sources import Source, resolve
 from artpaper.data.store import BATCH_ROWS, FORMAT, write_split
 from artpaper.data.units import LEFT_OUT, UNIT_BYTES, Unit, count_positives, group_inputs, make_units, read_listings
+from artpaper.data.video import Piece
 from artpaper.errors import DataError
 from artpaper.identity import code
 
@@ -41,6 +42,7 @@ def prepare(params: Params, workspace: Path, progress: bool = True) -> dict[str,
         DataError: the source or one of its records is at fault, an id appears twice, a split stays empty, or the disk
             is full; a former ``frames`` folder is left as it was.
     Source: section 3.1: 64,000 videos of the official validate partition are the validation set, its rest the test set.
+    A source that names a test set of its own keeps it.
     """
     workspace = Path(workspace)
     try:
@@ -69,14 +71,13 @@ def validation_size(videos: int, wanted: int) -> int:
 
 def _prepare(params: Params, workspace: Path, progress: bool) -> dict[str, Any]:
     source = resolve(params, workspace, progress)
-    partitions = {"train": source.train, "validate": source.validate}
     work = workspace / ".resume" / f"prepare-{_key(params, source)}"
     made = work / "frames"
     for folder in (made / "shards", work / "listings"):
         folder.mkdir(parents=True, exist_ok=True)
         for left in folder.glob(".*"):
             left.unlink()  # half-written by a run that was killed
-    units = {name: _units(inputs, name, work, source, params.base.seed) for name, inputs in partitions.items()}
+    units = {name: _units(inputs, name, work, source, params.base.seed) for name, inputs in source.partitions.items()}
     waiting = [unit for partition in units.values() for unit in partition if not unit.done]
     _check_space(work, sum(unit.size for unit in waiting))
     make_units(waiting, source.label_space, params.compute.workers, progress)
@@ -85,24 +86,24 @@ def _prepare(params: Params, workspace: Path, progress: bool) -> dict[str, Any]:
     _refuse_duplicates(units, listings)
     modalities = {modality.name: modality.width for modality in source.modalities}
     labelled = {name: np.flatnonzero(listing["batch"].to_numpy() != LEFT_OUT) for name, listing in listings.items()}
-    hashes = listings["validate"]["hash"].to_numpy()[labelled["validate"]]
-    order = np.argsort(hashes, kind="stable")
-    size = validation_size(len(listings["validate"]), params.data.validation_videos)
-    rows = {
-        "train": ("train", labelled["train"]),
-        "validation": ("validate", labelled["validate"][np.sort(order[:size])]),
-        "test": ("validate", labelled["validate"][np.sort(order[size:])]),
-    }
+    rows = {"train": ("train", labelled["train"])}
+    if "test" in labelled:
+        rows |= {"validation": ("validate", labelled["validate"]), "test": ("test", labelled["test"])}
+    else:
+        order = np.argsort(listings["validate"]["hash"].to_numpy()[labelled["validate"]], kind="stable")
+        size = validation_size(len(listings["validate"]), params.data.validation_videos)
+        rows["validation"] = ("validate", labelled["validate"][np.sort(order[:size])])
+        rows["test"] = ("validate", labelled["validate"][np.sort(order[size:])])
     splits = {}
     for split, (partition, chosen) in rows.items():
         if not len(chosen):
             raise DataError(
                 f"{params.data.path or params.data.source}: split {split} is empty; partition {partition} has "
                 f"{len(listings[partition])} videos, {len(labelled[partition])} of them with a class of label space "
-                f"{source.label_space.name}; give it more shards or another label space"
+                f"{source.label_space.name}; give it more videos or another label space"
             )
         shards = [f"../shards/{unit.shard.name}" for unit in units[partition]]
-        splits[split] = _write_split(made / split, listings[partition].take(chosen), shards, modalities)
+        splits[split] = _write_split(made / split, listings[partition].take(chosen), shards, modalities, source.dtype)
     source.label_space.save(made / "label_space.json")
     summary = {
         "provenance": source.provenance,
@@ -127,40 +128,42 @@ def _prepare(params: Params, workspace: Path, progress: bool) -> dict[str, Any]:
 
 def _key(params: Params, source: Source) -> str:
     """Changes with everything that the finished folder depends on."""
-    files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in (*source.train, *source.validate)]
-    fixed = (FORMAT, BATCH_ROWS, UNIT_BYTES, source.modalities, source.label_space)
+    files = [(name, piece.state) for name, pieces in source.partitions.items() for piece in pieces]
+    fixed = (FORMAT, BATCH_ROWS, UNIT_BYTES, source.modalities, source.dtype, source.label_space)
     told = repr(
         (code(), fixed, files, params.base.seed, params.data.validation_videos, sorted(source.provenance.items()))
     )
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
-def _units(inputs: Sequence[Path], partition: str, work: Path, source: Source, seed: int) -> list[Unit]:
+def _units(inputs: Sequence[Piece], partition: str, work: Path, source: Source, seed: int) -> list[Unit]:
     units = []
     for number, group in enumerate(group_inputs(inputs)):
         name = f"{partition}-{number:05d}.arrow"
         shard, listing = work / "frames" / "shards" / name, work / "listings" / name
-        units.append(Unit(group, shard, listing, source.modalities, seed))
+        units.append(Unit(group, shard, listing, source.modalities, source.dtype, seed))
     return units
 
 
 def _check_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
-    if free < needed:  # a shard of the store is about as large as the TFRecords it is made of
+    if free < needed:
         raise OSError(errno.ENOSPC, f"{needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free")
 
 
 def _refuse_duplicates(units: dict[str, list[Unit]], listings: dict[str, pa.Table]) -> None:
     """Ids of the same hash are compared themselves; sorting hashes takes less memory than a set of ids."""
     hashes = np.concatenate([listing["hash"].to_numpy() for listing in listings.values()])
+    names = list(listings)
+    starts = np.cumsum([0, *(len(listing) for listing in listings.values())])[:-1].tolist()  # of each partition
     order = np.argsort(hashes, kind="stable")
     again = np.flatnonzero(hashes[order[1:]] == hashes[order[:-1]])
     places: dict[str, str] = {}
     for position in np.unique(order[np.concatenate([again, again + 1])]).tolist():
-        partition = "train" if position < len(listings["train"]) else "validate"
-        row = position if partition == "train" else position - len(listings["train"])
-        video = {name: listings[partition][name][row].as_py() for name in ("id", "unit", "file", "record")}
-        place = f"{units[partition][video['unit']].inputs[video['file']]}: record {video['record']}"
+        partition = names[np.searchsorted(starts, position, side="right") - 1]
+        row = position - starts[names.index(partition)]
+        video = {name: listings[partition][name][row].as_py() for name in ("id", "unit", "piece", "number")}
+        place = units[partition][video["unit"]].inputs[video["piece"]].place(video["number"])
         if video["id"] in places:
             raise DataError(
                 f"id {video['id']} appears twice: {places[video['id']]}, and {place}; remove one of the two, perhaps "
@@ -169,11 +172,13 @@ def _refuse_duplicates(units: dict[str, list[Unit]], listings: dict[str, pa.Tabl
         places[video["id"]] = place
 
 
-def _write_split(folder: Path, listing: pa.Table, shards: list[str], modalities: dict[str, int]) -> dict[str, int]:
+def _write_split(
+    folder: Path, listing: pa.Table, shards: list[str], modalities: dict[str, int], dtype: str
+) -> dict[str, int]:
     ids = listing["id"].combine_chunks()
     table = listing.select(["id", "batch", "row", "frames", "check"])
     named = pa.DictionaryArray.from_arrays(listing["unit"].combine_chunks(), pa.array(shards))
-    write_split(folder, table.append_column("shard", named), modalities)
+    write_split(folder, table.append_column("shard", named), modalities, dtype)
     text = "".join(f"{name}\n" for name in ids.to_pylist())
     with atomic_file(folder / "ids.txt.gz") as temporary:
         temporary.write_bytes(gzip.compress(text.encode(), mtime=0))

@@ -1,4 +1,4 @@
-"""Where the videos come from: a copy of YouTube-8M, AudioSet's released features, or the built-in synthetic data."""
+"""Where the videos come from: YouTube-8M, AudioSet's released features, one's own arrays, or synthetic data."""
 
 import shutil
 import tarfile
@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from artpaper.atomic import replace_folder
 from artpaper.config import Params, as_dict
 from artpaper.data.labels import LabelSpace, Vocabulary, read_audioset_labels, youtube8m_space
-from artpaper.data.tfrecord import AUDIOSET_MODALITIES, YT8M_MODALITIES, Modality
+from artpaper.data.video import Modality, Piece
 from artpaper.errors import DataError
 from artpaper.identity import fingerprint
 
@@ -26,18 +26,28 @@ class Source:
     """Everything prepare needs to know about the videos.
 
     Attributes:
-        modalities: what a record holds, in the order of the columns of a frame.
-        train: the shards of the training partition, sorted by name.
-        validate: the shards that validation and test set are split from, sorted by name.
-        label_space: the classes, and how the labels of a record map to them.
+        modalities: what a video holds, in the order of the columns of a frame.
+        train: the training partition, in pieces that follow from its files alone.
+        validate: the partition that validation and test set are split from.
+        label_space: the classes, and how the labels of a video map to them.
         provenance: source, path as given, numbers of shards, licence and attribution.
+        test: the test set, where the source names it; ``validate`` is the validation set then.
+        dtype: of the stored frames, ``uint8`` or ``float32``.
     """
 
     modalities: tuple[Modality, ...]
-    train: tuple[Path, ...]
-    validate: tuple[Path, ...]
+    train: tuple[Piece, ...]
+    validate: tuple[Piece, ...]
     label_space: LabelSpace
     provenance: dict[str, str | int]
+    test: tuple[Piece, ...] = ()
+    dtype: str = "uint8"
+
+    @property
+    def partitions(self) -> dict[str, tuple[Piece, ...]]:
+        """By name, without a ``test`` that the source does not name."""
+        named = {"train": self.train, "validate": self.validate, "test": self.test}
+        return {name: pieces for name, pieces in named.items() if pieces or name != "test"}
 
 
 def resolve(params: Params, workspace: Path, progress: bool = True) -> Source:
@@ -51,18 +61,35 @@ def resolve(params: Params, workspace: Path, progress: bool = True) -> Source:
         Source: with at least one shard in each partition.
     Raises:
         DataError: ``data.path`` is not given, missing, a folder without the shards, a file where a folder is expected,
-            or another archive; or the vocabulary is missing or of another release.
+            or another archive; or the vocabulary is missing or of another release; or one's own arrays are at fault.
     """
+    if params.data.source == "arrays":
+        return _arrays(params, progress)
     if params.data.source == "yt8m":
         return _youtube8m(params)
     return _audioset(params, workspace) if params.data.source == "audioset" else _synthetic(params, workspace, progress)
 
 
+def _arrays(params: Params, progress: bool) -> Source:
+    from artpaper.data.arrays import LAYOUT, open_arrays
+    from artpaper.data.arrays_labels import PARTITIONS
+
+    folder = _given(params, LAYOUT)
+    found = open_arrays(folder, params.base.seed, progress)
+    provenance: dict[str, str | int] = {"source": params.data.source, "path": str(params.data.path), **found.told}
+    train, validate, test = (found.pieces[name] for name in PARTITIONS)
+    return Source(found.modalities, train, validate, found.label_space, provenance, test, found.dtype)
+
+
 def _youtube8m(params: Params) -> Source:
+    from artpaper.data.tfrecord import YT8M_MODALITIES
+
     folder = _given(params, f"the folder with train*.tfrecord and validate*.tfrecord; {YT8M_PAGE} says how to get them")
     if not folder.is_dir():
         raise DataError(f"{folder}: is a file; set data.path to the folder with train*.tfrecord and validate*.tfrecord")
-    train, validate = (_shards(folder, f"{name}*.tfrecord", YT8M_PAGE) for name in ("train", "validate"))
+    train, validate = (
+        _shards(folder, f"{name}*.tfrecord", YT8M_MODALITIES, YT8M_PAGE) for name in ("train", "validate")
+    )
     vocabulary = Path(params.data.vocabulary) if params.data.vocabulary else folder / "vocabulary.csv"
     if not vocabulary.is_file():
         raise DataError(
@@ -75,12 +102,15 @@ def _youtube8m(params: Params) -> Source:
 
 
 def _audioset(params: Params, workspace: Path) -> Source:
+    from artpaper.data.tfrecord import AUDIOSET_MODALITIES
+
     given = _given(params, f"features.tar.gz or the folder unpacked from it; {AUDIOSET_PAGE} has it")
     folder = given if given.is_dir() else _unpack(given, workspace)
     inner = folder / "audioset_v1_embeddings"
     folder = inner if inner.is_dir() else folder
     train, validate = (
-        _shards(folder / name, "*.tfrecord", AUDIOSET_PAGE) for name in (AUDIOSET_TRAIN, AUDIOSET_VALIDATE)
+        _shards(folder / name, "*.tfrecord", AUDIOSET_MODALITIES, AUDIOSET_PAGE)
+        for name in (AUDIOSET_TRAIN, AUDIOSET_VALIDATE)
     )
     name = "class_labels_indices.csv"
     beside = [place / name for place in ((given, given.parent) if given.is_dir() else (given.parent,))]
@@ -98,12 +128,15 @@ def _audioset(params: Params, workspace: Path) -> Source:
 
 def _synthetic(params: Params, workspace: Path, progress: bool) -> Source:
     from artpaper.data.synthetic import write_synthetic
+    from artpaper.data.tfrecord import YT8M_MODALITIES
 
     key = fingerprint([as_dict(params.synthetic), params.base.seed])
     folder = workspace / ".resume" / f"synthetic-{key}"
     seed, workers = params.base.seed, params.compute.workers
     write_synthetic(folder, params.synthetic, seed=seed, workers=workers, progress=progress)
-    train, validate = (_shards(folder, f"{name}*.tfrecord", "remove the folder") for name in ("train", "validate"))
+    train, validate = (
+        _shards(folder, f"{name}*.tfrecord", YT8M_MODALITIES, "remove the folder") for name in ("train", "validate")
+    )
     vocabulary = Vocabulary.read(folder / "vocabulary.csv", params.synthetic.entities)
     space = youtube8m_space(params.data.label_space, vocabulary)
     provenance = _provenance(params, train, validate, "the project's own", "generated by artpaper, no real video")
@@ -119,10 +152,12 @@ def _given(params: Params, expected: str) -> Path:
     return path
 
 
-def _shards(folder: Path, pattern: str, remedy: str) -> tuple[Path, ...]:
+def _shards(folder: Path, pattern: str, modalities: tuple[Modality, ...], remedy: str) -> tuple[Piece, ...]:
+    from artpaper.data.tfrecord import Shard
+
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; {remedy}")
-    shards = tuple(sorted(folder.glob(pattern)))
+    shards = tuple(Shard(path, modalities) for path in sorted(folder.glob(pattern)))
     if not shards:
         state = "other files only" if any(folder.iterdir()) else "the folder is empty"
         raise DataError(f"{folder}: no {pattern} ({state}); {remedy}")
@@ -130,7 +165,7 @@ def _shards(folder: Path, pattern: str, remedy: str) -> tuple[Path, ...]:
 
 
 def _provenance(
-    params: Params, train: tuple[Path, ...], validate: tuple[Path, ...], licence: str, attribution: str
+    params: Params, train: tuple[Piece, ...], validate: tuple[Piece, ...], licence: str, attribution: str
 ) -> dict[str, str | int]:
     return {
         "source": params.data.source,

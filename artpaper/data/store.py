@@ -1,4 +1,4 @@
-"""The frame store: memory-mapped Arrow shards of bytes, an index for each split, and batches from them.
+"""The frame store: memory-mapped Arrow shards of frames, an index for each split, and batches from them.
 
 A split is a folder with ``index.arrow`` (one row a video: id, shard, record batch, row, frames, check value) and
 ``store.json``. Shards are Arrow IPC files of small record batches; two splits may share them.
@@ -31,10 +31,10 @@ OPEN_SHARDS = 64  # a mapped file holds a descriptor, and macOS grants 256 of th
 
 @dataclass(frozen=True)
 class StoredVideo:
-    """One video of a store: frames uint8 (frames, dim), a read-only view of the mapped shard; labels are classes."""
+    """One video of a store: frames (frames, dim), a read-only view of the mapped shard; labels are classes."""
 
     id: str
-    frames: UInt8[np.ndarray, "frames dim"]
+    frames: UInt8[np.ndarray, "frames dim"] | Float32[np.ndarray, "frames dim"]
     labels: tuple[int, ...]
     entities: tuple[int, ...]
 
@@ -44,7 +44,7 @@ class Batch:
     """Videos side by side, zero padded to the longest of them; ``mask`` is True on real frames."""
 
     ids: list[str]
-    frames: UInt8[Tensor, "batch time dim"]
+    frames: UInt8[Tensor, "batch time dim"] | Float32[Tensor, "batch time dim"]
     mask: Bool[Tensor, "batch time"]
     labels: Float32[Tensor, "batch classes"]
 
@@ -68,6 +68,7 @@ class FrameStore:
     Attributes:
         modalities: name and width of each modality, in the order of the columns of a frame.
         label_space: the classes of the labels.
+        dtype: of the frames, ``uint8`` (bytes, quantised as YouTube-8M's) or ``float32`` (values).
     Raises:
         DataError: the folder, its index or its label space is missing, damaged or of another format.
     """
@@ -85,6 +86,7 @@ class FrameStore:
                 f"{self.path}: format {described.get('format')}, expected {FORMAT}; run the prepare stage again"
             )
         self.modalities: dict[str, int] = described["modalities"]
+        self.dtype: str = described.get("dtype", "uint8")
         self.label_space = LabelSpace.load(self.path / described["label_space"])
         shards = index["shard"].combine_chunks()
         self._shards: list[str] = shards.dictionary.to_pylist()
@@ -108,6 +110,8 @@ class FrameStore:
         told = hashlib.sha256(self._places[:, 1:].tobytes())
         told.update("\n".join(self.ids).encode())
         told.update(repr((self.label_space, self.modalities)).encode())
+        if self.dtype != "uint8":  # stores of bytes keep the name they had before there were others
+            told.update(self.dtype.encode())
         return told.hexdigest()[:16]
 
     def __getitem__(self, index: int) -> StoredVideo:
@@ -175,7 +179,7 @@ class FrameStore:
     def _batch(self, indices: np.ndarray, max_frames: int) -> Batch:
         lengths = np.minimum(self._places[indices, 3], max_frames)  # (batch,)
         shape = (len(indices), int(lengths.max()), sum(self.modalities.values()))
-        frames = np.zeros(shape, np.uint8)  # (batch, time, dim)
+        frames = np.zeros(shape, self.dtype)  # (batch, time, dim)
         labels = np.zeros((len(indices), len(self.label_space)), np.float32)  # (batch, classes)
         ids = []
         for row, (index, length) in enumerate(zip(indices.tolist(), lengths.tolist(), strict=True)):
@@ -202,34 +206,38 @@ class FrameStore:
         )
 
 
-def shard_schema(modalities: dict[str, int]) -> pa.Schema:
+def shard_schema(modalities: dict[str, int], dtype: str = "uint8") -> pa.Schema:
     """Columns of a shard, with the modalities in the metadata.
 
     Args:
         modalities: name and width of each, in the order of the columns of a frame.
+        dtype: of the frames, ``uint8`` or ``float32``.
     """
-    frame = pa.list_(pa.field("byte", pa.uint8(), nullable=False), sum(modalities.values()))
+    number = {"uint8": pa.field("byte", pa.uint8(), nullable=False)}
+    number["float32"] = pa.field("value", pa.float32(), nullable=False)
+    frame = pa.list_(number[dtype], sum(modalities.values()))
     columns = {"id": pa.string(), "frames": pa.list_(pa.field("frame", frame, nullable=False))}
     columns |= dict.fromkeys(("labels", "entities"), pa.list_(pa.int32()))
     return pa.schema(columns, metadata={"modalities": json.dumps(modalities)})
 
 
-def write_shard(path: str | Path, videos: Iterable[StoredVideo], modalities: dict[str, int]) -> int:
+def write_shard(
+    path: str | Path, videos: Iterable[StoredVideo], modalities: dict[str, int], dtype: str = "uint8"
+) -> int:
     """Write one shard in constant memory; video i of it is row ``i % BATCH_ROWS`` of record batch ``i // BATCH_ROWS``.
 
     Args:
         path: the file to make.
         videos: what to write, in order.
         modalities: name and width of each modality.
+        dtype: of the frames of every video.
     Returns:
         The number of videos written.
     Raises:
         OSError: the file cannot be written, or the disk is full.
     """
-    schema = shard_schema(modalities)
-    room = np.empty(
-        (BATCH_ROWS * 300, sum(modalities.values())), np.uint8
-    )  # (frames, dim), reused by every record batch
+    schema = shard_schema(modalities, dtype)
+    room = np.empty((BATCH_ROWS * 300, sum(modalities.values())), dtype)  # (frames, dim), reused by every record batch
     count, remaining = 0, iter(videos)
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, schema) as writer:
         while True:
@@ -238,7 +246,7 @@ def write_shard(path: str | Path, videos: Iterable[StoredVideo], modalities: dic
             for video in itertools.islice(remaining, BATCH_ROWS):
                 ends.append(ends[-1] + len(video.frames))
                 if ends[-1] > len(room):
-                    room = np.concatenate([room[: ends[-2]], np.empty((ends[-1], room.shape[1]), np.uint8)])
+                    room = np.concatenate([room[: ends[-2]], np.empty((ends[-1], room.shape[1]), dtype)])
                 room[ends[-2] : ends[-1]] = video.frames
                 ids.append(video.id)
                 labels.append(video.labels)
@@ -252,13 +260,14 @@ def write_shard(path: str | Path, videos: Iterable[StoredVideo], modalities: dic
             count += len(ids)
 
 
-def write_split(path: str | Path, index: pa.Table, modalities: dict[str, int]) -> None:
+def write_split(path: str | Path, index: pa.Table, modalities: dict[str, int], dtype: str = "uint8") -> None:
     """Write the index of one split.
 
     Args:
         path: the split's folder.
         index: a row a video: id, shard (its path relative to ``path``, dictionary encoded), batch, row, frames, check.
         modalities: name and width of each modality.
+        dtype: of the frames; a store that names none holds bytes.
     Raises:
         OSError: the folder cannot be written, or the disk is full.
     """
@@ -267,6 +276,7 @@ def write_split(path: str | Path, index: pa.Table, modalities: dict[str, int]) -
         write_table(temporary, index.select(["id", "shard", *PLACE]))
     with atomic_file(path / "store.json") as temporary:
         described = {"format": FORMAT, "modalities": modalities, "label_space": "../label_space.json"}
+        described |= {} if dtype == "uint8" else {"dtype": dtype}
         temporary.write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from artpaper.data.video import Modality, Video
 from artpaper.errors import DataError
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow greets every worker process otherwise
@@ -25,26 +26,35 @@ tf.get_logger().setLevel("ERROR")  # tf_record_iterator is kept in tf.compat.v1,
 AGAIN = "download that shard again"
 
 
-@dataclass(frozen=True)
-class Modality:
-    """One kind of frame feature: its name in this project, its feature list in the record, bytes a frame."""
-
-    name: str
-    feature: str
-    width: int
-
-
 YT8M_MODALITIES = (Modality("rgb", "rgb", 1024), Modality("audio", "audio", 128))
 AUDIOSET_MODALITIES = (Modality("audio", "audio_embedding", 128),)
 
 
 @dataclass(frozen=True)
-class Video:
-    """One record: its id, label indices as stored, and frames uint8 (frames, dim), the modalities side by side."""
+class Shard:
+    """One TFRecord file, a :class:`artpaper.data.video.Piece`: its records are numbered from 0."""
 
-    id: str
-    labels: tuple[int, ...]
-    frames: UInt8[np.ndarray, "frames dim"]
+    path: Path
+    modalities: tuple[Modality, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file; a shard of the store is about as large."""
+        return self.path.stat().st_size
+
+    @property
+    def state(self) -> tuple[str, ...]:
+        """Name, size and time of change."""
+        state = self.path.stat()
+        return self.path.name, str(state.st_size), str(state.st_mtime_ns)
+
+    def read(self) -> Iterator[tuple[int, Video]]:
+        """The records in file order; raises what :func:`read_videos` does."""
+        return enumerate(read_videos(self.path, self.modalities))
+
+    def place(self, number: int) -> str:
+        """The file and the record."""
+        return f"{self.path}: record {number}"
 
 
 def read_videos(path: str | Path, modalities: tuple[Modality, ...]) -> Iterator[Video]:

@@ -1,4 +1,4 @@
-"""The work units of the prepare stage: whole input shards that become one shard of the frame store.
+"""The work units of the prepare stage: whole pieces of the input that become one shard of the frame store.
 
 A unit is finished when its listing is there; listings hold one row a video read, with or without a class.
 """
@@ -19,31 +19,32 @@ from tqdm import tqdm
 from artpaper.atomic import atomic_file
 from artpaper.data.labels import LabelSpace
 from artpaper.data.store import BATCH_ROWS, StoredVideo, write_shard, write_table
-from artpaper.data.tfrecord import Modality, Video, read_videos
+from artpaper.data.video import Modality, Piece, Video
 from artpaper.workers import in_processes
 
 UNIT_BYTES = 64 << 20
-PROCESS_BYTES = 1 << 30  # a process spends its first seconds importing TensorFlow, and another would read this much
+PROCESS_BYTES = 1 << 30  # a process spends its first seconds on imports, and another would read this much meanwhile
 LEFT_OUT = -1  # record batch of a video without a class
 
-PLACE = ("file", "record", "batch", "row", "frames", "check")
+PLACE = ("piece", "number", "batch", "row", "frames", "check")
 LISTING = pa.schema({"id": pa.string(), "hash": pa.uint64(), **dict.fromkeys(PLACE, pa.int32())})
 
 
 @dataclass(frozen=True)
 class Unit:
-    """Input shards, and where the shard made of them and the list of their videos go."""
+    """Pieces of the input, and where the shard made of them and the list of their videos go."""
 
-    inputs: tuple[Path, ...]
+    inputs: tuple[Piece, ...]
     shard: Path
     listing: Path
     modalities: tuple[Modality, ...]
+    dtype: str
     seed: int
 
     @property
     def size(self) -> int:
-        """Bytes of input."""
-        return sum(path.stat().st_size for path in self.inputs)
+        """Bytes of the shard, about."""
+        return sum(piece.size for piece in self.inputs)
 
     @property
     def done(self) -> bool:
@@ -51,22 +52,22 @@ class Unit:
         return self.listing.is_file() and self.shard.is_file()
 
 
-def group_inputs(inputs: Sequence[Path]) -> list[tuple[Path, ...]]:
-    """Consecutive input shards in groups of about ``UNIT_BYTES``; a larger shard is a group of its own.
+def group_inputs(inputs: Sequence[Piece]) -> list[tuple[Piece, ...]]:
+    """Consecutive pieces in groups of about ``UNIT_BYTES``; a larger piece is a group of its own.
 
     Args:
-        inputs: TFRecord files.
+        inputs: pieces of a partition.
     Returns:
-        The same files, in the same order.
+        The same pieces, in the same order.
     """
-    groups: list[list[Path]] = []
+    groups: list[list[Piece]] = []
     room = 0
-    for path in inputs:
+    for piece in inputs:
         if room <= 0:
             groups.append([])
             room = UNIT_BYTES
-        groups[-1].append(path)
-        room -= path.stat().st_size
+        groups[-1].append(piece)
+        room -= piece.size
     return [tuple(group) for group in groups]
 
 
@@ -91,7 +92,7 @@ def make_units(units: Sequence[Unit], label_space: LabelSpace, workers: int, pro
 
 
 def make_unit(unit: Unit, label_space: LabelSpace) -> None:
-    """Turn the input shards of one unit into one shard, then write its listing, which marks it as finished.
+    """Turn the pieces of one unit into one shard, then write its listing, which marks it as finished.
 
     Args:
         unit: what to read and where to write.
@@ -105,15 +106,15 @@ def make_unit(unit: Unit, label_space: LabelSpace) -> None:
 
     def videos() -> Iterator[StoredVideo]:
         kept = 0
-        for file, path in enumerate(unit.inputs):
-            for record, video in enumerate(read_videos(path, unit.modalities)):
-                classes = label_space.map(video.labels, where=f"{path}: record {record} (id {video.id})")
+        for at, piece in enumerate(unit.inputs):
+            for number, video in piece.read():
+                classes = label_space.map(video.labels, where=f"{piece.place(number)} (id {video.id})")
                 place = (kept // BATCH_ROWS, kept % BATCH_ROWS) if classes else (LEFT_OUT, LEFT_OUT)
                 row: tuple[str | int, ...] = (
                     video.id,
                     _hash(video.id, unit.seed),
-                    file,
-                    record,
+                    at,
+                    number,
                     *place,
                     len(video.frames),
                     _check(video),
@@ -126,7 +127,8 @@ def make_unit(unit: Unit, label_space: LabelSpace) -> None:
                     yield StoredVideo(video.id, video.frames, classes, video.labels)
 
     with atomic_file(unit.shard, durable=False) as temporary:  # waiting for the disk would halve the rate
-        write_shard(temporary, videos(), {modality.name: modality.width for modality in unit.modalities})
+        widths = {modality.name: modality.width for modality in unit.modalities}
+        write_shard(temporary, videos(), widths, unit.dtype)
     schema = LISTING.with_metadata({"positives": json.dumps(positives.tolist())})
     with atomic_file(unit.listing) as temporary:
         write_table(temporary, pa.table(columns, schema=schema))
@@ -138,7 +140,7 @@ def read_listings(units: Sequence[Unit]) -> pa.Table:
     Args:
         units: finished units.
     Returns:
-        Columns id, hash (seeded), file (which input of the unit) and record, batch and row in the unit's shard
+        Columns id, hash (seeded), piece (which of the unit's) and number in it, batch and row in the unit's shard
         (``LEFT_OUT`` without a class), frames, check (of the content), and unit, its number.
     """
     tables = []

@@ -1,5 +1,6 @@
 """Pictures of prepared data: what is in each split, and what one video looks like."""
 
+import itertools
 from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
@@ -45,7 +46,7 @@ def split_figure(stores: Mapping[str, FrameStore], source: str) -> Figure:
 
 
 def video_figure(store: FrameStore, index: int, config: Features) -> Figure:
-    """One video: its bytes as stored, and the norm of every frame of every modality as the model receives it.
+    """One video as stored, and the norm of every frame of every modality as the model receives it.
 
     Args:
         store: where it lies.
@@ -64,12 +65,13 @@ def video_figure(store: FrameStore, index: int, config: Features) -> Figure:
     for name, start, end in zip(store.modalities, edges, edges[1:], strict=False):
         left.axvline(start - 0.5, color="white", linewidth=1)
         left.text((start + end) / 2, -0.02, name, transform=left.get_xaxis_transform(), ha="center", va="top")
-    left.set(ylabel="frame (s)", xticks=[])
-    figure.colorbar(image, ax=left, label="stored byte")
+    frame = "frame" if store.label_space.name == "given" else "frame (s)"  # one's own may come at any rate
+    left.set(ylabel=frame, xticks=[])
+    figure.colorbar(image, ax=left, label="stored byte" if store.dtype == "uint8" else "stored value")
     parts = x.split(list(store.modalities.values()), dim=-1)
-    for (name, part), style in zip(zip(store.modalities, parts, strict=True), ("-", "--", ":"), strict=False):
+    for name, part, style in zip(store.modalities, parts, itertools.cycle(("-", "--", ":", "-.")), strict=False):
         right.plot(part.norm(dim=-1), style, label=name)
-    right.set(xlabel="frame (s)", ylabel=f"L2 norm ({config.norm})", ylim=(0, None))
+    right.set(xlabel=frame, ylabel=f"L2 norm ({config.norm})", ylim=(0, None))
     right.legend()
     shown = ", ".join(names[:6]) + (" ..." if len(names) > 6 else "")
     figure.suptitle(f"video {video.id}: {shown}", fontsize=10)

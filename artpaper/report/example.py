@@ -69,11 +69,16 @@ class Example:
         return tuple(next(iter(self.models.values())).clean)
 
     @property
+    def unit(self) -> str:
+        """Of a frame's number, for an axis: released frames are a second apart, of one's own nothing is known."""
+        return "" if self.source == "arrays" else " (s)"
+
+    @property
     def profiles(self) -> pd.DataFrame:
         """Attention that each frame receives (weight; the mean of a map's column, so all frames sum to 1).
 
         Returns:
-            A row per model, modality and frame (seconds from the start) with the columns ``clean`` and ``adversarial``.
+            A row per model, modality and frame (from 0) with the columns ``clean`` and ``adversarial``.
         Source: Figure 2; row 18 of docs/ambiguities.md has the other reading.
         """
         parts = []
@@ -192,7 +197,7 @@ def attention_maps_figure(shown: Example) -> Figure:
         for axes, kind in zip(columns[0], ("clean", "adversarial", "difference"), strict=True):
             axes.set_title(f"{modality}, {kind}" + (f"\n{axes.get_title()}" if axes.get_title() else ""), fontsize=9)
         for axes in columns[-1]:
-            axes.set_xlabel("attended frame (s)", fontsize=9)
+            axes.set_xlabel(f"attended frame{shown.unit}", fontsize=9)
         bars: dict[str, Any] = {"location": "bottom", "shrink": 0.8, "pad": 0.02}
         figure.colorbar(weights, ax=columns[:, :2], aspect=40, label="attention weight", **bars)
         power = math.floor(math.log10(widest))
@@ -202,7 +207,7 @@ def attention_maps_figure(shown: Example) -> Figure:
         change.locator = MaxNLocator(4, symmetric=True)
         change.formatter = FuncFormatter(partial(_in_units, power))
     for axes, model in zip(grid[:, 0], shown.models, strict=True):
-        axes.set_ylabel(f"{MODELS.get(model, model)}\nattending frame (s)", fontsize=9)
+        axes.set_ylabel(f"{MODELS.get(model, model)}\nattending frame{shown.unit}", fontsize=9)
     for axes in grid.flat:
         _seconds(axes)
         axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
@@ -232,7 +237,7 @@ def attention_profiles_figure(shown: Example) -> Figure:
         axes.set_ylabel("attention received\n(weight)")
         axes.set_ylim(0, None)
     for axes in grid[-1]:
-        axes.set_xlabel("frame (s)")
+        axes.set_xlabel(f"frame{shown.unit}")
     handles, names = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=3, frameon=False)
     figure.suptitle(_title("Attention profiles", shown, 45 * len(shown.models)), fontsize=10)

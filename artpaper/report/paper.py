@@ -9,6 +9,7 @@ Where the printed numbers do not fit each other:
 - Table 3's clean Hit@1 fits 57, 60 and 59 of 65 videos; its adversarial row fits no such number.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 METRICS = ("GAP", "PERR", "Hit@1")
@@ -18,6 +19,22 @@ GAIN = "Gain"
 ATTENTION_MSE = {"art": 4e-5, "a_art": 3e-8}  # section 3.2.2, between clean and adversarial maps, over the test set
 GROUPS = {2: "Arts & Entertainment", 3: "Finance"}  # the verticals of Tables 2 and 3
 AUDIOSET_GROUPS = {2: "Music", 3: "Speech"}  # the families that take their places on AudioSet
+
+
+def table_groups(source: str, there: Iterable[str]) -> dict[int, str]:
+    """The groups of classes that Tables 2 and 3 are about.
+
+    Args:
+        source: ``data.source``.
+        there: the groups of the label space; one's own arrays have the paper's if they are there, else the first two.
+    Returns:
+        Table -> group: the paper's own where nothing takes its place, whether the data have it or not.
+    """
+    if source == "audioset":
+        return AUDIOSET_GROUPS
+    found = list(dict.fromkeys(there)) if source == "arrays" else []
+    others = iter([group for group in found if group not in GROUPS.values()])
+    return {table: group if group in found else next(others, group) for table, group in GROUPS.items()}
 
 
 @dataclass(frozen=True)

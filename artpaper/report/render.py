@@ -18,6 +18,7 @@ SOURCES = {
     "synthetic": "SYNTHETIC data, generated in YouTube-8M's format: the paper's figures, on YouTube-8M, are no target.",
     "audioset": "Data: AudioSet; the paper's figures, on YouTube-8M, are no target.",
     "yt8m": "Data: YouTube-8M.",
+    "arrays": "Data: one's own (source arrays); the paper's figures, on YouTube-8M, are no target.",
 }
 SCOPES = {"joint": "around each video", "modality": "around each modality of a video", "frame": "around each frame"}
 NORMS = {
@@ -135,6 +136,8 @@ def describe(
         text.append(f"The paper's vertical {GROUPS[number]} does not exist here; {group} takes its place.")
     if videos == 0:
         text.append("The test set holds NO video of this group, so there is nothing of ours to show.")
+        if settings["data source"] == "arrays":
+            text.append("Two groups of classes in classes.csv take the places of the paper's (docs/own_data.md).")
     elif videos < FEW_VIDEOS:
         text.append(f"Only {videos} videos: TOO FEW to read differences.")
     text.append(SOURCES[settings["data source"]])

@@ -17,7 +17,7 @@ from artpaper.report.paper import MODELS
 from artpaper.report.render import MARKDOWN_CHARACTERS
 
 # what a title calls the data: synthetic results are labelled wherever they appear
-DATA = {"synthetic": "SYNTHETIC data", "audioset": "AudioSet", "yt8m": "YouTube-8M"}
+DATA = {"synthetic": "SYNTHETIC data", "audioset": "AudioSet", "yt8m": "YouTube-8M", "arrays": "OWN data"}
 DPI = 150
 SETTLED = 3  # rounds of the layout's search; each leaves about a thousandth of the error of the one before
 CONTENT: dict[Any, Any] = {"pdf.fonttype": 42, "pdf.compression": 6, "savefig.bbox": None, "savefig.facecolor": "auto"}

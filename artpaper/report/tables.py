@@ -5,6 +5,7 @@ nothing here runs a model. Gains are A-ART minus Non-ART, ours and the paper's a
 """
 
 import hashlib
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -169,7 +170,7 @@ def _retrained(group: str | None, verticals: Mapping[str, str]) -> dict[str, str
 
 def _groups(found: Predictions, space: LabelSpace) -> dict[str, np.ndarray]:
     """The rows of the groups of Tables 2 and 3: videos with at least one of the group's classes, maybe none."""
-    names = paper.AUDIOSET_GROUPS if found.settings["data source"] == "audioset" else paper.GROUPS
+    names = paper.table_groups(found.settings["data source"], itertools.chain.from_iterable(space.groups))
     owners, classes = np.repeat(np.arange(len(found.ids)), found.positives), found.labels.flatten().to_numpy()
     members = {name: space.members(name) if name in space.group_names else () for name in names.values()}
     return {name: np.unique(owners[np.isin(classes, wanted)]) for name, wanted in members.items()}

@@ -38,8 +38,8 @@ def archive(path, *names):
 def test_youtube8m_folder(tmp_path):
     write_world(tmp_path, videos=1)
     source = resolve(params(tmp_path), tmp_path / "work")
-    assert [path.name for path in source.train] == [f"train000{number}.tfrecord" for number in range(3)]
-    assert [path.name for path in source.validate] == ["validate0000.tfrecord", "validate0001.tfrecord"]
+    assert [shard.path.name for shard in source.train] == [f"train000{number}.tfrecord" for number in range(3)]
+    assert [shard.path.name for shard in source.validate] == ["validate0000.tfrecord", "validate0001.tfrecord"]
     assert source.label_space.name == "h317"
     assert source.provenance["path"] == str(tmp_path)
     assert source.provenance["licence"] == "CC BY 4.0"
@@ -86,8 +86,8 @@ def test_audioset_archive_is_unpacked_once(tmp_path, classes):
         "bal_train",
         "eval",
     ]  # no more than needed
-    before = source.train[0].stat().st_ino
-    assert resolve(audioset(path), tmp_path / "work").train[0].stat().st_ino == before
+    before = source.train[0].path.stat().st_ino
+    assert resolve(audioset(path), tmp_path / "work").train[0].path.stat().st_ino == before
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,169 @@
+"""The labels of one's own videos: ``labels.csv``, row by row in constant memory, and the optional ``classes.csv``."""
+
+import csv
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from artpaper.data.labels import LabelSpace
+from artpaper.errors import DataError
+from artpaper.explain import nearest
+
+PARTITIONS = ("train", "validate", "test")
+VALIDATE_SHARE = 0.3  # without a column partition; about the share that YouTube-8M keeps from training
+SEPARATOR = ";"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One video of ``labels.csv``: the line it begins on, its first byte and the one after its last, and its cells."""
+
+    line: int
+    start: int
+    stop: int
+    id: str
+    labels: tuple[str, ...]
+    partition: str
+
+
+@dataclass(frozen=True)
+class LabelFile:
+    """``labels.csv``: columns id, labels (names, ``;`` between them) and, if wanted, partition.
+
+    Attributes:
+        path: where it lies.
+        seed: decides, with the id, the partition of each video where there is no such column.
+    """
+
+    path: Path
+    seed: int
+
+    def rows(self, start: int = 0, stop: int | None = None, line: int = 1) -> Iterator[Row]:
+        """The rows, checked one by one.
+
+        Args:
+            start: first byte of a row, as :class:`Row` tells it; 0 is the header.
+            stop: the byte after the last row; None is the end of the file.
+            line: number of the line that ``start`` is on.
+        Raises:
+            DataError: the file is missing, is no CSV or lacks a column; a row has another number of cells than the
+                header, an id that cannot be the name of a file, no label, or an unknown partition.
+        """
+        head = next(_cells(self.path), None)
+        columns = [name.strip() for name in head[3]] if head else []
+        for name in ("id", "labels"):
+            if columns.count(name) != 1:
+                raise DataError(
+                    f"{self.path}: needs one column {name}, its first line has {', '.join(columns) or 'none'}; the "
+                    "columns are id, labels and, if wanted, partition, with commas between them"
+                )
+        for number, begin, end, cells in _cells(self.path, start, stop, line):
+            if begin == 0 or not cells:  # the header, or an empty line
+                continue
+            if len(cells) != len(columns):
+                raise DataError(
+                    f"{self.path}: line {number} has {len(cells)} cells, the header {len(columns)}; put a name that "
+                    'holds a comma into quotes ("a, b")'
+                )
+            named = dict(zip(columns, map(str.strip, cells), strict=True))
+            yield self._row(number, begin, end, named)
+
+    def _row(self, line: int, start: int, stop: int, cells: dict[str, str]) -> Row:
+        where, name = f"{self.path}: line {line}", cells["id"]
+        if not name or name.startswith(".") or re.search(r"[/\\]", name) or not name.isprintable():
+            raise DataError(f"{where}: id {name!r} cannot be the name of a file; use letters, digits, - and _")
+        labels = _names(cells["labels"])
+        if not labels:
+            raise DataError(f"{where}: id {name} has no label; name at least one class, or remove the row")
+        partition = cells["partition"] if "partition" in cells else self._drawn(name)
+        if partition not in PARTITIONS:
+            raise DataError(
+                f"{where}: id {name} has the unknown partition {partition!r}{nearest(partition, list(PARTITIONS))}"
+            )
+        return Row(line, start, stop, name, labels, partition)
+
+    def _drawn(self, name: str) -> str:
+        digest = hashlib.blake2b(name.encode(), digest_size=8, key=f"train or validate {self.seed}".encode()).digest()
+        return "validate" if int.from_bytes(digest, "little") < VALIDATE_SHARE * 2**64 else "train"
+
+
+def read_classes(path: Path) -> LabelSpace:
+    """The classes of ``classes.csv``, in its order.
+
+    Args:
+        path: columns class and, if wanted, groups (names, ``;`` between them).
+    Returns:
+        LabelSpace: ``given``.
+    Raises:
+        DataError: the file is no CSV, lacks a column, or names a class twice, none, or one that labels.csv could not.
+    """
+    rows = _cells(path)
+    head = next(rows, None)
+    columns = [name.strip() for name in head[3]] if head else []
+    if columns.count("class") != 1:
+        raise DataError(f"{path}: needs one column class, its first line has {', '.join(columns) or 'none'}")
+    found: dict[str, tuple[str, ...]] = {}
+    for line, _, _, cells in rows:
+        if not cells:
+            continue
+        named = dict(zip(columns, map(str.strip, cells), strict=False))
+        name = named.get("class", "")
+        if not name or SEPARATOR in name or name in found:
+            why = "is there twice" if name in found else f"must be a name without {SEPARATOR!r}"
+            raise DataError(f"{path}: line {line}: class {name!r} {why}; correct this line")
+        found[name] = _names(named.get("groups", ""))
+    return given_space(found, found.values(), f"The {len(found)} classes of classes.csv as they are")
+
+
+def given_space(names: Iterable[str], groups: Iterable[tuple[str, ...]], note: str) -> LabelSpace:
+    """A label space of one's own, each label a class.
+
+    Args:
+        names: of the classes, in the order of the model's outputs.
+        groups: of each class.
+        note: where they come from.
+    Raises:
+        DataError: fewer than two classes.
+    """
+    classes = tuple(names)
+    if len(classes) < 2:
+        raise DataError(
+            f"{note}: only {', '.join(classes) or 'none'}; a classifier needs two classes or more, "
+            f"separate the names of several labels by {SEPARATOR!r}"
+        )
+    entities = tuple((index,) for index in range(len(classes)))
+    return LabelSpace("given", classes, tuple(groups), entities, f"{note}; not the paper's data set.")
+
+
+def _names(cell: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in cell.split(SEPARATOR) if name.strip())
+
+
+def _cells(
+    path: Path, start: int = 0, stop: int | None = None, line: int = 1
+) -> Iterator[tuple[int, int, int, list[str]]]:
+    """Each record's first line, first byte, the byte after its last, and its cells: quoted cells may span lines."""
+    end, number, first = start, line - 1, line
+
+    def lines() -> Iterator[str]:
+        nonlocal end, number
+        for raw in file:
+            end, number = end + len(raw), number + 1
+            yield raw.decode("utf-8-sig" if number == 1 else "utf-8")
+
+    try:
+        with open(path, "rb") as file:
+            file.seek(start)
+            for cells in csv.reader(lines(), strict=True):
+                yield first, start, end, cells
+                start, first = end, number + 1
+                if stop is not None and start >= stop:
+                    return
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; it lists the videos, docs/own_data.md shows how") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: line {number} is not UTF-8 ({error.reason}); save it as CSV in UTF-8") from None
+    except (OSError, csv.Error) as error:
+        raise DataError(f"{path}: line {first}: cannot be read as CSV ({error}); save it as CSV in UTF-8") from None

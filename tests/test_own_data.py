@@ -1,0 +1,165 @@
+"""docs/own_data.md as a reader follows it: snippet, profile, a training on floats, tables with and without groups."""
+
+import csv
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from artpaper.config import Params, load_params
+from artpaper.data.prepare import prepare
+from artpaper.data.store import FrameStore
+from artpaper.errors import ConfigError
+from artpaper.evaluation import attack
+from artpaper.profiles import use
+from artpaper.report.evidence import Evidence
+from artpaper.report.tables import tables
+from artpaper.report.verdicts import OPEN, beyond
+from artpaper.training import train
+from tests.pipeline import ROOT, changed
+
+CLASSES = ("bell", "dog", "horn", "rain", "violin")
+GROUPS = {"bell": "Music", "violin": "Music;Home", "rain": "Finance", "dog": "", "horn": "Home"}
+
+
+def own_params(folder: Path, **groups: dict[str, object]) -> Params:
+    """The profile of one's own data, made small."""
+    small = {
+        "data": {"path": str(folder)},
+        "features": {"max_frames": 12},
+        "model": {"heads": 4, "projection": 16, "dropout": 0.0},
+        "train": {"learning_rate": 0.01, "max_steps": 60, "validate_every": 20, "batch_size": 32},
+        "experiment": {"models": ["non_art", "a_art"]},
+        "compute": {"workers": 1},
+    }
+    merged = {name: {**small.get(name, {}), **groups.get(name, {})} for name in small | groups}
+    return changed(load_params(ROOT / "profiles" / "arrays.yaml"), **merged)
+
+
+def write_videos(folder: Path, groups: bool) -> Path:
+    """400 videos of one class each: a direction of 13 floats, far from the others' and from noise."""
+    random = np.random.default_rng(0)
+    directions = random.normal(size=(len(CLASSES), 13))
+    (folder / "rgb").mkdir(parents=True)
+    rows = []
+    for number in range(400):
+        label = number % len(CLASSES)
+        frames = 50 * directions[label] + random.normal(0, 20, (random.integers(4, 9), 13))
+        np.save(folder / "rgb" / f"v{number}.npy", frames)
+        rows.append((f"v{number}", CLASSES[label]))
+    for name, header, body in (("labels", ("id", "labels"), rows), ("classes", ("class", "groups"), GROUPS.items())):
+        if name == "labels" or groups:
+            with open(folder / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerows([header, *body])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Params, Path]:
+    """Parameters and workspace after prepare, train and attack, of data with groups."""
+    work = tmp_path_factory.mktemp("own")
+    params = own_params(
+        write_videos(work / "data", groups=True), features={"norm": "none"}, model={"scale_input": False}
+    )
+    prepare(params, work, progress=False)
+    for model in params.experiment.models:
+        train(params, model, 0, work, progress=False)
+        attack(params, model, 0, work, progress=False)
+    return params, work
+
+
+def test_a_model_learns_from_floats_of_any_unit(ran: tuple[Params, Path]) -> None:
+    """Values of a hundred, which no byte between -2 and 2 stands for."""
+    params, work = ran
+    note = json.loads((work / "models" / "non_art" / "seed0" / "model.json").read_text())
+    assert note["best_validation_gap"] > 0.95
+    assert FrameStore(work / "frames" / "test")[0].frames.max() > 50
+    predictions = pd.read_parquet(work / "predictions" / "non_art" / "seed0" / "one_step.parquet")
+    np.testing.assert_allclose(predictions["norm"], params.attack.epsilon, rtol=1e-6)
+    store = FrameStore(work / "frames" / "test")
+    norms = [np.linalg.norm(store[row].frames.astype(float)) for row in range(len(store))]
+    np.testing.assert_allclose(predictions["relative_norm"], params.attack.epsilon / np.array(norms), rtol=1e-5)
+
+
+def test_tables_are_about_ones_own_groups(ran: tuple[Params, Path]) -> None:
+    """The paper's Finance where there is a group of that name, the first other group for Arts & Entertainment."""
+    params, work = ran
+    folder = tables(params, work)
+    second, third = (pd.read_csv(folder / f"table{number}.csv") for number in (2, 3))
+    classes = [store_labels(work, index) for index in range(len(FrameStore(work / "frames" / "test")))]
+    assert set(second["group"]) == {"Music"}
+    assert set(second["n"]) == {sum(name in ("bell", "violin") for name in classes)}
+    assert second["paper"].isna().all()
+    assert set(third["group"]) == {"Finance"}
+    assert set(third["n"]) == {classes.count("rain")}
+    assert third["paper"].notna().any()
+    assert (
+        "vertical Arts & Entertainment does not exist here; Music takes its place" in (folder / "table2.md").read_text()
+    )
+    assert "Data: one's own (source arrays)" in (folder / "table1.md").read_text()
+
+
+def store_labels(work: Path, index: int) -> str:
+    store = FrameStore(work / "frames" / "test")
+    [label] = store[index].labels
+    return store.label_space.classes[label]
+
+
+def test_without_groups_tables_2_and_3_say_so(ran: tuple[Params, Path], tmp_path: Path) -> None:
+    params, work = ran
+    shutil.copytree(work / "predictions", tmp_path / "predictions")
+    space = json.loads((work / "frames" / "label_space.json").read_text())
+    space["groups"] = [[] for _ in space["classes"]]
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "frames" / "label_space.json").write_text(json.dumps(space))
+    folder = tables(params, tmp_path)
+    for number, group in ((2, "Arts & Entertainment"), (3, "Finance")):
+        text = (folder / f"table{number}.md").read_text()
+        assert f"0 test videos of {group}" in text
+        assert "NO video of this group" in text
+        assert "Two groups of classes in classes.csv take the places of the paper's" in text.replace("\\", "")
+        assert pd.read_csv(folder / f"table{number}.csv")["ours"].isna().all()
+        found = beyond(number, "adversarial", "non_art", ("a_art",)).judge(Evidence(tmp_path))
+        assert (found.verdict, found.reason.split(";")[0]) == (OPEN, "only 0 test videos")
+
+
+def test_the_documented_snippet_makes_a_folder_that_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (ROOT / "docs" / "own_data.md").read_text()
+    [snippet] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    made: dict[str, object] = {}
+    exec(snippet, made)
+    summary = prepare(own_params(tmp_path / "mydata"), tmp_path, progress=False)
+    assert sum(split["videos"] for split in summary["splits"].values()) == 200
+    store = FrameStore(tmp_path / "frames" / "train")
+    assert store.label_space.classes == ("crying baby", "doorbell", "violin")
+    for index, name in enumerate(store.ids):
+        np.testing.assert_array_equal(store[index].frames, made["videos"][name])  # type: ignore[index]
+
+
+def test_the_profile_takes_odd_widths_and_without_it_the_error_has_the_remedy(ran: tuple[Params, Path]) -> None:
+    params, work = ran
+    raw = changed(params, model={"projection": None})
+    with pytest.raises(ConfigError, match=r"width 13 is not divisible by 4 heads; set model\.projection to a"):
+        train(raw, "non_art", 0, work, progress=False)
+
+
+@pytest.mark.parametrize("groups", [True, False])
+def test_models_of_each_group_can_be_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, groups: bool) -> None:
+    shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
+    (tmp_path / "dvc.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    write_videos(tmp_path / "data", groups)
+    if not groups:
+        with pytest.raises(ConfigError, match=r"classes\.csv: names no groups of classes, and --retrain trains"):
+            use("arrays", {}, data=Path("data"), retrain=True)
+        return
+    use("arrays", {}, data=Path("data"), retrain=True)
+    params = load_params("params.yaml")
+    assert {name: loss.vertical for name, loss in params.models.items() if loss.vertical} == {
+        f"{base}_{group.lower()}": group for base in ("non_art", "art", "a_art") for group in ("Music", "Finance")
+    }
