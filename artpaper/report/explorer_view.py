@@ -1,9 +1,10 @@
-"""The attention explorer as a page of controls: ipywidgets around one plotly widget, no script of our own."""
+"""The attention explorer as a page of controls: ipywidgets around one plotly widget."""
 
 import time
 from html import escape
 from typing import Any
 
+import anywidget
 import ipywidgets as widgets
 
 from artpaper.errors import ArtpaperError
@@ -24,6 +25,27 @@ ORDERS = {
 }
 WIDE = widgets.Layout(width="auto")
 STYLE = {"description_width": "104px"}
+
+
+class Manners(anywidget.AnyWidget):
+    """Invisible; what the box that it stands in lacks for the keyboard and for screen readers.
+
+    In JupyterLab the arrow down in a list would choose the next cell, and the letter x cut it; and ipywidgets puts a
+    slider's name beside it without saying that it is its name. Neither can be set from Python, so this script does.
+    """
+
+    _esm = """
+    export default { render({ el }) {
+      const mark = () => {
+        const box = el.parentElement;
+        if (!box) return requestAnimationFrame(mark);
+        box.addEventListener("keydown", event => event.stopPropagation());
+        for (const slider of box.querySelectorAll(".widget-slider"))
+          slider.querySelector("[role=slider]").setAttribute("aria-label", slider.querySelector("label").textContent);
+      };
+      requestAnimationFrame(mark);
+    } };
+    """
 
 
 class ExplorerView:
@@ -90,7 +112,7 @@ class ExplorerView:
         note = [widgets.HTML(f'<p style="{_BOX}">{escape(self.explorer.note)}</p>')] if self.explorer.note else []
         rows = [widgets.HBox([finding, models, attack]), self.heading, widgets.HBox(self.labels)]
         rows += [self._figure.widget, self.status]
-        return widgets.VBox([*note, *rows], layout={"width": "100%"})
+        return widgets.VBox([*note, *rows, Manners()], layout={"width": "100%"})
 
     def _connect(self) -> None:
         for control in (self.text, self.order):

@@ -20,7 +20,7 @@ QUIET = {
 
 @contextmanager
 def jupyter_lab(folder: Path, private: Path) -> Iterator[str]:
-    """Serve ``folder``; yields an address into which ``str.format`` puts a notebook's name.
+    """Serve ``folder``; yields an address into which ``str.format`` puts a notebook's stem.
 
     Args:
         folder: what the server shows.
@@ -53,12 +53,18 @@ def jupyter_lab(folder: Path, private: Path) -> Iterator[str]:
         "LabApp.extension_manager": "readonly",
         "LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
     }
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", *(f"--{key}={told}" for key, told in options.items())]
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        *(f"--{key}={told}" for key, told in options.items()),
+    ]
     with open(private / "server.log", "w") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder)
     try:
         _wait(f"http://127.0.0.1:{port}/api/status?token={token}", server, private / "server.log")
-        yield f"http://127.0.0.1:{port}/lab/tree/{{}}?token={token}&reset"
+        yield f"http://127.0.0.1:{port}/lab/workspaces/{{0}}/tree/{{0}}.ipynb?token={token}"
     finally:
         server.terminate()  # the server ends its kernels first
         server.wait(timeout=30)
