@@ -206,7 +206,7 @@ class Explorer:
         if attack == self.pipeline_attack and epsilon == self.videos.epsilon:
             fooled = rows[self.videos.fooled(run)[rows]]
             return Found(fooled, f"{len(fooled):,} of {len(rows):,} videos are fooled: {told}{at}")
-        searched = rows[subset([self.videos.id(row) for row in rows], SEARCHED, self.params.base.seed)]
+        searched = rows[subset([self.videos.id(row) for row in rows.tolist()], SEARCHED, self.params.base.seed)]
         fooled = searched[self._fooled(searched, run, attack, epsilon)]
         of = f"{len(searched):,} searched of {len(rows):,}" if len(searched) < len(rows) else f"{len(rows):,}"
         return Found(fooled, f"{len(fooled):,} of {of} videos are fooled: {told}{at}")

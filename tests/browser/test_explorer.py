@@ -216,12 +216,12 @@ def test_a_reader_explores(watched: Watched, lab: str, screenshots: Path, which:
     # pointing at a frame of the profile lists who attends to it
     line = page.locator(".js-plotly-plot .scatterlayer .points path")
     title = page.locator(".js-plotly-plot .annotation-text", has_text="who attends to frame").first
-    shown_before = title.inner_text()
+    shown_before = title.text_content()
     count = explorer.look(1, left, "random", 0.0).frame_norms.size
     frame = (int(re.search(r"\d+", shown_before)[0]) + 2) % count
     line.nth(frame).hover(force=True)
     expect(title).to_have_text(f"who attends to frame {frame}")
-    hover = page.locator(".js-plotly-plot .hoverlayer").inner_text()
+    hover = page.locator(".js-plotly-plot .hoverlayer").text_content()
     assert f"frame {frame} receives" in hover
     assert "most from frames" in hover
     keep("7-frame")
