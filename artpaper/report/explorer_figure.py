@@ -177,7 +177,7 @@ def _layout() -> dict[str, Any]:
     layout: dict[str, Any] = {
         "height": HEIGHT, "autosize": True, "font": FONT, "paper_bgcolor": "white", "plot_bgcolor": "white",
         "margin": {"l": 45, "r": 10, "t": 40, "b": 62, "autoexpand": False},
-        "hoverlabel": {"font": FONT}, "bargap": 0.25,
+        "hoverlabel": {"font": FONT, "bgcolor": "white", "bordercolor": "#555"}, "bargap": 0.25,
         "legend": {"orientation": "h", "x": 0.5, "xanchor": "center", "y": -0.09, "yanchor": "top"},
         "transition": {"duration": 0},
     }  # fmt: skip

@@ -44,9 +44,9 @@ def public_address(source: str, video: str) -> Address | None:
     Source: research.google.com/youtube8m/video_id_conversion.html; research.google.com/audioset/download.html.
     """
     if source == "audioset":
-        return Address(WATCH.format(id=video), "on YouTube (the clip is ten seconds of it; the store keeps no start)")
+        return Address(WATCH.format(id=video), "of which the clip is ten seconds; the store keeps no start")
     if source == "yt8m":
-        return Address(LOOK_UP.format(id=video), "public YouTube id, while the video is public")
+        return Address(LOOK_UP.format(id=video), "which names its public YouTube id while it is public")
     return None
 
 

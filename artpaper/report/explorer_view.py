@@ -106,9 +106,9 @@ class ExplorerView:
 
     def _arrange(self) -> widgets.VBox:
         third = widgets.Layout(width="33%")
-        finding = widgets.VBox([self.text, self.order, self.video, self.found, self.again], layout=third)
+        finding = widgets.VBox([self.text, self.order, self.video, self.found], layout=third)
         models = widgets.VBox([self.left, self.right, self.modality, self.head, self.magnify], layout=third)
-        attack = widgets.VBox([self.attack, self.epsilon, self.strength, self.frame], layout=third)
+        attack = widgets.VBox([self.attack, self.epsilon, self.strength, self.frame, self.again], layout=third)
         note = [widgets.HTML(f'<p style="{_BOX}">{escape(self.explorer.note)}</p>')] if self.explorer.note else []
         rows = [widgets.HBox([finding, models, attack]), self.heading, widgets.HBox(self.labels)]
         rows += [self._figure.widget, self.status]
@@ -136,7 +136,7 @@ class ExplorerView:
         except ArtpaperError as error:
             self.found.value = f'<p style="{_BOX}">{escape(str(error))}</p>'
             return
-        self.found.value = f'<span style="{_SMALL}">{escape(found.told)}{_listed(found)}</span>'
+        self.found.value = f'<div style="{_SMALL}">{escape(found.told)}{_listed(found)}</div>'
         options = [(self._entry(int(row)), int(row)) for row in found.rows[:LISTED]]
         if not options:
             return  # the video on show stays; the sentence says that there is none
@@ -185,18 +185,16 @@ class ExplorerView:
         for place, view in zip(self.labels, self.views, strict=True):
             place.value = _label_table(view, run_title(view.run, self.explorer.runs))
         self.milliseconds = 1000 * (time.perf_counter() - started)
-        self.status.value = f'<span style="{_SMALL}">computed and sent in {self.milliseconds:.0f} ms. {_CAPTION}</span>'
+        self.status.value = f'<div style="{_SMALL}">computed and sent in {self.milliseconds:.0f} ms. {_CAPTION}</div>'
 
     def _heading(self) -> str:
         source = self.explorer.videos.source
         video = self.views[0].video
         address = public_address(source, video)
-        link = (
-            f' · <a href="{escape(address.link)}" target="_blank" rel="noopener noreferrer">{escape(address.link)}</a> '
-            f"({escape(address.text)})"
-            if address
-            else ""
-        )
+        link = ""
+        if address is not None:
+            to, link_style = escape(address.link), 'target="_blank" rel="noopener noreferrer" style="' + _LINK + '"'
+            link = f' · <a href="{to}" {link_style}>{to}</a>, {escape(address.text)}'
         labels = ", ".join(self.explorer.videos.labels(self.video.value)) or "none"
         return (
             f'<p style="font-size:15px;line-height:1.4;margin:6px 0 0">Test video <b>{escape(video)}</b> '
@@ -205,23 +203,22 @@ class ExplorerView:
 
     def _strength(self) -> str:
         """Epsilon in the units that people compare: of the video's norm, and beside the paper's."""
-        norm = self.views[0].video_norm
-        reached = {f"{100 * view.norm / norm:.2f} %" for view in self.views}
-        chosen = ATTACKS[self.attack.value]
-        what = "ε" if chosen.takes_epsilon else "norm reached, left and right:"
-        said = (
-            f"{what} = {self.views[0].norm:.4g}, {' and '.join(sorted(reached))} of the video's norm {norm:.3g}"
-            if chosen.takes_epsilon
-            else f"{what} "
-            + ", ".join(f"{view.norm:.4g} ({100 * view.norm / norm:.2f} % of the video's norm)" for view in self.views)
-        )
+        norm, scope = self.views[0].video_norm, self.explorer.params.attack.scope
+        reached = [f"{view.norm:.4g} ({100 * view.norm / norm:.2f} %)" for view in self.views]
+        if not ATTACKS[self.attack.value].takes_epsilon:
+            said = f"norm reached, left and right: {' and '.join(reached)}; the video's norm is {norm:.3g}"
+        elif scope == "joint":
+            said = f"ε is {100 * self.views[0].norm / norm:.2f} % of the video's norm {norm:.3g}"
+        else:
+            said = f"ε is the norm of each {scope}, in all {' and '.join(reached)} of the video's norm {norm:.3g}"
         return (
-            f"<span style=\"{_SMALL}\">{said}. The pipeline's ε is {self.explorer.epsilon:g}, the paper's "
-            f"{PAPER_EPSILON:g} ({100 * PAPER_EPSILON / norm:.1f} % of this video's norm).</span>"
+            f"<div style=\"{_SMALL}\">{said}. The pipeline's ε is {self.explorer.epsilon:g}, the paper's "
+            f"{PAPER_EPSILON:g} ({100 * PAPER_EPSILON / norm:.1f} % of this video's norm).</div>"
         )
 
 
-_SMALL = "font-size:12px;line-height:1.35;color:#444"
+_SMALL = "font-size:12px;line-height:1.35;color:#444;margin:2px 4px"
+_LINK = "color:#0b57a4;text-decoration:underline"
 _BOX = "background:#fff4d6;border-left:4px solid #b07d00;color:#222;padding:8px 12px;margin:4px 0;line-height:1.4"
 _CELL = "padding:1px 8px;text-align:left;white-space:nowrap;overflow:hidden;text-overflow:ellipsis;max-width:190px"
 _CAPTION = (
