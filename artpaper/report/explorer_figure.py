@@ -17,6 +17,7 @@ SIDES = ((0.035, 0.435), (0.505, 0.905))  # where each model's column lies, as s
 ROWS = {"map": (0.60, 1.0), "profile": (0.29, 0.455), "norm": (0.0, 0.165)}
 GAP = 0.008
 HEIGHT = 520  # pixels
+MARKED = 60  # frames of a profile at most that are marked one by one
 ATTENDING = 3  # strongest attending frames that hovering over a frame names
 FONT = {"family": "system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif", "size": 12, "color": "#222"}
 GRID = "#e4e4e4"
@@ -74,16 +75,16 @@ class ExplorerFigure:
         widest = max(float(np.abs(after - before).max()) for before, after in pairs) or most
         reach = widest if magnify else most
         time = len(pairs[0][0])
-        data = self._traces
+        data, mode = self._traces, "lines+markers" if time <= MARKED else "lines"
         with self.widget.batch_update():
             for side, (view, (before, after)) in enumerate(zip(views, pairs, strict=True)):
                 for name, attention in zip(MAPS, (before, after, after - before), strict=True):
                     data[f"{side} {name}"].z = attention.astype(np.float32)
                 for name, attention in zip(("clean", "adversarial"), (before, after), strict=True):
                     data[f"{side} profile {name}"].update(
-                        x=np.arange(time), y=attention.mean(axis=0), customdata=_attending(attention)
+                        x=np.arange(time), y=attention.mean(axis=0), customdata=_attending(attention), mode=mode
                     )
-                    data[f"{side} attends {name}"].update(x=np.arange(time), y=attention[:, frame])
+                    data[f"{side} attends {name}"].update(x=np.arange(time), y=attention[:, frame], mode=mode)
                 data[f"{side} uniform"].update(x=[-0.5, time - 0.5], y=[1 / time] * 2)
                 data[f"{side} norm"].update(x=np.arange(time), y=view.frame_norms)
             layout = self.widget.layout
@@ -192,7 +193,14 @@ def _layout() -> dict[str, Any]:
             "zeroline": False,
             "nticks": 5,
         }
-        x |= {"tickformat": "d", "nticks": 8, "ticks": "outside", "ticklen": 3, "fixedrange": panel not in MAPS}
+        x |= {
+            "tickformat": "d",
+            "tickangle": 0,
+            "nticks": 6 if panel in MAPS or panel == "attends" else 9,
+            "ticks": "outside",
+            "ticklen": 3,
+            "fixedrange": panel not in MAPS,
+        }
         y |= {"showticklabels": first, "title": {"standoff": 4}}
         for axis in (x, y):  # measuring every label on every redraw is a fifth of its time
             axis["ticklabeloverflow"] = "allow"
