@@ -1,6 +1,7 @@
 """The explorer without a browser: equal to the figures' numbers, to the predictions, and to sums done by hand."""
 
 import html
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,12 +16,13 @@ from artpaper.evaluation import attack
 from artpaper.report import explorer as module
 from artpaper.report.example import example
 from artpaper.report.explorer import ATTACKS, SEARCHED, Explorer, open_explorer, run_title
-from artpaper.report.explorer_videos import public_address
+from artpaper.report.explorer_videos import Videos, public_address
 from artpaper.report.explorer_view import LISTED, ExplorerView
 from artpaper.training import train
 from artpaper.workspace import Workspace
 from tests import toy
 from tests.pipeline import changed, link_frames
+from tests.report.test_attention import write_predictions
 
 RUNS = (("non_art", 0), ("art", 0))
 
@@ -115,9 +117,24 @@ def test_videos_are_found_by_id_and_by_label(explorer: Explorer, rows) -> None:
     ]
     assert found.tolist() == wanted
     assert 7 in wanted
-    whole = explorer.find("store", "games", RUNS[0], "fgm", 0.1).rows  # a class of that name, and no other is meant
-    assert whole.tolist() == [row for row, v in enumerate(told) if "Games" in [classes[i] for i in v["labels"]]]
     assert not len(explorer.find("store", "no such thing", RUNS[0], "fgm", 0.1).rows)
+
+
+def test_the_whole_name_of_a_class_stands_for_that_class_alone(explorer: Explorer, rows, monkeypatch) -> None:
+    games, other = explorer.classes.index("Games"), explorer.classes.index("Sports")
+    names = [*explorer.classes]
+    names[other] = "Board games"
+    monkeypatch.setattr(explorer.videos, "_space", replace(explorer.videos._space, classes=tuple(names)))
+    for text, wanted in (("games", {games}), ("board", {other}), ("game", {games, other})):
+        found = explorer.find("store", text, RUNS[0], "fgm", 0.1).rows.tolist()
+        assert found == [row for row, video in enumerate(rows["art"]) if wanted & set(video["labels"])]
+
+
+def test_change_is_the_mean_over_modalities(tmp_path, explorer: Explorer) -> None:
+    numbers = {("rgb", "mse"): np.array([1.0, 4.0, 0.0]), ("audio", "mse"): np.array([5.0, 4.0, 1.0])}
+    path = write_predictions(tmp_path / "a", "art", videos=3, numbers=numbers)
+    videos = Videos({("art", 0): path}, explorer._store.label_space)
+    assert videos.change(("art", 0)).tolist() == [3.0, 4.0, 0.5]
 
 
 def test_the_most_changed_come_first(explorer: Explorer, rows) -> None:
