@@ -4,6 +4,10 @@
 class ArtpaperError(Exception):
     """Base of every error this project raises on purpose; the command line prints it without a traceback."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in a notebook: the message alone, as the command line does."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class ConfigError(ArtpaperError):
     """A parameter is unknown, of the wrong type, or has an impossible value."""

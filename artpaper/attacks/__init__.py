@@ -4,6 +4,7 @@ from artpaper.attacks.ball import l2_norm, steepest
 from artpaper.attacks.deepfool import Criterion, deepfool
 from artpaper.attacks.multilabel_deepfool import multilabel_deepfool
 from artpaper.attacks.one_step import fgm
+from artpaper.attacks.random_direction import random_direction
 from artpaper.attacks.result import Attack, bce, hit, input_gradient, predicted_bce
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "l2_norm",
     "multilabel_deepfool",
     "predicted_bce",
+    "random_direction",
     "steepest",
 ]

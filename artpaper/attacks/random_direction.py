@@ -1,0 +1,51 @@
+"""A yardstick for every attack: a step of the same length that knows nothing of the model."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from artpaper.attacks.ball import Scope, steepest
+from artpaper.attacks.result import Attack, attack_result
+
+
+def random_direction(
+    model: Callable[[Tensor, Tensor], Tensor],
+    x: Float[Tensor, "batch time dim"],
+    y: Float[Tensor, "batch classes"],
+    mask: Bool[Tensor, "batch time"],
+    *,
+    epsilon: float,
+    scope: Scope = "joint",
+    modalities: Mapping[str, int] | None = None,
+    seed: int = 0,
+) -> Attack:
+    """A step of length epsilon in a random direction, uniform on the sphere of the real frames' features.
+
+    Every video is given the same draw, cut to its frames: its result does not depend on the batch it is in, and the
+    direction stays while epsilon changes.
+
+    Args:
+        model: any callable ``model(x, mask) -> logits (batch, classes)``; it is asked, never followed.
+        x: frames as the model receives them, float (batch, time, dim), unit of the normalised features.
+        y: label sets, multi-hot (batch, classes).
+        mask: True on real frames, bool (batch, time); padding is never moved.
+        epsilon: radius of the ball around each video, same unit as x.
+        scope: what one ball spans: "joint" (the video), "modality" or "frame".
+        modalities: widths along ``dim`` for scope "modality"; by default the model's own ``modalities``.
+        seed: of the draw.
+    Returns:
+        Attack: as :func:`artpaper.attacks.fgm`; ``gradient_norm`` is NaN, for none is taken.
+    Raises:
+        ValueError: epsilon is negative, mask does not fit x, or the widths do not fit.
+    """
+    modalities = modalities or getattr(model, "modalities", None)
+    # NumPy draws frame after frame, so a longer video starts with the draw of a shorter one
+    drawn = torch.from_numpy(np.random.default_rng(seed).standard_normal(tuple(x.shape[1:]))).to(x)  # (T, D)
+    perturbation = steepest(drawn.expand_as(x), mask, epsilon=epsilon, scope=scope, modalities=modalities)
+    with torch.no_grad():
+        clean_logits = model(x, mask)
+    unknown = torch.full_like(x, torch.nan)
+    return attack_result(model, x, y, mask, perturbation, clean_logits, gradient=unknown, iterations=1)
