@@ -34,7 +34,7 @@ class Attack:
 
 
 def bce(logits: Float[Tensor, "batch classes"], y: Float[Tensor, "batch classes"]) -> Float[Tensor, " batch"]:
-    """Binary cross-entropy of every video, averaged over classes (the paper's l)."""
+    """Binary cross-entropy of every video, averaged over classes (the paper's l), in nats."""
     return F.binary_cross_entropy_with_logits(logits, y, reduction="none").mean(dim=-1)
 
 
@@ -62,6 +62,16 @@ def input_gradient(
 
     The losses are summed over the batch, so no video's gradient depends on its neighbours. The parameters' ``.grad``
     is left as it was.
+
+    Args:
+        model: any callable ``model(x, mask) -> logits (batch, classes)``.
+        x: frames as the model receives them, unit of the normalised features.
+        y: label sets, multi-hot.
+        mask: True on real frames.
+        objective: loss of every video (batch,) from logits and label sets; the attack's aim.
+    Returns:
+        G, in units of the loss over those of ``x``, not masked; and the logits.
+    Source: Eq. 4.
     """
     x = x.detach().requires_grad_(True)
     with torch.enable_grad():
@@ -81,7 +91,18 @@ def attack_result(
     gradient: Float[Tensor, "batch time dim"],
     iterations: int,
 ) -> Attack:
-    """Ask the model about ``x + perturbation`` and fill in the diagnostics of :class:`Attack`."""
+    """Ask the model about ``x + perturbation`` and fill in the diagnostics of :class:`Attack`.
+
+    Args:
+        model: any callable ``model(x, mask) -> logits (batch, classes)``.
+        x: frames as the model receives them, unit of the normalised features.
+        y: label sets, multi-hot.
+        mask: True on real frames.
+        perturbation: R, same unit as ``x``, zero on padding.
+        clean_logits: the model's answer to ``x``.
+        gradient: what the attack followed, for ``gradient_norm`` and ``zero_gradient``; padding is left out.
+        iterations: steps that the attack took.
+    """
     with torch.no_grad():
         adversarial_logits = model(x + perturbation, mask)
     gradient_norm = l2_norm((gradient * mask[:, :, None]).double()).flatten()
@@ -99,7 +120,15 @@ def attack_result(
 def norms(
     x: Float[Tensor, "batch time dim"], mask: Bool[Tensor, "batch time"], perturbation: Float[Tensor, "batch time dim"]
 ) -> dict[str, Float[Tensor, " batch"]]:
-    """The diagnostics ``norm`` and ``relative_norm`` of :class:`Attack`, in float64."""
+    """The diagnostics ``norm`` and ``relative_norm`` of :class:`Attack`, in float64.
+
+    Args:
+        x: frames, unit of the normalised features.
+        mask: True on real frames.
+        perturbation: R, same unit as ``x``, zero on padding.
+    Returns:
+        ``norm`` in the unit of ``x``, and ``relative_norm``, a share of the video's own norm.
+    """
     norm = l2_norm(perturbation.double()).flatten()
     reference = l2_norm((x * mask[:, :, None]).double()).flatten()
     return {"norm": norm, "relative_norm": norm / reference.clamp(min=torch.finfo(torch.float64).tiny)}
