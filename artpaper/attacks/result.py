@@ -18,8 +18,9 @@ class Attack:
     """A perturbation and what is known about it.
 
     Attributes:
-        perturbation: R, zero on padding.
-        clean_logits, adversarial_logits: the model's answers to ``x`` and ``x + R``.
+        perturbation: R, unit of the normalised features, zero on padding.
+        clean_logits: the model's answer to ``x``.
+        adversarial_logits: its answer to ``x + R``.
         diagnostics: one value per video under each name: ``norm`` (L2, over real frames), ``relative_norm`` (norm over
             the video's own norm), ``gradient_norm``, ``zero_gradient`` (the attack had nothing to follow),
             ``iterations``, ``already_wrong`` (the clean top label is not a true one), ``fooled`` (the clean top label

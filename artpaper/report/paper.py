@@ -1,6 +1,7 @@
 """The numbers that the paper prints in Tables 1-3, in percent, as data.
 
 Where the printed numbers do not fit each other:
+
 - Table 2, Hit@1, test: the gain is printed as +0.01, but 97.33 - 97.21 = +0.12 (0.01 is A-ART minus ART). All other
   gains are A-ART minus Non-ART. Gains are therefore always recomputed; ``slips`` lists the printed ones that differ.
 - Section 1's gain over ART of "9.1%" is 91.04 - 81.97 = 9.07.
