@@ -39,9 +39,9 @@ nbval: $(READY)  ## run every notebook on the small profile and compare its chec
 	rm -rf small
 	$(BIN)/python -m pytest -o addopts= --nbval-lax --nbval-current-env --nbval-cell-timeout=600 notebooks
 
-docs: $(READY)  ## build the documentation site into docs/_build; any warning is an error
-	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
-	@echo "open docs/_build/index.html"
+docs: $(READY)  ## build the documentation site into docs/_build/html; any warning is an error
+	$(BIN)/sphinx-build -E -W --keep-going -q -b html docs docs/_build/html
+	@echo "open docs/_build/html/index.html"
 
 check: $(READY)  ## format, lint and type check
 	$(BIN)/ruff format --check artpaper tests benchmarks
@@ -54,3 +54,4 @@ lab: $(READY)  ## open JupyterLab on this machine only, with a token
 clean:  ## remove what the pipeline made and the environment (the DVC cache stays)
 	rm -rf $(VENV) .clean .resume small study frames models predictions robustness tables claims reports dvc_plots
 	rm -f report.html figures/figure* figures/attention.* figures/curves.* figures/epsilon.*
+	rm -rf docs/_build docs/notebooks docs/results docs/CLAIMS.md docs/CHANGELOG.md

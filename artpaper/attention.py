@@ -32,6 +32,8 @@ def attention_numbers(
     Args:
         clean, attacked: maps of every head for the videos and their adversaries, zero on padding.
         mask: True on real frames.
+    Returns:
+        One value per video under each of the names above; those of maps are squared attention weights.
     Source: section 3.2.2; the readings are rows 18 and 19 of docs/ambiguities.md.
     """
     frames = mask.sum(dim=1).double()  # (B,)

@@ -43,6 +43,8 @@ def save_tensors(path: str | Path, tensors: Tensors, note: dict[str, Any]) -> No
 def load_tensors(path: str | Path) -> tuple[Tensors, dict[str, Any]]:
     """What :func:`save_tensors` wrote.
 
+    Returns:
+        The tensors by name, on the CPU, and the note.
     Raises:
         CheckpointError: the file is missing, is no safetensors file or not one of this project's.
     """
@@ -65,6 +67,9 @@ def save_model(folder: str | Path, model: FrameTransformer, note: dict[str, Any]
         folder: where; made if missing.
         model: the model whose weights and shape are kept.
         note: anything else worth keeping (name, seed, validation GAP ...), JSON-ready.
+    Raises:
+        CheckpointError: the weights cannot be written (a full disk, say).
+        OSError: the note cannot be written.
     """
     # pairs, not a mapping: their order is the order of the columns of x
     shape = {"model": vars(model.config), "modalities": list(model.modalities.items()), "classes": model.classes}
@@ -75,8 +80,10 @@ def save_model(folder: str | Path, model: FrameTransformer, note: dict[str, Any]
 
 
 def load_model(folder: str | Path) -> tuple[FrameTransformer, dict[str, Any]]:
-    """A trained model in eval mode, and its note.
+    """Read a trained model.
 
+    Returns:
+        The model, on the CPU and in eval mode, and the note it was saved with.
     Raises:
         CheckpointError: there is no model, or the file's weights do not fit the architecture it names.
     """
@@ -98,6 +105,8 @@ def run_identity(params: Params, name: str, seed: int, stores: Sequence[FrameSto
         params: all parameters.
         name, seed: which model.
         stores: the train and the validation split.
+    Returns:
+        The model's name, seed, loss, training, features and architecture, and what its videos and classes were.
     Raises:
         ConfigError: no model of that name.
     """

@@ -35,7 +35,11 @@ class Base:
 
 @dataclass(frozen=True, config=CHECKED)
 class Data:
-    """Group ``data``: which videos, in which label space, split how."""
+    """Group ``data``: which videos, in which label space, split how.
+
+    Raises:
+        ValueError: ``label_space`` does not fit ``source``.
+    """
 
     source: Literal["synthetic", "audioset", "yt8m", "arrays"] = "yt8m"
     path: str | None = None
@@ -56,7 +60,11 @@ class Data:
 
 @dataclass(frozen=True, config=CHECKED)
 class Synthetic:
-    """Group ``synthetic``: size and difficulty of the built-in data; read by source ``synthetic`` only."""
+    """Group ``synthetic``: size and difficulty of the built-in data; read by source ``synthetic`` only.
+
+    Raises:
+        ValueError: ``max_frames`` is below ``min_frames``.
+    """
 
     train_videos: Count = 12_000
     validate_videos: Count = 5_000
@@ -226,7 +234,11 @@ class Tables:
 
 @dataclass(frozen=True, config=CHECKED)
 class Experiment:
-    """Group ``experiment``: which models (names of group ``models``) are trained with which seeds."""
+    """Group ``experiment``: which models (names of group ``models``) are trained with which seeds.
+
+    Raises:
+        ValueError: a model or a seed is named twice.
+    """
 
     models: Annotated[tuple[str, ...], Field(min_length=1)] = ("non_art", "art", "a_art")
     seeds: Annotated[tuple[Natural, ...], Field(min_length=1)] = (0,)
@@ -251,7 +263,11 @@ class Compute:
 
 @dataclass(frozen=True, config=CHECKED)
 class Params:
-    """Everything in ``params.yaml``; without arguments, the parameters of the paper."""
+    """Everything in ``params.yaml``; without arguments, the parameters of the paper.
+
+    Raises:
+        ValueError: ``experiment.models`` names one that is not in ``models``.
+    """
 
     base: Base = Base()
     data: Data = Data()

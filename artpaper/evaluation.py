@@ -103,6 +103,8 @@ def trained_model(
         name, seed: which model.
         workspace: holds ``frames/``.
         folder: the model's; ``workspace/models/<name>/seed<seed>`` by default.
+    Returns:
+        The model in eval mode, and the note of its checkpoint.
     Raises:
         ConfigError: no model of that name.
         CheckpointError: the model is missing or is another one.
@@ -149,7 +151,16 @@ def best_classes(
 
 
 def describe(params: Params, name: str, seed: int, note: dict[str, Any], store: FrameStore) -> dict[str, Any]:
-    """What a predictions file says of itself: the model, how it was trained, and on which data it was asked."""
+    """What a predictions file says of itself: the model, how it was trained, and on which data it was asked.
+
+    Args:
+        params: all parameters.
+        name, seed: which model.
+        note: the model's, as :func:`trained_model` returns it.
+        store: the split it was asked about.
+    Returns:
+        JSON-ready values, kept as the file's metadata.
+    """
     space = store.label_space
     return {
         "model": name,

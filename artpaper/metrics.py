@@ -4,8 +4,10 @@ Two ways in, one implementation: ``gap``, ``perr`` and ``hit_at_1`` take whole a
 chunks of rows; the ``*_from_top`` forms take the top lists that a predictions file stores. All return fractions.
 
 Two choices where the reference leaves the outcome to chance (it shuffles before it sorts):
+
 - within a video, the lower class index wins a tie, at rank 1 as at the cut after rank ``top_k``;
 - across videos, tied scores share one precision, the one at the end of their group, as in scikit-learn.
+
 So no value depends on the order of the videos. Without ties the values are the reference's.
 """
 

@@ -64,7 +64,13 @@ class FrameTransformer(nn.Module):
     def attention_heads(
         self, x: Float[Tensor, "batch time dim"], mask: Bool[Tensor, "batch time"]
     ) -> dict[str, Float[Tensor, "batch heads time time"]]:
-        """The attention map of every head, per modality, for looking at; same conventions as :meth:`forward`."""
+        """The attention map of every head, per modality, for looking at; same conventions as :meth:`forward`.
+
+        Returns:
+            Per modality, before the heads are averaged.
+        Raises:
+            ValueError: ``dim`` is not the sum of the modalities' widths.
+        """
         return {name: self._encoders()[name].attention(part, mask) for name, part in self._split(x).items()}
 
     def _encoders(self) -> dict[str, "Encoder"]:
@@ -83,6 +89,9 @@ class Encoder(nn.Module):
     Args:
         config: architecture choices.
         width: features a frame of this modality; also the layer's width unless ``config.projection`` gives another.
+    Raises:
+        ValueError: the layer's width is not divisible by the number of heads, or odd with sinusoidal positions.
+    Source: Vaswani et al. 2017, sections 3.1-3.5 and 5.4; what the paper leaves open is a key of group ``model``.
     """
 
     def __init__(self, config: Model, width: int) -> None:
@@ -162,7 +171,13 @@ class Encoder(nn.Module):
 def pool(
     hidden: Float[Tensor, "batch time dim"], mask: Bool[Tensor, "batch time"], how: str
 ) -> Float[Tensor, "batch dim"]:
-    """Mean or maximum over the real frames; a video without any gives 0."""
+    """Mean or maximum over the real frames; a video without any gives 0.
+
+    Args:
+        hidden: what is pooled, any unit.
+        mask: True on real frames.
+        how: "mean" or "max".
+    """
     real = mask[:, :, None]
     if how == "max":
         best = hidden.masked_fill(~real, torch.finfo(hidden.dtype).min).amax(dim=1)
@@ -174,6 +189,10 @@ def pool(
 def sinusoids(time: int, dim: int, device: torch.device) -> Float[Tensor, "time dim"]:
     """Position codes: sines on even, cosines on odd features.
 
+    Args:
+        time: number of positions, from 0.
+        dim: width of a code, even.
+        device: where the codes are made; the last 64 tables asked for are kept.
     Source: Vaswani et al. 2017, section 3.5.
     """
     position = torch.arange(time, device=device, dtype=torch.float64)[:, None]

@@ -69,7 +69,13 @@ def minimal_perturbations(params: Params, name: str, seed: int, workspace: Path,
 
 
 def subset(ids: Sequence[str], count: int, seed: int) -> list[int]:
-    """Positions of ``count`` videos (at most all), chosen by a seeded hash of their ids, in the order of the store."""
+    """Positions of some videos, chosen by a seeded hash of their ids, in the order of the store.
+
+    Args:
+        ids: of all videos.
+        count: how many are chosen, at most all.
+        seed: of the hash.
+    """
     key = f"deepfool {seed}".encode()
     digests = [hashlib.blake2b(name.encode(), key=key, digest_size=16).digest() for name in ids]
     return sorted(sorted(range(len(ids)), key=digests.__getitem__)[:count])

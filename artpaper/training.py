@@ -87,7 +87,17 @@ def train(
 
 
 class Run:
-    """One training run: the model, its optimiser, and all that a resumed run needs to know."""
+    """One training run: the model, its optimiser, and all that a resumed run needs to know.
+
+    Args:
+        model: trained in place, on the best device.
+        loss: the entry of group ``models``.
+        train: group ``train``.
+        inputs: group ``features``.
+        train_store, validation_store: the videos.
+        seed: of shuffling and dropout.
+        identity: what a resumed run must agree with, as :func:`artpaper.checkpoints.run_identity` gives it.
+    """
 
     def __init__(
         self, model: FrameTransformer, loss: Loss, train: Train, inputs: Features, train_store: FrameStore,
@@ -113,7 +123,16 @@ class Run:
         return self.step >= self.config.max_steps or self.bad_validations >= self.config.early_stop_patience
 
     def fit(self, state_folder: Path, watch: Watcher | None, progress: bool) -> None:
-        """Train until :attr:`finished`, writing a state every ``checkpoint_every`` steps and at every validation."""
+        """Train until :attr:`finished`, writing a state every ``checkpoint_every`` steps and at every validation.
+
+        Args:
+            state_folder: where the state and the best model so far lie.
+            watch: called with the history at every validation.
+            progress: show a bar.
+        Raises:
+            ArtpaperError: the training diverged: the loss or a score is no finite number.
+            CheckpointError: a state cannot be written.
+        """
         from tqdm import tqdm
 
         size = self.config.batch_size

@@ -91,6 +91,11 @@ def deepfool(
 def check_budget(x: Tensor, mask: Tensor, steps: int, overshoot: float, memory: int | float) -> None:
     """Refuse arguments that no DeepFool can work with.
 
+    Args:
+        x: frames (batch, time, dim).
+        mask: True on real frames (batch, time).
+        steps, overshoot: as for :func:`deepfool`.
+        memory: budget in MiB.
     Raises:
         ValueError: steps < 1, overshoot < 0, memory <= 0, or mask does not fit x.
     """
@@ -105,7 +110,16 @@ def check_budget(x: Tensor, mask: Tensor, steps: int, overshoot: float, memory: 
 
 
 def ask(model: Callable[[Tensor, Tensor], Tensor], x: Tensor, mask: Tensor, *, gradient: bool) -> tuple[Tensor, Tensor]:
-    """The frames as a leaf of a new graph, and the model's logits for them; the graph only with ``gradient``."""
+    """Ask a model about frames, in a new graph or in none.
+
+    Args:
+        model: any callable ``model(x, mask) -> logits``.
+        x: frames (batch, time, dim), unit of the normalised features.
+        mask: True on real frames (batch, time).
+        gradient: whether the graph is kept.
+    Returns:
+        The frames as a leaf of that graph (batch, time, dim), and the logits (batch, classes).
+    """
     iterate = x.detach().requires_grad_(gradient)
     with torch.set_grad_enabled(gradient):
         return iterate, logits_of(model, iterate, mask)

@@ -19,8 +19,9 @@ class Attack:
     """A perturbation and what is known about it.
 
     Attributes:
-        perturbation: R, zero on padding.
-        clean_logits, adversarial_logits: the model's answers to ``x`` and ``x + R``.
+        perturbation: R, unit of the normalised features, zero on padding.
+        clean_logits: the model's answer to ``x``.
+        adversarial_logits: its answer to ``x + R``.
         diagnostics: one value per video under each name: ``norm`` (L2, over real frames), ``relative_norm`` (norm over
             the video's own norm), ``gradient_norm``, ``zero_gradient`` (the attack had nothing to follow),
             ``iterations``, ``already_wrong`` (the clean top label is not a true one), ``fooled`` (the clean top label
@@ -35,7 +36,7 @@ class Attack:
 
 
 def bce(logits: Float[Tensor, "batch classes"], y: Float[Tensor, "batch classes"]) -> Float[Tensor, " batch"]:
-    """Binary cross-entropy of every video, averaged over classes (the paper's l)."""
+    """Binary cross-entropy of every video, averaged over classes (the paper's l), in nats."""
     return F.binary_cross_entropy_with_logits(logits, y, reduction="none").mean(dim=-1)
 
 
@@ -94,6 +95,16 @@ def input_gradient(
 
     The losses are summed over the batch, so no video's gradient depends on its neighbours. The parameters' ``.grad``
     is left as it was.
+
+    Args:
+        model: any callable ``model(x, mask) -> logits (batch, classes)``.
+        x: frames as the model receives them, unit of the normalised features.
+        y: label sets, multi-hot.
+        mask: True on real frames.
+        objective: loss of every video (batch,) from logits and label sets; the attack's aim.
+    Returns:
+        G, in units of the loss over those of ``x``, not masked; and the logits.
+    Source: Eq. 4.
     """
     x = x.detach().requires_grad_(True)
     with torch.enable_grad():
@@ -114,7 +125,18 @@ def attack_result(
     gradient: Float[Tensor, "batch time dim"],
     iterations: int,
 ) -> Attack:
-    """Ask the model about ``x + perturbation`` and fill in the diagnostics of :class:`Attack`."""
+    """Ask the model about ``x + perturbation`` and fill in the diagnostics of :class:`Attack`.
+
+    Args:
+        model: any callable ``model(x, mask) -> logits (batch, classes)``.
+        x: frames as the model receives them, unit of the normalised features.
+        y: label sets, multi-hot.
+        mask: True on real frames.
+        perturbation: R, same unit as ``x``, zero on padding.
+        clean_logits: the model's answer to ``x``.
+        gradient: what the attack followed, for ``gradient_norm`` and ``zero_gradient``; padding is left out.
+        iterations: steps that the attack took.
+    """
     with torch.no_grad():
         adversarial_logits = logits_of(model, x + perturbation, mask)
     gradient_norm = l2_norm((gradient * mask[:, :, None]).double()).flatten()
@@ -132,7 +154,15 @@ def attack_result(
 def norms(
     x: Float[Tensor, "batch time dim"], mask: Bool[Tensor, "batch time"], perturbation: Float[Tensor, "batch time dim"]
 ) -> dict[str, Float[Tensor, " batch"]]:
-    """The diagnostics ``norm`` and ``relative_norm`` of :class:`Attack`, in float64."""
+    """The diagnostics ``norm`` and ``relative_norm`` of :class:`Attack`, in float64.
+
+    Args:
+        x: frames, unit of the normalised features.
+        mask: True on real frames.
+        perturbation: R, same unit as ``x``, zero on padding.
+    Returns:
+        ``norm`` in the unit of ``x``, and ``relative_norm``, a share of the video's own norm.
+    """
     norm = l2_norm(perturbation.double()).flatten()
     reference = l2_norm((x * mask[:, :, None]).double()).flatten()
     return {"norm": norm, "relative_norm": norm / reference.clamp(min=torch.finfo(torch.float64).tiny)}

@@ -181,8 +181,10 @@ def write_synthetic(folder: Path, config: Synthetic, *, seed: int, workers: int 
 
 
 def read_marker(folder: Path) -> tuple[Synthetic, int]:
-    """Configuration and seed of a synthetic folder.
+    """How a synthetic folder was made.
 
+    Returns:
+        Its configuration and its seed.
     Raises:
         DataError: the folder has no marker, or that of another generator.
     """

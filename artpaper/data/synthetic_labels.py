@@ -145,6 +145,11 @@ def draw_label_sets(
 
     The videos' own verticals are stratified (their counts are the expected ones, up to rounding), so that a rare
     vertical is as frequent in one shard as in the next. A vertical asked for more entities than it has gives all.
+
+    Args:
+        vocabulary: the entities, their verticals and their weights.
+        rng: where chance comes from; equal states, equal label sets.
+        videos: how many.
     """
     position = (np.arange(videos) + rng.random()) / videos
     own = rng.permutation(np.searchsorted(np.cumsum(vocabulary.topic)[:-1], position))  # (videos,)
@@ -174,7 +179,13 @@ def draw_label_sets(
 
 
 def write_vocabulary(path: Path, vocabulary: Vocabulary, train_videos: int) -> None:
-    """Write the vocabulary with YouTube-8M's columns; ``TrainVideoCount`` is the expected count, at least 1."""
+    """Write the vocabulary with YouTube-8M's columns; ``TrainVideoCount`` is the expected count, at least 1.
+
+    Args:
+        path: a CSV file; an existing one is replaced.
+        vocabulary: what is written, a row per entity.
+        train_videos: size of the partition that the expected counts are of.
+    """
     with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)

@@ -69,6 +69,8 @@ def attention_files(predictions: Mapping[str, Sequence[str | Path]]) -> dict[str
 
     Args:
         predictions: per model its predictions files, one a seed.
+    Returns:
+        The opened files of each model, in the order given.
     Raises:
         DataError: a file is missing, damaged, without attention columns or of another model; a seed is there twice; the
             files differ in videos, data or attack.

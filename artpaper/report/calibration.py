@@ -154,7 +154,11 @@ def real_data() -> Path | None:
 
 
 def real_statistics(root: Path) -> Statistics:
-    """Measure the real files below ``root/yt8m``."""
+    """Measure the real files below ``root/yt8m``.
+
+    Raises:
+        DataError: a file is missing or damaged.
+    """
     from artpaper.data.tfrecord import YT8M_MODALITIES, read_videos
 
     folder = root / "yt8m"
@@ -197,7 +201,7 @@ def label_statistics(label_sets: Sequence[Sequence[int] | np.ndarray], vocabular
     """Measure label sets.
 
     Args:
-        label_sets: entity indices of each video.
+        label_sets: entity indices of each video, (labels,) per video.
         vocabulary: says which verticals an entity has.
     Raises:
         DataError: no video has two labels.
@@ -241,6 +245,8 @@ def frame_statistics(
         videos: quantised frames, rgb then audio.
         like: where given, ``one_*`` averages over the tenth of the videos whose mean norm is nearest to
             ``one_mean_norm`` there; else over all videos.
+    Returns:
+        The statistics of each modality, in units of the dequantised features.
     Raises:
         DataError: there are no videos.
     """

@@ -91,7 +91,12 @@ def comparison_table(real: Statistics, synthetic: Statistics) -> pd.DataFrame:
 
 
 def comparison_figure(real: Statistics, synthetic: Statistics, floor: float) -> Figure:
-    """Real and synthetic in every panel; ``floor`` is ``rare_vertical_floor``, for the caption."""
+    """Real and synthetic in every panel.
+
+    Args:
+        real, synthetic: what was measured on each.
+        floor: ``synthetic.rare_vertical_floor``, for the caption.
+    """
     with sns.axes_style("whitegrid"), sns.plotting_context("paper"):
         figure, panels = plt.subplot_mosaic(
             [

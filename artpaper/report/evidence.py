@@ -36,6 +36,9 @@ class Evidence:
 
     Attributes:
         folder: the project's folder after ``dvc repro``, or a folder below ``results/``.
+    Raises:
+        DataError: any of its methods, where a table or one of its columns is missing.
+        NotMeasured: any of its methods, where the table has no such row.
     """
 
     folder: Path
@@ -45,6 +48,12 @@ class Evidence:
 
         The error is that of the mean over training seeds. With one seed it is the sampling error of the test videos,
         from Table 1's partitions and the number of videos.
+
+        Args:
+            table: 1, 2 or 3.
+            metric: "GAP", "PERR" or "Hit@1".
+            split: "test" or "adversarial".
+            model: name in group ``models``.
         """
         where = {"metric": metric, "split": split, "column": MODELS[model]}
         file = f"tables/table{table}.csv"
@@ -57,7 +66,12 @@ class Evidence:
         return Number(float(row["ours"]), float(error), file, where, "ours")
 
     def gain(self, table: int, metric: str, split: str, model: str, over: str) -> Number:
-        """How much a model's figure exceeds Non-ART's or ART's, in points, with the error of the paired difference."""
+        """How much a model's figure exceeds Non-ART's or ART's, in points, with the error of the paired difference.
+
+        Args:
+            table, metric, split, model: as in :meth:`score`.
+            over: "non_art" or "art".
+        """
         where = {"metric": metric, "split": split, "column": MODELS[model]}
         file, column = f"tables/table{table}.csv", f"over_{over}"
         row = self._rows(file, where).iloc[0]
@@ -89,9 +103,15 @@ class Evidence:
         return self._mean("figures/figure4.csv", {"criterion": criterion, "model": model, "seed": "all"}, "mean_rho")
 
     def rho_difference(self, low: str, high: str, criterion: str) -> tuple[Number, Number, Number]:
-        """How much rho of ``high`` exceeds ``low``'s (Non-ART or ART) on the same videos, and its 95 % interval.
+        """How much rho of one model exceeds another's on the same videos, as a share of the video's norm.
 
-        The interval is over videos; the error is over training seeds, NaN with one.
+        Args:
+            low: "non_art" or "art".
+            high: the model expected above it.
+            criterion: what counts as fooled.
+        Returns:
+            The difference, its error over training seeds (NaN with one), and both ends of its 95 % interval over
+            videos.
         """
         prefix = "art_difference" if low == "art" else "difference"
         file, where = "figures/figure4.csv", {"criterion": criterion, "model": high}
@@ -111,7 +131,14 @@ class Evidence:
         return Number(float(found[column].mean()), error, file, where, column)
 
     def point(self, model: str, key: str, value: float | None, what: str = "clean") -> Number:
-        """Validation GAP at one point of Figure 3, in percent; ``value`` None is Non-ART's, the reference."""
+        """Validation GAP at one point of Figure 3, in percent.
+
+        Args:
+            model: name in group ``models``.
+            key: "epsilon", "alpha" or "beta"; "reference" for Non-ART.
+            value: of that key; None for the reference.
+            what: "clean" or "one_step".
+        """
         where = {"model": model, "key": key} | ({} if value is None else {"value": f"{value:g}"})
         found = self._rows("figures/figure3.csv", where)
         number = self._mean("figures/figure3.csv", where, what)

@@ -174,6 +174,8 @@ def peak(table: pd.DataFrame, model: str, key: str, what: str = "clean") -> tupl
         table: as :func:`sweep` returns it.
         model, key: which curve.
         what: "clean" or "one_step".
+    Returns:
+        The value of ``key`` there, and whether smaller and larger ones were tried.
     """
     points = summary(table)
     line = points[(points["model"] == model) & (points["key"] == key)].sort_values("value")

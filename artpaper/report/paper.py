@@ -1,10 +1,11 @@
 """The numbers that the paper prints in Tables 1-3, in percent, as data.
 
 Where the printed numbers do not fit each other:
+
 - Table 2, Hit@1, test: the gain is printed as +0.01, but 97.33 - 97.21 = +0.12 (0.01 is A-ART minus ART). All other
   gains are A-ART minus Non-ART. Gains are therefore always recomputed; ``slips`` lists the printed ones that differ.
 - Section 1's gain over ART of "9.1%" is 91.04 - 81.97 = 9.07.
-- The +- of Table 1 is over five partitions of the test set, of about 209,671 videos each. On the adversarial test set
+- The ± of Table 1 is over five partitions of the test set, of about 209,671 videos each. On the adversarial test set
   Hit@1's 0.02 is less than the sampling of so many videos allows (0.05 to 0.08), so it is no target.
 - Table 3's clean Hit@1 fits 57, 60 and 59 of 65 videos; its adversarial row fits no such number.
 """
@@ -88,7 +89,13 @@ ROWS = (
 
 
 def row(table: int, metric: str, split: str) -> Row:
-    """The printed row of ``table`` (1-3) for a metric of ``METRICS`` on a split of ``SPLITS``."""
+    """One printed row, in percent.
+
+    Args:
+        table: 1, 2 or 3.
+        metric: one of ``METRICS``.
+        split: one of ``SPLITS``.
+    """
     return next(row for row in ROWS if (row.table, row.metric, row.split) == (table, metric, split))
 
 

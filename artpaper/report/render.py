@@ -121,7 +121,17 @@ def describe(
     label_space_note: str,
     retrained: bool = False,
 ) -> str:
-    """The caption: which videos, data, label space, attack and seeds; ``group`` None means the whole test set."""
+    """The caption: which videos, data, label space, attack and seeds.
+
+    Args:
+        number: of the table.
+        group: the vertical or family; None for the whole test set.
+        videos, partitions: how many videos in how many parts.
+        seeds: training seeds.
+        settings: what the predictions files say of themselves.
+        label_space_note: what the label space says of itself.
+        retrained: whether the models were trained on the group's videos alone.
+    """
     if group is None:
         where = (
             f"{videos:,} test videos: mean ± standard deviation (ddof = 1) over {partitions} disjoint partitions of "
@@ -167,6 +177,8 @@ def notes(number: int, videos: int, printed: bool, diagnostics: dict[str, list[p
         videos: rows of every diagnostics table.
         printed: whether the paper's figures stand in the table.
         diagnostics: per column, one table a seed with relative_norm, zero_gradient and fooled.
+    Returns:
+        One line each.
     """
     lines = [f"{GAIN}: A-ART minus Non-ART, in points, recomputed from the columns."]
     lines += slips(number) if printed else []

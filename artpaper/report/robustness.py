@@ -166,6 +166,8 @@ def bootstrap_means(
         chosen: which videos each is averaged over.
         resamples: number of samples.
         seed: of the draws.
+    Returns:
+        The means (samples, quantities), the shape of the quantities kept.
     """
     *shape, videos = values.shape
     sums = np.where(chosen, values, 0).reshape(-1, videos).T  # (videos, quantities)

@@ -55,7 +55,14 @@ def worst(verdicts: list[str]) -> str:
 
 
 def beyond(table: int, split: str, low: str, highs: tuple[str, ...], metrics: tuple[str, ...] = METRICS) -> Check:
-    """Each of the models ``highs`` scores above model ``low``, on each metric."""
+    """Each of the models ``highs`` scores above model ``low``, on each metric.
+
+    Args:
+        table: 1, 2 or 3.
+        split: "test" or "adversarial".
+        low, highs: names in group ``models``.
+        metrics: which metrics count; the worst verdict stands.
+    """
 
     def check(evidence: Evidence) -> Finding:
         numbers: dict[str, Number] = {}

@@ -1,0 +1,185 @@
+"""The documentation says what the code, the parameters and the published results say."""
+
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from artpaper.cli import main
+from artpaper.config import load_params
+from artpaper.report.claims import CLAIMS
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+INDEX = (DOCS / "ambiguities.md").read_text(encoding="utf-8")
+PAGES = {int(path.name[:2]): path for path in sorted((DOCS / "ambiguities").glob("[0-9][0-9]-*.md"))}
+NUMBER = re.compile(r"(?<![\w.])-?\d+\.\d+(?:e-?\d+)?")
+SECTIONS = ["What the paper says", "How it is read here", "Parameter", "Measured"]
+
+
+def load(text: str) -> Any:
+    return YAML(typ="safe", pure=True).load(text)
+
+
+def table(text: str, first: str) -> list[list[str]]:
+    """The rows of the table whose header begins with ``first``, as cells."""
+    block = re.search(rf"^\| {first} \|.*\n\|[-:| ]+\|\n((?:\|.*\n)+)", text, re.M)
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in block[1].splitlines()] if block else []
+
+
+def section(page: Path, title: str) -> str:
+    return page.read_text(encoding="utf-8").partition(f"## {title}\n")[2].partition("\n## ")[0]
+
+
+def test_every_row_has_its_page_and_every_page_its_row() -> None:
+    rows = table(INDEX, "row")
+    assert [int(row[0]) for row in rows] == list(range(1, 35)) == list(PAGES)
+    for number, question, _, parameters in rows:
+        page = PAGES[int(number)]
+        assert f"](ambiguities/{page.name})" in question
+        asked = re.match(r"\[(.*)\]\(", question)[1]
+        text = page.read_text(encoding="utf-8")
+        assert text.startswith(f"# Row {number}: {asked}\n")
+        assert re.findall(r"^## (.*)$", text, re.M) == SECTIONS
+        assert all(section(page, title).strip() for title in SECTIONS)
+        named = [row[0] for row in table(section(page, "Parameter"), "parameter")]
+        assert parameters == (", ".join(named) or "none")
+
+
+@pytest.mark.parametrize("number", PAGES)
+def test_parameters_exist_with_the_default_on_the_page(number: int) -> None:
+    """The default is the profile `paper`'s; `models.*` means each of the three models."""
+    profile = load((ROOT / "profiles" / "paper.yaml").read_text(encoding="utf-8"))
+    for key, default, _ in table(section(PAGES[number], "Parameter"), "parameter"):
+        for values in found(profile, key.strip("`").split(".")):
+            assert values == load(default.strip("`")), key
+
+
+def found(values: Any, path: list[str]) -> Iterator[Any]:
+    if not path:
+        yield values
+    elif path[0] == "*":
+        for value in values.values():
+            yield from found(value, path[1:])
+    else:
+        yield from found(values[path[0]], path[1:])
+
+
+def commands(text: str) -> list[list[str]]:
+    """The arguments of each `artpaper use` in a page's shell blocks, but those that name data of the reader's own."""
+    blocks = "\n".join(re.findall(r"```bash\n(.*?)```", text, re.S)).replace("\\\n", " ")
+    lines = [part.strip() for line in blocks.splitlines() for part in line.partition("#")[0].split("&&")]
+    return [shlex.split(line)[1:] for line in lines if line.startswith("artpaper use") and "--path" not in line]
+
+
+def test_every_command_of_the_pages_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
+    (tmp_path / "dvc.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    tried = 0
+    for page in (*PAGES.values(), DOCS / "run.md"):
+        for arguments in commands(page.read_text(encoding="utf-8")):
+            assert main(arguments) == 0, f"{page.name}: {arguments}"
+            load_params("params.yaml")
+            tried += 1
+    assert tried > 20
+
+
+def test_a_row_with_a_parameter_has_a_command_that_sets_it() -> None:
+    for page in PAGES.values():
+        keys = [row[0].strip("`") for row in table(section(page, "Parameter"), "parameter")]
+        told = {item.partition("=")[0] for line in commands(page.read_text(encoding="utf-8")) for item in line}
+        retrained = any("--retrain" in line for line in commands(page.read_text(encoding="utf-8")))
+        patterns = [re.escape(key).replace(r"\*", r"\w+") for key in keys]
+        assert not keys or retrained or any(re.fullmatch(pattern, name) for pattern in patterns for name in told), page
+
+
+def test_stages_named_in_commands_exist() -> None:
+    stages = load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    named = set()
+    for page in (*PAGES.values(), DOCS / "run.md", DOCS / "appendix.md", DOCS / "own_data.md"):
+        for line in re.findall(r"dvc repro((?: +[a-z_]+)+)", page.read_text(encoding="utf-8")):
+            named |= set(line.split())
+    assert {"tables", "robustness"} <= named <= set(stages)
+
+
+@pytest.mark.parametrize("path", ["params.yaml", *sorted(f"profiles/{p.name}" for p in ROOT.glob("profiles/*.yaml"))])
+def test_rows_named_in_parameter_files_are_about_that_parameter(path: str) -> None:
+    """The comment "row n" stands beside a key that the page of row n lists, or beside the head of its group."""
+    rows = {int(row[0]): set(re.findall(r"`([^`]+)`", row[3])) for row in table(INDEX, "row")}
+    place: list[str] = []
+    named = 0
+    for line in (ROOT / path).read_text(encoding="utf-8").splitlines():
+        key = re.match(r"( *)(\w+):", line)
+        if not key:
+            continue
+        place[len(key[1]) // 2 :] = [key[2]]
+        for number in map(int, re.findall(r"\brow (\d+)", line)):
+            named += 1
+            name = re.sub(r"^models\.\w+\.", "models.*.", ".".join(place))
+            assert number in rows
+            assert name in rows[number] or len(place) == 1, f"{name} is not in row {number}: {rows[number]}"
+    assert named > 15
+
+
+def test_rows_named_in_the_code_exist() -> None:
+    files = [*(ROOT / "artpaper").rglob("*.py"), *(ROOT / "notebooks").glob("*.ipynb"), ROOT / "README.md"]
+    named = {int(n) for path in files for n in re.findall(r"\brows? (\d+)\b(?! and)", path.read_text(encoding="utf-8"))}
+    assert named
+    assert named <= set(PAGES)
+
+
+@pytest.mark.parametrize("number", PAGES)
+def test_numbers_measured_stand_in_the_files_cited(number: int) -> None:
+    """Every decimal number under "Measured" stands in one of the published files the section links."""
+    text = " ".join(section(PAGES[number], "Measured").partition("**In the code:**")[0].split())
+    cited = [(PAGES[number].parent / link).resolve() for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text)]
+    assert all(path.is_file() for path in cited)
+    readable = [path for path in cited if path.suffix in (".md", ".csv", ".json") and DOCS not in path.parents]
+    published = {value for path in readable for value in NUMBER.findall(path.read_text(encoding="utf-8"))}
+    claimed = text.replace(" beta 0.001", "").replace(" to 0.1 ", " ")  # settings, not measurements
+    for value in NUMBER.findall(re.sub(r"`[^`]*`|\]\([^)]*\)", "", claimed)):
+        assert as_written(value, published), f"{value} is in none of {[path.name for path in readable]}"
+
+
+def as_written(value: str, published: set[str]) -> bool:
+    """Whether a published number, rounded to as many decimals, reads ``value``."""
+    decimals = len(value.partition(".")[2])
+    return value in published or any("e" not in one and f"{float(one):.{decimals}f}" == value for one in published)
+
+
+def test_the_appendix_has_every_claim_with_its_command_and_verdicts() -> None:
+    verdicts = {}
+    for line in (ROOT / "CLAIMS.md").read_text(encoding="utf-8").splitlines():
+        if row := re.match(r"\| \[(\d+)\]\(#claim-\d+\) \| .* \| \*\*(.*)\*\* \| \*\*(.*)\*\* \|$", line):
+            verdicts[int(row[1])] = [row[2], row[3]]
+    rows = table((DOCS / "appendix.md").read_text(encoding="utf-8"), "claim")
+    wanted = [
+        [f"[{n}](../CLAIMS.md#claim-{n})", claim.text, f"`dvc repro {claim.stage}`", *verdicts[n]]
+        for n, claim in enumerate(CLAIMS, start=1)
+    ]
+    assert [row[:5] for row in rows] == wanted
+    stages = load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
+    written = {out for stage in stages for out in stage.get("outs", [])}
+    for row in rows:
+        place = row[5].strip("`")
+        assert {place, place.partition("/")[0]} & written, place
+
+
+def test_every_public_module_is_on_an_api_page() -> None:
+    """A module that is new must be listed: add it to the page of its room in docs/api/."""
+    listed = [
+        name for page in DOCS.glob("api/*.md") for name in re.findall(r"automodule:: (\S+)", page.read_text("utf-8"))
+    ]
+    modules = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for path in (ROOT / "artpaper").rglob("*.py")
+        if not path.stem.startswith("_") or path.stem == "__init__"
+    }
+    assert len(listed) == len(set(listed))
+    assert set(listed) == modules
