@@ -58,6 +58,10 @@ def logits_of(
 ) -> Float[Tensor, "batch classes"]:
     """The model's answer, which a model that was made elsewhere may give in another shape than attacks need.
 
+    Args:
+        model: any callable ``model(x, mask)``.
+        x: frames as the model receives them, unit of the normalised features.
+        mask: True on real frames.
     Raises:
         ValueError: it is not one tensor (batch, classes); the message says what it is.
     """
@@ -104,6 +108,8 @@ def input_gradient(
         objective: loss of every video (batch,) from logits and label sets; the attack's aim.
     Returns:
         G, in units of the loss over those of ``x``, not masked; and the logits.
+    Raises:
+        ValueError: the model's answer is no logits (batch, classes).
     Source: Eq. 4.
     """
     x = x.detach().requires_grad_(True)
@@ -136,6 +142,8 @@ def attack_result(
         clean_logits: the model's answer to ``x``.
         gradient: what the attack followed, for ``gradient_norm`` and ``zero_gradient``; padding is left out.
         iterations: steps that the attack took.
+    Raises:
+        ValueError: the model's answer is no logits (batch, classes).
     """
     with torch.no_grad():
         adversarial_logits = logits_of(model, x + perturbation, mask)

@@ -94,7 +94,11 @@ class Rows:
         return f"{self.reading.labels.path}: line {number}"
 
     def read(self) -> Iterator[tuple[int, Video]]:
-        """The videos in the order of labels.csv; DataError names file, line and id of one that is at fault."""
+        """The videos in the order of labels.csv, numbered by their lines.
+
+        Raises:
+            DataError: an array is at fault; the message names its file, line and id.
+        """
         reading = self.reading
         with ExitStack() as stack:
             folder = reading.labels.path.parent

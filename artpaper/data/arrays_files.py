@@ -35,7 +35,11 @@ class NpyFolder:
             return sum(entry.name.endswith(".npy") and not entry.name.startswith(".") for entry in entries)
 
     def look(self, row: Row) -> tuple[int, int]:
-        """Bytes of a video's array and the time of its last change; DataError if there is none."""
+        """Bytes of a video's array and the time of its last change.
+
+        Raises:
+            DataError: the video has no file.
+        """
         try:
             state = os.stat(f"{self.path}/{row.id}.npy")
         except FileNotFoundError:
@@ -43,7 +47,11 @@ class NpyFolder:
         return state.st_size, state.st_mtime_ns
 
     def array(self, row: Row) -> Array:
-        """A video's array (frames, width); DataError if it is missing, damaged or no frames."""
+        """A video's array (frames, width).
+
+        Raises:
+            DataError: it is missing, damaged, or holds no frames of numbers.
+        """
         self.look(row)
         where = self.where(row)
         try:
@@ -78,13 +86,21 @@ class Hdf5File:
         return len(self.file)
 
     def look(self, row: Row) -> tuple[int, int]:
-        """Bytes of an array, on average, and the time of the file's last change; DataError if the video has none."""
+        """Bytes of an array, on average, and the time of the file's last change.
+
+        Raises:
+            DataError: the video has no dataset.
+        """
         if row.id not in self.file:  # a tenth of the time that opening a dataset takes
             raise DataError(f"{self.where(row)}: no such dataset; add it, or remove the row")
         return self.state
 
     def array(self, row: Row) -> Array:
-        """A video's array (frames, width); DataError if it is missing, damaged or no frames."""
+        """A video's array (frames, width).
+
+        Raises:
+            DataError: it is missing, damaged, or holds no frames of numbers.
+        """
         from h5py import Dataset
 
         self.look(row)

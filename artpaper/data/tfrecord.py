@@ -49,7 +49,11 @@ class Shard:
         return self.path.name, str(state.st_size), str(state.st_mtime_ns)
 
     def read(self) -> Iterator[tuple[int, Video]]:
-        """The records in file order; raises what :func:`read_videos` does."""
+        """The records in file order, numbered from 0.
+
+        Raises:
+            DataError: as :func:`read_videos`.
+        """
         return enumerate(read_videos(self.path, self.modalities))
 
     def place(self, number: int) -> str:

@@ -45,6 +45,7 @@ def write_page(folder: Path, target: Path, project: Path) -> Path:
     Raises:
         ConfigError: the folder has no ``params.yaml``, or one that does not fit.
         DataError: a file of the run is damaged.
+        ArtpaperError: DVC cannot say what is outdated.
     """
     text = page(folder, project)
     with atomic_file(target) as temporary:
@@ -53,7 +54,13 @@ def write_page(folder: Path, target: Path, project: Path) -> Path:
 
 
 def page(folder: Path, project: Path) -> str:
-    """The report as HTML; see :func:`write_page`."""
+    """The report as HTML; arguments and errors are those of :func:`write_page`.
+
+    Raises:
+        ConfigError: as :func:`write_page`.
+        DataError: as :func:`write_page`.
+        ArtpaperError: as :func:`write_page`.
+    """
     if not (folder / "params.yaml").is_file():
         raise ConfigError(f"{folder}: no run here (no params.yaml); give the project's folder or one below results/")
     params = load_params(folder / "params.yaml")
@@ -80,7 +87,11 @@ def page(folder: Path, project: Path) -> str:
 
 
 def outdated(folder: Path) -> list[str]:
-    """The stages whose results are older than the parameters or the code, by ``dvc status``; none without DVC."""
+    """The stages whose results are older than the parameters or the code, by ``dvc status``; none without DVC.
+
+    Raises:
+        ArtpaperError: ``dvc status`` fails.
+    """
     if not (folder / "dvc.yaml").is_file() or not (folder / ".dvc").is_dir():
         return []
     # while DVC runs the page's own stage, its output is locked, so the others are asked for by name
@@ -97,6 +108,8 @@ def provenance(folder: Path, project: Path) -> dict[str, Any]:
     Returns:
         commit, machine, python and packages as in ``provenance.json``; ``changed``: files that are not as committed;
         ``published``: whether it is the former.
+    Raises:
+        DataError: ``provenance.json`` is damaged.
     """
     if (folder / "provenance.json").is_file():
         return {**_json(folder / "provenance.json"), "changed": [], "published": True}
@@ -108,7 +121,11 @@ def provenance(folder: Path, project: Path) -> dict[str, Any]:
 
 
 def summary(folder: Path) -> dict[str, Any]:
-    """What ``prepare`` said of the data; empty if it has not run."""
+    """What ``prepare`` said of the data; empty if it has not run.
+
+    Raises:
+        DataError: ``summary.json`` is damaged.
+    """
     for name in ("frames/summary.json", "summary.json"):
         if (folder / name).is_file():
             return _json(folder / name)

@@ -66,6 +66,8 @@ def publish(workspace: Path, target: Path, command: str) -> dict[str, Any]:
 def revision(folder: Path) -> tuple[str, list[str]]:
     """The commit of a project, and its files of code and notebooks that are not as committed.
 
+    Returns:
+        The commit's hash, and the paths.
     Raises:
         ArtpaperError: it is not under Git.
     """
