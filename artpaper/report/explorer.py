@@ -105,10 +105,12 @@ class View:
 
     @property
     def right(self) -> bool:
+        """Whether the clean top label is a true one."""
         return self.top[0].true
 
     @property
     def attacked_right(self) -> bool:
+        """Whether the adversarial top label is a true one."""
         return self.attacked_top[0].true
 
     def maps(self, modality: str, head: int | None = None) -> tuple[Maps, Maps]:
