@@ -40,7 +40,8 @@ class Arrays:
         label_space: the classes of classes.csv in its order, or else those of labels.csv by name.
         pieces: per partition of :data:`artpaper.data.arrays_labels.PARTITIONS`.
         dtype: of the store: uint8 if every modality is, else float32.
-        told: for the provenance: dtype of each modality, and arrays that no row of labels.csv names.
+        told: for the provenance: where the partitions come from, dtype of each modality, and arrays that no row of
+            labels.csv names.
     """
 
     modalities: tuple[Modality, ...]
@@ -153,6 +154,7 @@ def open_arrays(folder: Path, seed: int, progress: bool) -> Arrays:
     pieces = {name: tuple(Rows(reading, name, span) for span in spans[name]) for name in PARTITIONS}
     told: dict[str, str | int] = {
         "videos": count,
+        "partitions": "column" if "partition" in labels.columns() else "drawn from id and base.seed",
         "arrays": ", ".join(f"{name} {array.dtype}" for name, array in found.items()),
         "arrays_without_a_row": ", ".join(f"{name} {number}" for name, number in unlisted.items()),
     }

@@ -177,7 +177,8 @@ def test_order_of_rows_changes_no_split(made, tmp_path):
 
 
 def test_partitions_are_drawn_from_id_and_seed(made):
-    _, _, work, _ = made
+    _, _, work, summary = made
+    assert summary["provenance"]["partitions"] == "drawn from id and base.seed"
     for name, (split, _, _) in stored(work).items():
         digest = hashlib.blake2b(name.encode(), digest_size=8, key=b"train or validate 0").digest()
         assert (split == "train") == (int.from_bytes(digest, "little") / 2**64 >= 0.3)
@@ -195,6 +196,7 @@ def test_partitions_of_ones_own(made, tmp_path):
     assert {name: split for name, (split, _, _) in stored(tmp_path).items()} == {
         name: {"validate": "validation"}.get(partition, partition) for name, partition in named.items()
     }
+    assert summary["provenance"]["partitions"] == "column"
     assert summary["partitions"]["test"] == {"videos_read": 15, "left_out_without_class": 0}
     rows = [(name, partition if partition == "train" else "validate", "cat;dog") for name, partition, _ in rows]
     write_labels(tmp_path / "data", rows, header=("id", "partition", "labels"))
@@ -208,7 +210,7 @@ def test_classes_in_an_order_and_groups_of_ones_own(made, tmp_path):
     for path in data.iterdir():
         (tmp_path / "data" / path.name).symlink_to(path)
     (tmp_path / "data" / "classes.csv").write_text(
-        'class,groups\nzoo,Out;Big\ncat,\n"oiseau été, hiver",Out\ndog\nyak,Big\n', encoding="utf-8"
+        'class,groups\nzoo,Out;Big\ncat,\n"oiseau été, hiver",Out\ndog,\nyak,Big\n', encoding="utf-8"
     )
     summary = prepare(config(tmp_path / "data"), tmp_path, progress=False)
     space = FrameStore(tmp_path / "frames" / "test").label_space
@@ -381,12 +383,21 @@ def text(content: str):
     return lambda data: (data / "labels.csv").write_bytes(content.encode("latin-1"))
 
 
+def classes(content: str):
+    return lambda data: (data / "classes.csv").write_text(content)
+
+
 LABELS = [
     (lambda data: (data / "labels.csv").unlink(), r"labels\.csv: no such file; it lists the videos, docs/own_data\.md"),
     (text(""), r"labels\.csv: needs one column id, its first line has none"),
     (text("id;labels\nv000;cat\n"), r"needs one column id, its first line has id;labels; .*with commas"),
     (text("id,label\nv000,cat\n"), r"needs one column labels, its first line has id, label;"),
     (text("id,labels,id\nv000,cat,v1\n"), r"needs one column id, its first line has id, labels, id"),
+    (text("id,labels,partition,partition\nv000,cat,train,test\n"), r"needs one column partition, its first line has"),
+    (text("id,labels,Partition\nv000,cat,train\n"), r"column 'Partition' would be passed over; call it partition, or"),
+    (text("id,labels,Labels\nv000,cat,dog\n"), r"column 'Labels' would be passed over; call it labels"),
+    (text("id,split,labels\nv000,train,cat\n"), r"column 'split' would be passed over; call it partition, or rename"),
+    (text("id,labels,Set\nv000,cat,1\n"), r"column 'Set' would be passed over; call it partition"),
     (text("id,labels\n"), r"labels\.csv: lists no video"),
     (text("id,labels\nv000,cat,dog\n"), r"line 2 has 3 cells, the header 2; put a name that holds a comma into quotes"),
     (text('id,labels\nv000,"cat\n'), r"line 2: cannot be read as CSV"),
@@ -397,12 +408,16 @@ LABELS = [
     (text("id,labels,partition\nv000,cat,valid\n"), r"unknown partition 'valid'; did you mean validate\?"),
     (text("id,labels,partition\nv000,cat,train\n"), r"none of its 1 videos is of partition validate; name some"),
     (text("id,labels\nv000,cat\nw,dog\n"), r"rgb/w\.npy \(line 3 of labels\.csv\): no such file; add it, or remove"),
-    (lambda data: (data / "classes.csv").write_text("class\nzoo\ncat\ndogs\n"), r"line 3: id v001 has the label 'dog', "
+    (classes("class\nzoo\ncat\ndogs\n"), r"line 3: id v001 has the label 'dog', "
         r"which classes\.csv does not list; did you mean dogs\?"),
-    (lambda data: (data / "classes.csv").write_text("name\ncat\n"), r"classes\.csv: needs one column class"),
-    (lambda data: (data / "classes.csv").write_text("class\ncat\ncat\n"), r"line 3: class 'cat' is there twice"),
-    (lambda data: (data / "classes.csv").write_text("class\ncat;dog\n"), r"class 'cat;dog' must be a name without ';'"),
-    (lambda data: (data / "classes.csv").write_text("class\ncat\n"), r"classes\.csv .*only cat; .*two classes or more"),
+    (classes("name\ncat\n"), r"classes\.csv: needs one column class"),
+    (classes("class,Groups\ncat,a\ndog,b\n"), r"classes\.csv: column 'Groups' would be passed over; call it groups"),
+    (classes("class,group\ncat,a\ndog,b\n"), r"classes\.csv: column 'group' would be passed over; call it groups"),
+    (classes("class,groups,groups\ncat,a,b\n"), r"classes\.csv: needs one column groups"),
+    (classes("class\ncat\ndog, small\n"), r"classes\.csv: line 3 has 2 cells, the header 1; put a name that holds"),
+    (classes("class\ncat\ncat\n"), r"line 3: class 'cat' is there twice"),
+    (classes("class\ncat;dog\n"), r"class 'cat;dog' must be a name without ';'"),
+    (classes("class\ncat\n"), r"classes\.csv .*only cat; .*two classes or more"),
 ]  # fmt: skip
 
 
