@@ -5,6 +5,7 @@
 """
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -212,16 +213,18 @@ class _Filling:
 def _modalities(folder: Path) -> dict[str, Path]:
     """Name and place of each, in alphabetical order."""
     places: dict[str, Path] = {}
-    for path in sorted(folder.iterdir(), key=lambda path: path.stem if path.suffix in HDF5 else path.name):
-        if path.name.startswith((".", "_")) or not (path.is_dir() or path.suffix in HDF5):
+    for path in sorted(folder.iterdir(), key=lambda path: path.stem if _is_hdf5(path) else path.name):
+        if path.name.startswith((".", "_")) or not (path.is_dir() or _is_hdf5(path)):
             continue
         name = path.name if path.is_dir() else path.stem
         if name in places:
             raise DataError(f"{folder}: {places[name].name} and {path.name} are both modality {name}; remove one")
         if not name.replace("-", "_").isidentifier() or hasattr(torch.nn.ModuleDict(), name):
+            plain = re.sub(r"\W", "_", name, flags=re.ASCII)
             raise DataError(
                 f"{path}: a modality cannot be called {name!r}; use letters, digits and _, and no word that PyTorch's "
-                f"modules use, such as {name.strip('. ') or 'my'}_features"
+                f"modules use, such as {'' if plain[0].isalpha() else 'my_'}{plain}_features; if it is none, put _ "
+                "before its name"
             )
         places[name] = path
     if not places:
@@ -229,6 +232,10 @@ def _modalities(folder: Path) -> dict[str, Path]:
         found = f"{loose.name} lies in it directly: move such files to {folder / 'frames'}" if loose else LAYOUT
         raise DataError(f"{folder}: holds no modality; {found}")
     return places
+
+
+def _is_hdf5(path: Path) -> bool:
+    return path.suffix.lower() in HDF5
 
 
 def _frames(

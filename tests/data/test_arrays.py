@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -379,6 +380,73 @@ def test_a_bad_dataset_is_named(tmp_path, array, message):
         prepare(config(data), tmp_path / "work", progress=False)
 
 
+def test_a_dataset_whose_numbers_lie_elsewhere_is_refused(tmp_path):
+    """HDF5 gives zeros for what is not there; each of these would be read as such, or could change unseen."""
+    data = write_folder(tmp_path / "data", {f"v{number:03d}": {"rgb": GOOD} for number in range(40)}, hdf5=("rgb",))
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["there"] = GOOD
+
+    def virtual(file, source):
+        layout = h5py.VirtualLayout(GOOD.shape, GOOD.dtype)
+        layout[:] = h5py.VirtualSource(source, "there", GOOD.shape)
+        file.create_virtual_dataset("v007", layout)
+
+    def link(kind):
+        return lambda file: file.__setitem__("v007", kind)
+
+    elsewhere = "has its numbers in another file; write the array itself into this one"
+    cases = [
+        (lambda file: virtual(file, str(tmp_path / "gone.h5")), elsewhere),
+        (lambda file: virtual(file, str(tmp_path / "other.h5")), elsewhere),
+        (lambda file: file.create_dataset("v007", data=GOOD, external=[(tmp_path / "raw", 0, GOOD.nbytes)]), elsewhere),
+        (link(h5py.ExternalLink(str(tmp_path / "other.h5"), "/there")), elsewhere),
+        (link(h5py.ExternalLink(str(tmp_path / "gone.h5"), "/there")), r"leads nowhere \(.*\); write the array itself"),
+        (lambda file: file.create_dataset("v007", GOOD.shape, "f4"), "was made, but never written; write the array"),
+        (lambda file: file.create_dataset("v007", GOOD.shape, "f4", chunks=(2, 6)), "was made, but never written"),
+    ]
+    for spoil, message in cases:
+        with h5py.File(data / "rgb.h5", "a") as file:
+            del file["v007"]
+            spoil(file)
+        with pytest.raises(DataError, match=rf"dataset v007 \(line 9 of labels\.csv\): {message}"):
+            prepare(config(data), tmp_path / "work", progress=False)
+    with h5py.File(data / "rgb.h5", "a") as file:
+        del file["v007"]
+        file["v007"] = h5py.SoftLink("/v001")
+    prepare(config(data), tmp_path / "work", progress=False)
+    np.testing.assert_array_equal(stored(tmp_path / "work")["v007"][1], GOOD)
+
+
+def test_datasets_are_counted_once(made, tmp_path, monkeypatch):
+    """Counting takes HDF5 a time that grows with the number of datasets; reading the pieces must not."""
+    _, data, _, _ = made
+    count, counted = h5py.File.__len__, []
+    monkeypatch.setattr(h5py.File, "__len__", lambda file: counted.append(1) or count(file))
+    monkeypatch.setattr(arrays, "PIECE_BYTES", 1)
+    assert prepare(config(data), tmp_path, progress=False)["provenance"]["arrays_without_a_row"] == "audio 0, rgb 0"
+    assert len(counted) == 1
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    videos = {f"v{number:03d}": {"rgb": GOOD} for number in range(12)}
+    data = write_folder(tmp_path / "data", videos)
+    path = data / "rgb" / "v007.npy"
+    path.unlink()
+    where = r"rgb/v007\.npy \(line 9 of labels\.csv\): cannot be read"
+    for spoil, reason in ((lambda: path.symlink_to(path.name), "symbolic links"), (path.mkdir, "Is a directory")):
+        spoil()
+        with pytest.raises(DataError, match=rf"{where} \(.*{reason}.*\); .*or see to the file and its permissions"):
+            prepare(config(data), tmp_path / "work", progress=False)
+        path.rmdir() if path.is_dir() else path.unlink()
+    for first in (True, False):
+        names = [name for name in videos if name != "v007"]
+        write_labels(data, [(name, "cat;dog") for name in (["v" * 300, *names] if first else [*names, "v" * 300])])
+        with pytest.raises(
+            DataError, match=r"v\.npy \(line \d+ of labels\.csv\): cannot be read \(.*\); shorten the id"
+        ):
+            prepare(config(data), tmp_path / "work", progress=False)
+
+
 def text(content: str):
     return lambda data: (data / "labels.csv").write_bytes(content.encode("latin-1"))
 
@@ -481,5 +549,26 @@ def test_bad_folders_are_named(tmp_path):
     refused(empty, r"rgb/v1\.npy \(line 2 of labels\.csv\): no such file")
     (empty / "training").mkdir()
     refused(empty, r"training: a modality cannot be called 'training'; .*such as training_features")
-    (empty / "training").rename(empty / "two words")
-    refused(empty, r"two words: a modality cannot be called 'two words'")
+    (empty / "training").rmdir()
+    for name in ("two words", "2d", "+1", "a²", "+", "rgb.v2", "été 1"):
+        (empty / name).mkdir()
+        refused(
+            empty, rf"{re.escape(name)}: a modality cannot be called '{re.escape(name)}'; .*, put _ before its name"
+        )
+        with pytest.raises(DataError) as caught:
+            prepare(config(empty), tmp_path / "work", progress=False)
+        [suggested] = re.findall(r"such as (\w+_features);", str(caught.value))
+        (empty / name).rename(empty / suggested)
+        refused(
+            empty, r"v1\.npy \(line 2 of labels\.csv\): no such file; add it, or remove the row, or, if .* _ before"
+        )
+        (empty / suggested).rmdir()
+
+
+def test_suffixes_in_capitals(made, tmp_path):
+    """A modality in RGB.H5 must not be passed over in silence."""
+    _, data, _, _ = made
+    (tmp_path / "data").mkdir()
+    for path, name in ((data / "labels.csv", "labels.csv"), (data / "audio.h5", "audio.H5"), (data / "rgb", "rgb")):
+        (tmp_path / "data" / name).symlink_to(path)
+    assert prepare(config(tmp_path / "data"), tmp_path, progress=False)["modalities"] == {"audio": 3, "rgb": 6}
