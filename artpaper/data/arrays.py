@@ -64,7 +64,7 @@ class Reading:
 
 
 class Span(NamedTuple):
-    """A stretch of labels.csv: its bytes, its first line, bytes of a store it takes, and a state of its arrays."""
+    """A stretch of labels.csv: its bytes, its first line, bytes of a store it takes, state of its rows and arrays."""
 
     start: int
     stop: int
@@ -88,8 +88,8 @@ class Rows:
 
     @property
     def state(self) -> tuple[str, ...]:
-        """Changes with labels.csv and with the size or the time of change of any array."""
-        return (self.span.state,)
+        """Changes with a row or its line, and with the size or the time of change of an array."""
+        return (self.span.state, *self.reading.kinds)
 
     def place(self, number: int) -> str:
         """The file and the line."""
@@ -167,7 +167,7 @@ def _look_through(
 ) -> tuple[dict[str, list[Span]], list[str], int]:
     """The spans of each partition, every class that is named, sorted, and the number of rows."""
     spans: dict[str, list[Span]] = {name: [] for name in PARTITIONS}
-    filling = {name: _Filling(labels.path) for name in PARTITIONS}
+    filling = {name: _Filling() for name in PARTITIONS}
     names, count = set(known or ()), 0
     for row in tqdm(labels.rows(), "labels.csv", unit="video", disable=not progress):
         count += 1
@@ -190,16 +190,14 @@ def _look_through(
 class _Filling:
     """The span of one partition that rows are being added to."""
 
-    def __init__(self, path: Path) -> None:
-        state = path.stat()
-        self.labels_state = f"{state.st_size} {state.st_mtime_ns}".encode()
+    def __init__(self) -> None:
         self.size = 0
 
     def add(self, row: Row, size: int, state: str) -> Span | None:
         """Add a row; the span, once it is full."""
         if not self.size:
-            self.first, self.told = row, hashlib.blake2b(self.labels_state, digest_size=8)
-        self.told.update(f"{row.id} {state}\n".encode())
+            self.first, self.told = row, hashlib.blake2b(digest_size=16)
+        self.told.update(f"{row.line} {row.id} {row.labels} {state}\n".encode())
         self.last, self.size = row, self.size + max(1, size)
         return self.span() if self.size >= PIECE_BYTES else None
 

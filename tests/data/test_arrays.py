@@ -23,6 +23,7 @@ from artpaper.data.features import features
 from artpaper.data.prepare import prepare
 from artpaper.data.store import FrameStore
 from artpaper.errors import DataError
+from tests.data.test_prepare import shard_of
 from tests.data.worlds import folder_bytes
 
 SPLITS = ("train", "validation", "test")
@@ -177,12 +178,17 @@ def test_order_of_rows_changes_no_split(made, tmp_path):
     assert spaces[0] == spaces[1]
 
 
+def drawn(name: str) -> str:
+    """The partition by the documented rule, seed 0."""
+    digest = hashlib.blake2b(name.encode(), digest_size=8, key=b"train or validate 0").digest()
+    return "train" if int.from_bytes(digest, "little") / 2**64 >= 0.3 else "validate"
+
+
 def test_partitions_are_drawn_from_id_and_seed(made):
     _, _, work, summary = made
     assert summary["provenance"]["partitions"] == "drawn from id and base.seed"
     for name, (split, _, _) in stored(work).items():
-        digest = hashlib.blake2b(name.encode(), digest_size=8, key=b"train or validate 0").digest()
-        assert (split == "train") == (int.from_bytes(digest, "little") / 2**64 >= 0.3)
+        assert (split == "train") == (drawn(name) == "train")
 
 
 def test_partitions_of_ones_own(made, tmp_path):
@@ -265,7 +271,7 @@ def test_killed_run_goes_on(tmp_path, monkeypatch):
     child.wait()
     assert not (work / "frames").exists()
     [resume] = work.glob(".resume/prepare-*")
-    finished = [path.name for path in resume.glob("listings/[!.]*.arrow")]
+    finished = [shard_of(path) for path in resume.glob("listings/[!.]*.arrow")]
     made = {name: (resume / "frames" / "shards" / name).stat().st_ino for name in finished}
     monkeypatch.setattr(arrays, "PIECE_BYTES", 20_000)
     monkeypatch.setattr(units, "UNIT_BYTES", 1)
@@ -284,6 +290,61 @@ def test_a_changed_array_is_not_taken_from_an_unfinished_run(tmp_path):
     _, video = next(before.read())
     np.save(data / "rgb" / f"{video.id}.npy", np.zeros((len(video.frames), 6), np.float32))
     assert arrays.open_arrays(data, 0, progress=False).pieces["train"][0].state != before.state
+
+
+def test_a_remedy_keeps_finished_work(tmp_path, monkeypatch):
+    """A bad array saved again, a row edited, a row removed: what no file of changed is not made again, same bytes."""
+    videos = contents(40)
+    data, work, made = write_folder(tmp_path / "data", videos, ("audio",)), tmp_path / "work", []
+    monkeypatch.setattr(arrays, "PIECE_BYTES", 1)  # a piece a row, and a unit a piece
+    monkeypatch.setattr(units, "UNIT_BYTES", 1)
+    make = units.make_unit
+
+    def noted(unit, label_space):
+        make(unit, label_space)
+        made.append([piece.span.line for piece in unit.inputs])
+
+    monkeypatch.setattr(units, "make_unit", noted)
+
+    def fails():
+        made.clear()
+        with pytest.raises(DataError):
+            prepare(config(data), work, progress=False)
+        return [line for [line] in made]
+
+    names = list(videos)
+    train = [number for number, name in enumerate(names) if drawn(name) == "train"]
+    bad, broken = train[15], save(videos[names[train[15]]]["rgb"][:, :5])
+    (data / "rgb" / f"{names[bad]}.npy").write_bytes(broken)
+    assert fails() == [2 + number for number in train[:15]]
+    assert fails() == []
+    rows = {name: ";".join(labels_of(name)) for name in names}
+    rows[names[train[3]]] = "zoo"
+    write_labels(data, list(rows.items()))
+    assert fails() == [2 + train[3]]
+    del rows[names[bad]]
+    write_labels(data, list(rows.items()))
+    made.clear()
+    prepare(config(data), work, progress=False)
+    assert [line for [line] in made][: len(train) - 16] == [1 + number for number in train[16:]]
+    prepare(config(data), tmp_path / "undisturbed", progress=False)
+    assert folder_bytes(work / "frames") == folder_bytes(tmp_path / "undisturbed" / "frames")
+    assert stored(work)[names[train[3]]][2] == ("zoo",)
+
+
+def test_arrays_of_another_kind_are_looked_at_again(tmp_path, monkeypatch):
+    """Bytes become floats in the first video alone: the finished units, of bytes, are at fault now."""
+    videos = contents(40)
+    data = write_folder(tmp_path / "data", videos)
+    monkeypatch.setattr(arrays, "PIECE_BYTES", 1)
+    monkeypatch.setattr(units, "UNIT_BYTES", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr("artpaper.data.prepare.read_listings", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            prepare(config(data), tmp_path / "work", progress=False)
+    np.save(data / "audio" / "v000.npy", videos["v000"]["audio"].astype(np.float32))
+    with pytest.raises(DataError, match=r"is uint8, but the first video's audio is float"):
+        prepare(config(data), tmp_path / "work", progress=False)
 
 
 def test_long_quoted_cells_and_pieces(tmp_path, monkeypatch):
@@ -501,6 +562,15 @@ def test_only_one_class(tmp_path):
     data = write_folder(tmp_path / "data", {name: {"rgb": GOOD} for name in contents(12)})
     write_labels(data, [(name, "cat") for name in contents(12)])
     with pytest.raises(DataError, match=r"labels\.csv, by name: only cat; a classifier needs two classes or more"):
+        prepare(config(data), tmp_path / "work", progress=False)
+
+
+def test_too_few_to_divide(tmp_path):
+    """The remedy is one that arrays have: they have no other label space."""
+    data = write_folder(tmp_path / "data", {name: {"rgb": GOOD} for name in contents(12)})
+    rows = [(name, "cat;dog", "train" if number else "validate") for number, name in enumerate(contents(12))]
+    write_labels(data, rows, header=("id", "labels", "partition"))
+    with pytest.raises(DataError, match=r"split validation is empty; .*or say in the column partition of labels\.csv"):
         prepare(config(data), tmp_path / "work", progress=False)
 
 
