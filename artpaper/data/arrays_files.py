@@ -36,8 +36,10 @@ class NpyFolder:
             return sum(entry.name.endswith(".npy") and not entry.name.startswith(".") for entry in entries)
 
     def look(self, row: Row) -> tuple[int, int]:
-        """Bytes of a video's array and the time of its last change.
+        """How a video's array stands, without reading it.
 
+        Returns:
+            Bytes of its file and the time of the last change.
         Raises:
             DataError: the video has no file, or none that can be reached.
         """
@@ -85,8 +87,10 @@ class Hdf5File:
         return self._number
 
     def look(self, row: Row) -> tuple[int, int]:
-        """Bytes of an array, on average, and the time of the file's last change.
+        """How a video's array stands, without reading it.
 
+        Returns:
+            Bytes of an array of this file, on average, and the time of the file's last change.
         Raises:
             DataError: the video has no dataset.
         """
