@@ -77,7 +77,11 @@ def _add_retrained(values: dict[str, Any], root: Path) -> None:
     data = values["data"]
     verticals = list(table_groups(data["source"], ()).values())
     if data["source"] == "arrays":
-        there = _own_groups(root / (data["path"] or ""))
+        if not data["path"]:
+            raise ConfigError(
+                "--retrain trains a model on each group of your classes.csv; say where with --path FOLDER"
+            )
+        there = _own_groups(root / data["path"])
         verticals = [group for group in table_groups("arrays", there).values() if group in there]
     for vertical in verticals:
         for name in [name for name in MODELS if name in values["models"]]:

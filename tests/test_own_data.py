@@ -3,14 +3,18 @@
 import csv
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
 
-from artpaper.config import Params, load_params
+from artpaper.cli import main
+from artpaper.config import Params, Reading, load_params
 from artpaper.data.prepare import prepare
 from artpaper.data.store import FrameStore
 from artpaper.errors import ConfigError
@@ -129,16 +133,35 @@ def test_without_groups_tables_2_and_3_say_so(ran: tuple[Params, Path], tmp_path
 
 def test_the_documented_snippet_makes_a_folder_that_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (ROOT / "docs" / "own_data.md").read_text()
-    [snippet] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    files, dataset = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     monkeypatch.chdir(tmp_path)
-    made: dict[str, object] = {}
-    exec(snippet, made)
+    made: dict[str, Any] = {}
+    exec(files, made)
     summary = prepare(own_params(tmp_path / "mydata"), tmp_path, progress=False)
     assert sum(split["videos"] for split in summary["splits"].values()) == 200
     store = FrameStore(tmp_path / "frames" / "train")
     assert store.label_space.classes == ("crying baby", "doorbell", "violin")
     for index, name in enumerate(store.ids):
-        np.testing.assert_array_equal(store[index].frames, made["videos"][name])  # type: ignore[index]
+        np.testing.assert_array_equal(store[index].frames, made["videos"][name])
+    exec(dataset, made)
+    summary = prepare(own_params(tmp_path / "mydata"), tmp_path, progress=False)
+    assert summary["modalities"] == {"audio": 12, "rgb": 96}
+    assert summary["provenance"]["arrays_without_a_row"] == "audio 0, rgb 0"
+    store = FrameStore(tmp_path / "frames" / "train")
+    with h5py.File(tmp_path / "mydata" / "audio.h5") as file:
+        for index, name in enumerate(store.ids):
+            np.testing.assert_array_equal(store[index].frames, np.hstack([file[name][()], made["videos"][name]]))
+
+
+def test_the_documented_command_sets_one_radius_everywhere(project: Path) -> None:
+    text = (ROOT / "docs" / "own_data.md").read_text()
+    [command] = re.findall(r"```\n(artpaper use arrays --path FOLDER --set.*?)```", text, re.DOTALL)
+    (project / "FOLDER").mkdir()
+    main(shlex.split(command.replace("\\\n", " "))[1:])
+    params = load_params("params.yaml")
+    [radius] = {params.attack.epsilon, params.models["art"].epsilon, params.models["a_art"].epsilon}
+    assert radius in params.study.epsilons
+    assert Reading(params.features.norm, params.attack.scope, radius) in params.calibration.readings
 
 
 def test_the_profile_takes_odd_widths_and_without_it_the_error_has_the_remedy(ran: tuple[Params, Path]) -> None:
@@ -148,12 +171,24 @@ def test_the_profile_takes_odd_widths_and_without_it_the_error_has_the_remedy(ra
         train(raw, "non_art", 0, work, progress=False)
 
 
-@pytest.mark.parametrize("groups", [True, False])
-def test_models_of_each_group_can_be_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, groups: bool) -> None:
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the project's profiles, as the current one."""
     shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
     (tmp_path / "dvc.yaml").touch()
     monkeypatch.chdir(tmp_path)
-    write_videos(tmp_path / "data", groups)
+    return tmp_path
+
+
+def test_models_of_each_group_need_the_folder(project: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^--retrain trains a model on each group .*; say where with --path FOLDER"):
+        use("arrays", {}, retrain=True)
+    assert not (project / "params.yaml").exists()
+
+
+@pytest.mark.parametrize("groups", [True, False])
+def test_models_of_each_group_can_be_added(project: Path, groups: bool) -> None:
+    write_videos(project / "data", groups)
     if not groups:
         with pytest.raises(ConfigError, match=r"classes\.csv: names no groups of classes, and --retrain trains"):
             use("arrays", {}, data=Path("data"), retrain=True)

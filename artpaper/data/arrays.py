@@ -5,6 +5,7 @@
 """
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -40,7 +41,8 @@ class Arrays:
         label_space: the classes of classes.csv in its order, or else those of labels.csv by name.
         pieces: per partition of :data:`artpaper.data.arrays_labels.PARTITIONS`.
         dtype: of the store: uint8 if every modality is, else float32.
-        told: for the provenance: dtype of each modality, and arrays that no row of labels.csv names.
+        told: for the provenance: where the partitions come from, dtype of each modality, and arrays that no row of
+            labels.csv names.
     """
 
     modalities: tuple[Modality, ...]
@@ -62,7 +64,7 @@ class Reading:
 
 
 class Span(NamedTuple):
-    """A stretch of labels.csv: its bytes, its first line, bytes of a store it takes, and a state of its arrays."""
+    """A stretch of labels.csv: its bytes, its first line, bytes of a store it takes, state of its rows and arrays."""
 
     start: int
     stop: int
@@ -86,8 +88,8 @@ class Rows:
 
     @property
     def state(self) -> tuple[str, ...]:
-        """Changes with labels.csv and with the size or the time of change of any array."""
-        return (self.span.state,)
+        """Changes with a row or its line, and with the size or the time of change of an array."""
+        return (self.span.state, *self.reading.kinds)
 
     def place(self, number: int) -> str:
         """The file and the line."""
@@ -153,6 +155,7 @@ def open_arrays(folder: Path, seed: int, progress: bool) -> Arrays:
     pieces = {name: tuple(Rows(reading, name, span) for span in spans[name]) for name in PARTITIONS}
     told: dict[str, str | int] = {
         "videos": count,
+        "partitions": "column" if "partition" in labels.columns() else "drawn from id and base.seed",
         "arrays": ", ".join(f"{name} {array.dtype}" for name, array in found.items()),
         "arrays_without_a_row": ", ".join(f"{name} {number}" for name, number in unlisted.items()),
     }
@@ -164,7 +167,7 @@ def _look_through(
 ) -> tuple[dict[str, list[Span]], list[str], int]:
     """The spans of each partition, every class that is named, sorted, and the number of rows."""
     spans: dict[str, list[Span]] = {name: [] for name in PARTITIONS}
-    filling = {name: _Filling(labels.path) for name in PARTITIONS}
+    filling = {name: _Filling() for name in PARTITIONS}
     names, count = set(known or ()), 0
     for row in tqdm(labels.rows(), "labels.csv", unit="video", disable=not progress):
         count += 1
@@ -187,16 +190,14 @@ def _look_through(
 class _Filling:
     """The span of one partition that rows are being added to."""
 
-    def __init__(self, path: Path) -> None:
-        state = path.stat()
-        self.labels_state = f"{state.st_size} {state.st_mtime_ns}".encode()
+    def __init__(self) -> None:
         self.size = 0
 
     def add(self, row: Row, size: int, state: str) -> Span | None:
         """Add a row; the span, once it is full."""
         if not self.size:
-            self.first, self.told = row, hashlib.blake2b(self.labels_state, digest_size=8)
-        self.told.update(f"{row.id} {state}\n".encode())
+            self.first, self.told = row, hashlib.blake2b(digest_size=16)
+        self.told.update(f"{row.line} {row.id} {row.labels} {state}\n".encode())
         self.last, self.size = row, self.size + max(1, size)
         return self.span() if self.size >= PIECE_BYTES else None
 
@@ -210,16 +211,18 @@ class _Filling:
 def _modalities(folder: Path) -> dict[str, Path]:
     """Name and place of each, in alphabetical order."""
     places: dict[str, Path] = {}
-    for path in sorted(folder.iterdir(), key=lambda path: path.stem if path.suffix in HDF5 else path.name):
-        if path.name.startswith((".", "_")) or not (path.is_dir() or path.suffix in HDF5):
+    for path in sorted(folder.iterdir(), key=lambda path: path.stem if _is_hdf5(path) else path.name):
+        if path.name.startswith((".", "_")) or not (path.is_dir() or _is_hdf5(path)):
             continue
         name = path.name if path.is_dir() else path.stem
         if name in places:
             raise DataError(f"{folder}: {places[name].name} and {path.name} are both modality {name}; remove one")
         if not name.replace("-", "_").isidentifier() or hasattr(torch.nn.ModuleDict(), name):
+            plain = re.sub(r"\W", "_", name, flags=re.ASCII)
             raise DataError(
                 f"{path}: a modality cannot be called {name!r}; use letters, digits and _, and no word that PyTorch's "
-                f"modules use, such as {name.strip('. ') or 'my'}_features"
+                f"modules use, such as {'' if plain[0].isalpha() else 'my_'}{plain}_features; if it is none, put _ "
+                "before its name"
             )
         places[name] = path
     if not places:
@@ -227,6 +230,10 @@ def _modalities(folder: Path) -> dict[str, Path]:
         found = f"{loose.name} lies in it directly: move such files to {folder / 'frames'}" if loose else LAYOUT
         raise DataError(f"{folder}: holds no modality; {found}")
     return places
+
+
+def _is_hdf5(path: Path) -> bool:
+    return path.suffix.lower() in HDF5
 
 
 def _frames(

@@ -5,8 +5,9 @@ import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -35,15 +36,17 @@ class NpyFolder:
             return sum(entry.name.endswith(".npy") and not entry.name.startswith(".") for entry in entries)
 
     def look(self, row: Row) -> tuple[int, int]:
-        """Bytes of a video's array and the time of its last change.
+        """How a video's array stands, without reading it.
 
+        Returns:
+            Bytes of its file and the time of the last change.
         Raises:
-            DataError: the video has no file.
+            DataError: the video has no file, or none that can be reached.
         """
         try:
             state = os.stat(f"{self.path}/{row.id}.npy")
-        except FileNotFoundError:
-            raise DataError(f"{self.where(row)}: no such file; add it, or remove the row") from None
+        except OSError as error:
+            raise self._unreached(row, error) from None
         return state.st_size, state.st_mtime_ns
 
     def array(self, row: Row) -> Array:
@@ -52,21 +55,20 @@ class NpyFolder:
         Raises:
             DataError: it is missing, damaged, or holds no frames of numbers.
         """
-        self.look(row)
-        where = self.where(row)
         try:
             with open(f"{self.path}/{row.id}.npy", "rb") as file:
-                shape, by_columns, dtype = HEADERS[npy.read_magic(file)](file)
-                _check(shape, dtype, where)
-                promised = file.tell() + math.prod(shape) * dtype.itemsize
-                if os.fstat(file.fileno()).st_size != promised:
-                    raise DataError(
-                        f"{where}: {os.fstat(file.fileno()).st_size} bytes, its header promises {promised}; it was cut "
-                        "off or written twice, save it again"
-                    )
-                return np.fromfile(file, dtype).reshape(shape, order="F" if by_columns else "C")
-        except (ValueError, KeyError, OSError) as error:
-            raise DataError(f"{where}: cannot be read as .npy ({error}); save it with numpy.save") from None
+                return _read_npy(file, self.where(row))
+        except OSError as error:
+            raise self._unreached(row, error) from None
+
+    def _unreached(self, row: Row, error: OSError) -> DataError:
+        if isinstance(error, FileNotFoundError):
+            remedy = f"add it, or remove the row, or, if {self.path.name} is no modality, put _ before its name"
+            return DataError(f"{self.where(row)}: no such file; {remedy}")
+        return DataError(
+            f"{self.where(row)}: cannot be read ({error.strerror}); shorten the id if that is too long, or see to "
+            "the file and its permissions"
+        )
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,6 @@ class Hdf5File:
 
     path: Path
     file: Any  # h5py.File
-    state: tuple[int, int]  # bytes of an array, on average, and the time of the file's last change
 
     def where(self, row: Row) -> str:
         """File and dataset, and line of labels.csv, for a message."""
@@ -83,35 +84,58 @@ class Hdf5File:
 
     def count(self) -> int:
         """How many arrays there are, listed or not."""
-        return len(self.file)
+        return self._number
 
     def look(self, row: Row) -> tuple[int, int]:
-        """Bytes of an array, on average, and the time of the file's last change.
+        """How a video's array stands, without reading it.
 
+        Returns:
+            Bytes of an array of this file, on average, and the time of the file's last change.
         Raises:
             DataError: the video has no dataset.
         """
-        if row.id not in self.file:  # a tenth of the time that opening a dataset takes
-            raise DataError(f"{self.where(row)}: no such dataset; add it, or remove the row")
-        return self.state
+        self._refuse_missing(row)
+        return self._state
 
     def array(self, row: Row) -> Array:
         """A video's array (frames, width).
 
         Raises:
-            DataError: it is missing, damaged, or holds no frames of numbers.
+            DataError: it is missing, damaged, was never written, lies in another file, or holds no frames of numbers.
         """
         from h5py import Dataset
 
-        self.look(row)
-        dataset = self.file[row.id]
+        self._refuse_missing(row)
+        where = self.where(row)
+        try:
+            dataset = self.file[row.id]
+        except (KeyError, OSError) as error:
+            raise DataError(f"{where}: leads nowhere ({error}); write the array itself into this file") from None
         if not isinstance(dataset, Dataset):
-            raise DataError(f"{self.where(row)}: is a group; a dataset of frames by width is needed")
-        _check(dataset.shape, dataset.dtype, self.where(row))
+            raise DataError(f"{where}: is a group; a dataset of frames by width is needed")
+        # HDF5 reads numbers that are not there as zeros, and a change of another file would go unnoticed
+        if dataset.is_virtual or dataset.external or dataset.file.filename != self.file.filename:
+            raise DataError(f"{where}: has its numbers in another file; write the array itself into this one")
+        _check(dataset.shape, dataset.dtype, where)
+        if not dataset.id.get_storage_size():
+            raise DataError(f"{where}: was made, but never written; write the array")
         try:
             return dataset[()]
         except OSError as error:
-            raise DataError(f"{self.where(row)}: is damaged ({error}); write the file again") from None
+            raise DataError(f"{where}: is damaged ({error}); write the file again") from None
+
+    def _refuse_missing(self, row: Row) -> None:
+        if row.id not in self.file:  # a tenth of the time that opening a dataset takes
+            raise DataError(f"{self.where(row)}: no such dataset; add it, or remove the row")
+
+    @cached_property
+    def _number(self) -> int:
+        return len(self.file)  # seconds for millions, so only where it is asked for
+
+    @cached_property
+    def _state(self) -> tuple[int, int]:
+        state = self.path.stat()
+        return state.st_size // max(1, self._number), state.st_mtime_ns
 
 
 Files = NpyFolder | Hdf5File
@@ -134,13 +158,26 @@ def open_files(path: Path) -> Iterator[Files]:
     except OSError as error:
         raise DataError(f"{path}: cannot be read as HDF5 ({error}); write it with h5py") from None
     with file:
-        state = path.stat()
-        yield Hdf5File(path, file, (state.st_size // max(1, len(file)), state.st_mtime_ns))
+        yield Hdf5File(path, file)
 
 
 def kind(dtype: np.dtype) -> str:
     """``uint8`` or ``float``, of any width; other types have no meaning as features."""
     return "uint8" if dtype == np.uint8 else "float" if dtype.kind == "f" else str(dtype)
+
+
+def _read_npy(file: BinaryIO, where: str) -> Array:
+    try:
+        shape, by_columns, dtype = HEADERS[npy.read_magic(file)](file)
+        _check(shape, dtype, where)
+        promised, size = file.tell() + math.prod(shape) * dtype.itemsize, os.fstat(file.fileno()).st_size
+        if size != promised:
+            raise DataError(
+                f"{where}: {size} bytes, its header promises {promised}; it was cut off or written twice, save it again"
+            )
+        return np.fromfile(file, dtype).reshape(shape, order="F" if by_columns else "C")
+    except (ValueError, KeyError) as error:
+        raise DataError(f"{where}: cannot be read as .npy ({error}); save it with numpy.save") from None
 
 
 def _check(shape: tuple[int, ...] | None, dtype: np.dtype, where: str) -> None:

@@ -14,6 +14,8 @@ from artpaper.explain import nearest
 PARTITIONS = ("train", "validate", "test")
 VALIDATE_SHARE = 0.3  # without a column partition; about the share that YouTube-8M keeps from training
 SEPARATOR = ";"
+PARTITION_ALSO = ("split", "set", "subset", "fold", "partitions")  # what others call the column partition
+GROUPS_ALSO = ("group",)
 
 
 @dataclass(frozen=True)
@@ -48,27 +50,20 @@ class LabelFile:
             stop: the byte after the last row; None is the end of the file.
             line: number of the line that ``start`` is on.
         Raises:
-            DataError: the file is missing, is no CSV or lacks a column; a row has another number of cells than the
-                header, an id that cannot be the name of a file, no label, or an unknown partition.
+            DataError: the file is missing, is no CSV, or its header is not as :meth:`columns` wants it; a row has
+                another number of cells than the header, an id that cannot be the name of a file, no label, or an
+                unknown partition.
         """
-        head = next(_cells(self.path), None)
-        columns = [name.strip() for name in head[3]] if head else []
-        for name in ("id", "labels"):
-            if columns.count(name) != 1:
-                raise DataError(
-                    f"{self.path}: needs one column {name}, its first line has {', '.join(columns) or 'none'}; the "
-                    "columns are id, labels and, if wanted, partition, with commas between them"
-                )
-        for number, begin, end, cells in _cells(self.path, start, stop, line):
-            if begin == 0 or not cells:  # the header, or an empty line
-                continue
-            if len(cells) != len(columns):
-                raise DataError(
-                    f"{self.path}: line {number} has {len(cells)} cells, the header {len(columns)}; put a name that "
-                    'holds a comma into quotes ("a, b")'
-                )
-            named = dict(zip(columns, map(str.strip, cells), strict=True))
+        for number, begin, end, named in _named(self.path, self.columns(), start, stop, line):
             yield self._row(number, begin, end, named)
+
+    def columns(self) -> list[str]:
+        """The header.
+
+        Raises:
+            DataError: it lacks id or labels, has a column of ours twice, or one that was probably meant to be ours.
+        """
+        return _header(self.path, ("id", "labels"), "partition", PARTITION_ALSO)
 
     def _row(self, line: int, start: int, stop: int, cells: dict[str, str]) -> Row:
         where, name = f"{self.path}: line {line}", cells["id"]
@@ -97,19 +92,12 @@ def read_classes(path: Path) -> LabelSpace:
     Returns:
         LabelSpace: ``given``.
     Raises:
-        DataError: the file is no CSV, lacks a column, or names a class twice, none, or one that labels.csv could not.
+        DataError: the file is no CSV; its header lacks a column, has one twice or under another name; a line has
+            another number of cells than the header, or names a class twice, none, or one that labels.csv could not.
     """
-    rows = _cells(path)
-    head = next(rows, None)
-    columns = [name.strip() for name in head[3]] if head else []
-    if columns.count("class") != 1:
-        raise DataError(f"{path}: needs one column class, its first line has {', '.join(columns) or 'none'}")
     found: dict[str, tuple[str, ...]] = {}
-    for line, _, _, cells in rows:
-        if not cells:
-            continue
-        named = dict(zip(columns, map(str.strip, cells), strict=False))
-        name = named.get("class", "")
+    for line, _, _, named in _named(path, _header(path, ("class",), "groups", GROUPS_ALSO)):
+        name = named["class"]
         if not name or SEPARATOR in name or name in found:
             why = "is there twice" if name in found else f"must be a name without {SEPARATOR!r}"
             raise DataError(f"{path}: line {line}: class {name!r} {why}; correct this line")
@@ -139,6 +127,41 @@ def given_space(names: Iterable[str], groups: Iterable[tuple[str, ...]], note: s
 
 def _names(cell: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in cell.split(SEPARATOR) if name.strip())
+
+
+def _header(path: Path, needed: tuple[str, ...], optional: str, also: tuple[str, ...]) -> list[str]:
+    """The names of the columns; others than ours are passed over, unless they look as if one of ours was meant."""
+    head = next(_cells(path), None)
+    columns = [name.strip() for name in head[3]] if head else []
+    for name in (*needed, optional):
+        if columns.count(name) > 1 or (name in needed and name not in columns):
+            raise DataError(
+                f"{path}: needs one column {name}, its first line has {', '.join(columns) or 'none'}; the columns are "
+                f"{', '.join(needed)} and, if wanted, {optional}, with commas between them"
+            )
+    meant = {name: name for name in (*needed, optional)} | dict.fromkeys(also, optional)
+    for column in columns:
+        name = meant.get(column.casefold(), column)
+        if column != name:
+            raise DataError(
+                f"{path}: column {column!r} would be passed over; call it {name}, or rename it if it is not"
+            )
+    return columns
+
+
+def _named(
+    path: Path, columns: list[str], start: int = 0, stop: int | None = None, line: int = 1
+) -> Iterator[tuple[int, int, int, dict[str, str]]]:
+    """The records below the header as :func:`_cells` gives them, the cells by name of their column."""
+    for number, begin, end, cells in _cells(path, start, stop, line):
+        if begin == 0 or not cells:  # the header, or an empty line
+            continue
+        if len(cells) != len(columns):
+            raise DataError(
+                f"{path}: line {number} has {len(cells)} cells, the header {len(columns)}; put a name that holds a "
+                'comma into quotes ("a, b")'
+            )
+        yield number, begin, end, dict(zip(columns, map(str.strip, cells), strict=True))
 
 
 def _cells(

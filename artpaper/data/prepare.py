@@ -1,7 +1,8 @@
 """The prepare stage: videos of any source in, the three splits of the frame store out.
 
-Finished units of work are kept under ``.resume`` until the stage is done, so a run that was killed goes on where it
-stopped, and ends with the same bytes as one that was not.
+Finished units of work are kept under ``.resume`` until the stage is done, so a run that was killed, or stopped at a bad
+file, goes on where it stopped, and ends with the same bytes as one that was not. Only the units whose own files changed
+meanwhile are made again; other parameters, classes or code begin anew, and what was unfinished under those is deleted.
 """
 
 import errno
@@ -73,11 +74,8 @@ def _prepare(params: Params, workspace: Path, progress: bool) -> dict[str, Any]:
     source = resolve(params, workspace, progress)
     work = workspace / ".resume" / f"prepare-{_key(params, source)}"
     made = work / "frames"
-    for folder in (made / "shards", work / "listings"):
-        folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob(".*"):
-            left.unlink()  # half-written by a run that was killed
     units = {name: _units(inputs, name, work, source, params.base.seed) for name, inputs in source.partitions.items()}
+    _clear(work, units)
     waiting = [unit for partition in units.values() for unit in partition if not unit.done]
     _check_space(work, sum(unit.size for unit in waiting))
     make_units(waiting, source.label_space, params.compute.workers, progress)
@@ -94,13 +92,15 @@ def _prepare(params: Params, workspace: Path, progress: bool) -> dict[str, Any]:
         size = validation_size(len(listings["validate"]), params.data.validation_videos)
         rows["validation"] = ("validate", labelled["validate"][np.sort(order[:size])])
         rows["test"] = ("validate", labelled["validate"][np.sort(order[size:])])
-    splits = {}
+    splits, remedy = {}, "give it more videos or another label space"
+    if params.data.source == "arrays":
+        remedy = "give it more videos, or say in the column partition of labels.csv which are train, validate and test"
     for split, (partition, chosen) in rows.items():
         if not len(chosen):
             raise DataError(
                 f"{params.data.path or params.data.source}: split {split} is empty; partition {partition} has "
                 f"{len(listings[partition])} videos, {len(labelled[partition])} of them with a class of label space "
-                f"{source.label_space.name}; give it more videos or another label space"
+                f"{source.label_space.name}; {remedy}"
             )
         shards = [f"../shards/{unit.shard.name}" for unit in units[partition]]
         splits[split] = _write_split(made / split, listings[partition].take(chosen), shards, modalities, source.dtype)
@@ -127,22 +127,34 @@ def _prepare(params: Params, workspace: Path, progress: bool) -> dict[str, Any]:
 
 
 def _key(params: Params, source: Source) -> str:
-    """Changes with everything that the finished folder depends on."""
-    files = [(name, piece.state) for name, pieces in source.partitions.items() for piece in pieces]
+    """Changes with everything that each unit depends on, its own files aside."""
     fixed = (FORMAT, BATCH_ROWS, UNIT_BYTES, source.modalities, source.dtype, source.label_space)
-    told = repr(
-        (code(), fixed, files, params.base.seed, params.data.validation_videos, sorted(source.provenance.items()))
-    )
+    told = repr((code(), fixed, params.base.seed, params.data.source, params.data.path))
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def _units(inputs: Sequence[Piece], partition: str, work: Path, source: Source, seed: int) -> list[Unit]:
     units = []
     for number, group in enumerate(group_inputs(inputs)):
-        name = f"{partition}-{number:05d}.arrow"
-        shard, listing = work / "frames" / "shards" / name, work / "listings" / name
+        name = f"{partition}-{number:05d}"
+        state = hashlib.sha256(repr([piece.state for piece in group]).encode()).hexdigest()[:16]
+        shard, listing = work / "frames" / "shards" / f"{name}.arrow", work / "listings" / f"{name}-{state}.arrow"
         units.append(Unit(group, shard, listing, source.modalities, source.dtype, seed))
     return units
+
+
+def _clear(work: Path, units: dict[str, list[Unit]]) -> None:
+    """Leave nothing under ``.resume`` of earlier runs but the finished units of this one."""
+    for other in work.parent.glob("prepare-*"):
+        if other != work:
+            shutil.rmtree(other)
+    kept = {
+        path for partition in units.values() for unit in partition if unit.done for path in (unit.shard, unit.listing)
+    }
+    for folder in (work / "listings", work / "frames" / "shards"):  # listings first: they vouch for shards
+        folder.mkdir(parents=True, exist_ok=True)
+        for left in set(folder.iterdir()) - kept:
+            left.unlink()
 
 
 def _check_space(folder: Path, needed: int) -> None:

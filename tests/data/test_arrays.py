@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from artpaper.data.features import features
 from artpaper.data.prepare import prepare
 from artpaper.data.store import FrameStore
 from artpaper.errors import DataError
+from tests.data.test_prepare import shard_of
 from tests.data.worlds import folder_bytes
 
 SPLITS = ("train", "validation", "test")
@@ -176,11 +178,17 @@ def test_order_of_rows_changes_no_split(made, tmp_path):
     assert spaces[0] == spaces[1]
 
 
+def drawn(name: str) -> str:
+    """The partition by the documented rule, seed 0."""
+    digest = hashlib.blake2b(name.encode(), digest_size=8, key=b"train or validate 0").digest()
+    return "train" if int.from_bytes(digest, "little") / 2**64 >= 0.3 else "validate"
+
+
 def test_partitions_are_drawn_from_id_and_seed(made):
-    _, _, work, _ = made
+    _, _, work, summary = made
+    assert summary["provenance"]["partitions"] == "drawn from id and base.seed"
     for name, (split, _, _) in stored(work).items():
-        digest = hashlib.blake2b(name.encode(), digest_size=8, key=b"train or validate 0").digest()
-        assert (split == "train") == (int.from_bytes(digest, "little") / 2**64 >= 0.3)
+        assert (split == "train") == (drawn(name) == "train")
 
 
 def test_partitions_of_ones_own(made, tmp_path):
@@ -195,6 +203,7 @@ def test_partitions_of_ones_own(made, tmp_path):
     assert {name: split for name, (split, _, _) in stored(tmp_path).items()} == {
         name: {"validate": "validation"}.get(partition, partition) for name, partition in named.items()
     }
+    assert summary["provenance"]["partitions"] == "column"
     assert summary["partitions"]["test"] == {"videos_read": 15, "left_out_without_class": 0}
     rows = [(name, partition if partition == "train" else "validate", "cat;dog") for name, partition, _ in rows]
     write_labels(tmp_path / "data", rows, header=("id", "partition", "labels"))
@@ -208,7 +217,7 @@ def test_classes_in_an_order_and_groups_of_ones_own(made, tmp_path):
     for path in data.iterdir():
         (tmp_path / "data" / path.name).symlink_to(path)
     (tmp_path / "data" / "classes.csv").write_text(
-        'class,groups\nzoo,Out;Big\ncat,\n"oiseau été, hiver",Out\ndog\nyak,Big\n', encoding="utf-8"
+        'class,groups\nzoo,Out;Big\ncat,\n"oiseau été, hiver",Out\ndog,\nyak,Big\n', encoding="utf-8"
     )
     summary = prepare(config(tmp_path / "data"), tmp_path, progress=False)
     space = FrameStore(tmp_path / "frames" / "test").label_space
@@ -262,7 +271,7 @@ def test_killed_run_goes_on(tmp_path, monkeypatch):
     child.wait()
     assert not (work / "frames").exists()
     [resume] = work.glob(".resume/prepare-*")
-    finished = [path.name for path in resume.glob("listings/[!.]*.arrow")]
+    finished = [shard_of(path) for path in resume.glob("listings/[!.]*.arrow")]
     made = {name: (resume / "frames" / "shards" / name).stat().st_ino for name in finished}
     monkeypatch.setattr(arrays, "PIECE_BYTES", 20_000)
     monkeypatch.setattr(units, "UNIT_BYTES", 1)
@@ -281,6 +290,61 @@ def test_a_changed_array_is_not_taken_from_an_unfinished_run(tmp_path):
     _, video = next(before.read())
     np.save(data / "rgb" / f"{video.id}.npy", np.zeros((len(video.frames), 6), np.float32))
     assert arrays.open_arrays(data, 0, progress=False).pieces["train"][0].state != before.state
+
+
+def test_a_remedy_keeps_finished_work(tmp_path, monkeypatch):
+    """A bad array saved again, a row edited, a row removed: what no file of changed is not made again, same bytes."""
+    videos = contents(40)
+    data, work, made = write_folder(tmp_path / "data", videos, ("audio",)), tmp_path / "work", []
+    monkeypatch.setattr(arrays, "PIECE_BYTES", 1)  # a piece a row, and a unit a piece
+    monkeypatch.setattr(units, "UNIT_BYTES", 1)
+    make = units.make_unit
+
+    def noted(unit, label_space):
+        make(unit, label_space)
+        made.append([piece.span.line for piece in unit.inputs])
+
+    monkeypatch.setattr(units, "make_unit", noted)
+
+    def fails():
+        made.clear()
+        with pytest.raises(DataError):
+            prepare(config(data), work, progress=False)
+        return [line for [line] in made]
+
+    names = list(videos)
+    train = [number for number, name in enumerate(names) if drawn(name) == "train"]
+    bad, broken = train[15], save(videos[names[train[15]]]["rgb"][:, :5])
+    (data / "rgb" / f"{names[bad]}.npy").write_bytes(broken)
+    assert fails() == [2 + number for number in train[:15]]
+    assert fails() == []
+    rows = {name: ";".join(labels_of(name)) for name in names}
+    rows[names[train[3]]] = "zoo"
+    write_labels(data, list(rows.items()))
+    assert fails() == [2 + train[3]]
+    del rows[names[bad]]
+    write_labels(data, list(rows.items()))
+    made.clear()
+    prepare(config(data), work, progress=False)
+    assert [line for [line] in made][: len(train) - 16] == [1 + number for number in train[16:]]
+    prepare(config(data), tmp_path / "undisturbed", progress=False)
+    assert folder_bytes(work / "frames") == folder_bytes(tmp_path / "undisturbed" / "frames")
+    assert stored(work)[names[train[3]]][2] == ("zoo",)
+
+
+def test_arrays_of_another_kind_are_looked_at_again(tmp_path, monkeypatch):
+    """Bytes become floats in the first video alone: the finished units, of bytes, are at fault now."""
+    videos = contents(40)
+    data = write_folder(tmp_path / "data", videos)
+    monkeypatch.setattr(arrays, "PIECE_BYTES", 1)
+    monkeypatch.setattr(units, "UNIT_BYTES", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr("artpaper.data.prepare.read_listings", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            prepare(config(data), tmp_path / "work", progress=False)
+    np.save(data / "audio" / "v000.npy", videos["v000"]["audio"].astype(np.float32))
+    with pytest.raises(DataError, match=r"is uint8, but the first video's audio is float"):
+        prepare(config(data), tmp_path / "work", progress=False)
 
 
 def test_long_quoted_cells_and_pieces(tmp_path, monkeypatch):
@@ -377,8 +441,79 @@ def test_a_bad_dataset_is_named(tmp_path, array, message):
         prepare(config(data), tmp_path / "work", progress=False)
 
 
+def test_a_dataset_whose_numbers_lie_elsewhere_is_refused(tmp_path):
+    """HDF5 gives zeros for what is not there; each of these would be read as such, or could change unseen."""
+    data = write_folder(tmp_path / "data", {f"v{number:03d}": {"rgb": GOOD} for number in range(40)}, hdf5=("rgb",))
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["there"] = GOOD
+
+    def virtual(file, source):
+        layout = h5py.VirtualLayout(GOOD.shape, GOOD.dtype)
+        layout[:] = h5py.VirtualSource(source, "there", GOOD.shape)
+        file.create_virtual_dataset("v007", layout)
+
+    def link(kind):
+        return lambda file: file.__setitem__("v007", kind)
+
+    elsewhere = "has its numbers in another file; write the array itself into this one"
+    cases = [
+        (lambda file: virtual(file, str(tmp_path / "gone.h5")), elsewhere),
+        (lambda file: virtual(file, str(tmp_path / "other.h5")), elsewhere),
+        (lambda file: file.create_dataset("v007", data=GOOD, external=[(tmp_path / "raw", 0, GOOD.nbytes)]), elsewhere),
+        (link(h5py.ExternalLink(str(tmp_path / "other.h5"), "/there")), elsewhere),
+        (link(h5py.ExternalLink(str(tmp_path / "gone.h5"), "/there")), r"leads nowhere \(.*\); write the array itself"),
+        (lambda file: file.create_dataset("v007", GOOD.shape, "f4"), "was made, but never written; write the array"),
+        (lambda file: file.create_dataset("v007", GOOD.shape, "f4", chunks=(2, 6)), "was made, but never written"),
+    ]
+    for spoil, message in cases:
+        with h5py.File(data / "rgb.h5", "a") as file:
+            del file["v007"]
+            spoil(file)
+        with pytest.raises(DataError, match=rf"dataset v007 \(line 9 of labels\.csv\): {message}"):
+            prepare(config(data), tmp_path / "work", progress=False)
+    with h5py.File(data / "rgb.h5", "a") as file:
+        del file["v007"]
+        file["v007"] = h5py.SoftLink("/v001")
+    prepare(config(data), tmp_path / "work", progress=False)
+    np.testing.assert_array_equal(stored(tmp_path / "work")["v007"][1], GOOD)
+
+
+def test_datasets_are_counted_once(made, tmp_path, monkeypatch):
+    """Counting takes HDF5 a time that grows with the number of datasets; reading the pieces must not."""
+    _, data, _, _ = made
+    count, counted = h5py.File.__len__, []
+    monkeypatch.setattr(h5py.File, "__len__", lambda file: counted.append(1) or count(file))
+    monkeypatch.setattr(arrays, "PIECE_BYTES", 1)
+    assert prepare(config(data), tmp_path, progress=False)["provenance"]["arrays_without_a_row"] == "audio 0, rgb 0"
+    assert len(counted) == 1
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    videos = {f"v{number:03d}": {"rgb": GOOD} for number in range(12)}
+    data = write_folder(tmp_path / "data", videos)
+    path = data / "rgb" / "v007.npy"
+    path.unlink()
+    where = r"rgb/v007\.npy \(line 9 of labels\.csv\): cannot be read"
+    for spoil, reason in ((lambda: path.symlink_to(path.name), "symbolic links"), (path.mkdir, "Is a directory")):
+        spoil()
+        with pytest.raises(DataError, match=rf"{where} \(.*{reason}.*\); .*or see to the file and its permissions"):
+            prepare(config(data), tmp_path / "work", progress=False)
+        path.rmdir() if path.is_dir() else path.unlink()
+    for first in (True, False):
+        names = [name for name in videos if name != "v007"]
+        write_labels(data, [(name, "cat;dog") for name in (["v" * 300, *names] if first else [*names, "v" * 300])])
+        with pytest.raises(
+            DataError, match=r"v\.npy \(line \d+ of labels\.csv\): cannot be read \(.*\); shorten the id"
+        ):
+            prepare(config(data), tmp_path / "work", progress=False)
+
+
 def text(content: str):
     return lambda data: (data / "labels.csv").write_bytes(content.encode("latin-1"))
+
+
+def classes(content: str):
+    return lambda data: (data / "classes.csv").write_text(content)
 
 
 LABELS = [
@@ -387,6 +522,11 @@ LABELS = [
     (text("id;labels\nv000;cat\n"), r"needs one column id, its first line has id;labels; .*with commas"),
     (text("id,label\nv000,cat\n"), r"needs one column labels, its first line has id, label;"),
     (text("id,labels,id\nv000,cat,v1\n"), r"needs one column id, its first line has id, labels, id"),
+    (text("id,labels,partition,partition\nv000,cat,train,test\n"), r"needs one column partition, its first line has"),
+    (text("id,labels,Partition\nv000,cat,train\n"), r"column 'Partition' would be passed over; call it partition, or"),
+    (text("id,labels,Labels\nv000,cat,dog\n"), r"column 'Labels' would be passed over; call it labels"),
+    (text("id,split,labels\nv000,train,cat\n"), r"column 'split' would be passed over; call it partition, or rename"),
+    (text("id,labels,Set\nv000,cat,1\n"), r"column 'Set' would be passed over; call it partition"),
     (text("id,labels\n"), r"labels\.csv: lists no video"),
     (text("id,labels\nv000,cat,dog\n"), r"line 2 has 3 cells, the header 2; put a name that holds a comma into quotes"),
     (text('id,labels\nv000,"cat\n'), r"line 2: cannot be read as CSV"),
@@ -397,12 +537,16 @@ LABELS = [
     (text("id,labels,partition\nv000,cat,valid\n"), r"unknown partition 'valid'; did you mean validate\?"),
     (text("id,labels,partition\nv000,cat,train\n"), r"none of its 1 videos is of partition validate; name some"),
     (text("id,labels\nv000,cat\nw,dog\n"), r"rgb/w\.npy \(line 3 of labels\.csv\): no such file; add it, or remove"),
-    (lambda data: (data / "classes.csv").write_text("class\nzoo\ncat\ndogs\n"), r"line 3: id v001 has the label 'dog', "
+    (classes("class\nzoo\ncat\ndogs\n"), r"line 3: id v001 has the label 'dog', "
         r"which classes\.csv does not list; did you mean dogs\?"),
-    (lambda data: (data / "classes.csv").write_text("name\ncat\n"), r"classes\.csv: needs one column class"),
-    (lambda data: (data / "classes.csv").write_text("class\ncat\ncat\n"), r"line 3: class 'cat' is there twice"),
-    (lambda data: (data / "classes.csv").write_text("class\ncat;dog\n"), r"class 'cat;dog' must be a name without ';'"),
-    (lambda data: (data / "classes.csv").write_text("class\ncat\n"), r"classes\.csv .*only cat; .*two classes or more"),
+    (classes("name\ncat\n"), r"classes\.csv: needs one column class"),
+    (classes("class,Groups\ncat,a\ndog,b\n"), r"classes\.csv: column 'Groups' would be passed over; call it groups"),
+    (classes("class,group\ncat,a\ndog,b\n"), r"classes\.csv: column 'group' would be passed over; call it groups"),
+    (classes("class,groups,groups\ncat,a,b\n"), r"classes\.csv: needs one column groups"),
+    (classes("class\ncat\ndog, small\n"), r"classes\.csv: line 3 has 2 cells, the header 1; put a name that holds"),
+    (classes("class\ncat\ncat\n"), r"line 3: class 'cat' is there twice"),
+    (classes("class\ncat;dog\n"), r"class 'cat;dog' must be a name without ';'"),
+    (classes("class\ncat\n"), r"classes\.csv .*only cat; .*two classes or more"),
 ]  # fmt: skip
 
 
@@ -418,6 +562,15 @@ def test_only_one_class(tmp_path):
     data = write_folder(tmp_path / "data", {name: {"rgb": GOOD} for name in contents(12)})
     write_labels(data, [(name, "cat") for name in contents(12)])
     with pytest.raises(DataError, match=r"labels\.csv, by name: only cat; a classifier needs two classes or more"):
+        prepare(config(data), tmp_path / "work", progress=False)
+
+
+def test_too_few_to_divide(tmp_path):
+    """The remedy is one that arrays have: they have no other label space."""
+    data = write_folder(tmp_path / "data", {name: {"rgb": GOOD} for name in contents(12)})
+    rows = [(name, "cat;dog", "train" if number else "validate") for number, name in enumerate(contents(12))]
+    write_labels(data, rows, header=("id", "labels", "partition"))
+    with pytest.raises(DataError, match=r"split validation is empty; .*or say in the column partition of labels\.csv"):
         prepare(config(data), tmp_path / "work", progress=False)
 
 
@@ -466,5 +619,26 @@ def test_bad_folders_are_named(tmp_path):
     refused(empty, r"rgb/v1\.npy \(line 2 of labels\.csv\): no such file")
     (empty / "training").mkdir()
     refused(empty, r"training: a modality cannot be called 'training'; .*such as training_features")
-    (empty / "training").rename(empty / "two words")
-    refused(empty, r"two words: a modality cannot be called 'two words'")
+    (empty / "training").rmdir()
+    for name in ("two words", "2d", "+1", "a²", "+", "rgb.v2", "été 1"):
+        (empty / name).mkdir()
+        refused(
+            empty, rf"{re.escape(name)}: a modality cannot be called '{re.escape(name)}'; .*, put _ before its name"
+        )
+        with pytest.raises(DataError) as caught:
+            prepare(config(empty), tmp_path / "work", progress=False)
+        [suggested] = re.findall(r"such as (\w+_features);", str(caught.value))
+        (empty / name).rename(empty / suggested)
+        refused(
+            empty, r"v1\.npy \(line 2 of labels\.csv\): no such file; add it, or remove the row, or, if .* _ before"
+        )
+        (empty / suggested).rmdir()
+
+
+def test_suffixes_in_capitals(made, tmp_path):
+    """A modality in RGB.H5 must not be passed over in silence."""
+    _, data, _, _ = made
+    (tmp_path / "data").mkdir()
+    for path, name in ((data / "labels.csv", "labels.csv"), (data / "audio.h5", "audio.H5"), (data / "rgb", "rgb")):
+        (tmp_path / "data" / name).symlink_to(path)
+    assert prepare(config(tmp_path / "data"), tmp_path, progress=False)["modalities"] == {"audio": 3, "rgb": 6}

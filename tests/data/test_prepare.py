@@ -1,8 +1,11 @@
 """The prepare stage end to end: contents, splits, resuming after a kill, errors, and a former result left alone."""
 
+import contextlib
+import dataclasses
 import gzip
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from artpaper.config import Compute, Data, Params
+from artpaper.config import Base, Compute, Data, Params
 from artpaper.data import units
 from artpaper.data.prepare import prepare, validation_size
 from artpaper.data.store import FrameStore
@@ -134,7 +137,7 @@ def test_killed_run_goes_on(tmp_path, monkeypatch):
         time.sleep(0.01)
     assert not (work / "frames").exists()
     [resume] = work.glob(".resume/prepare-*")
-    finished = {path.name for path in resume.glob("listings/train-*.arrow")}
+    finished = {shard_of(path) for path in resume.glob("listings/train-*.arrow")}
     assert len(finished) >= 5
     assert "train-00006.arrow" not in finished
     made = {name: (resume / "frames" / "shards" / name).stat().st_ino for name in finished}
@@ -152,23 +155,73 @@ def test_finished_units_are_not_made_again(tmp_path, monkeypatch):
     write_world(data, train=3, validate=2, videos=8)
     monkeypatch.setattr(units, "UNIT_BYTES", 1)
     prepare(params(data), tmp_path / "undisturbed", progress=False)
+    assert len(_interrupted(data, tmp_path / "work", monkeypatch, 3)) == 3
+    [shards] = tmp_path.glob("work/.resume/prepare-*/frames/shards")
+    (shards / ".validate-00000.arrow.x1.arrow").write_bytes(b"half")
+    made = _interrupted(data, tmp_path / "work", monkeypatch, 9)
+    assert made == ["validate-00000.arrow", "validate-00001.arrow"]
+    assert folder_bytes(tmp_path / "work" / "frames") == folder_bytes(tmp_path / "undisturbed" / "frames")
+
+
+def shard_of(listing: Path) -> str:
+    """A listing carries the state of what it was made from; its shard has the name that stays."""
+    return re.sub(r"-[0-9a-f]{16}(?=\.arrow$)", "", listing.name)
+
+
+def _interrupted(data: Path, work: Path, monkeypatch: pytest.MonkeyPatch, units_made: int) -> list[str]:
+    """Prepare until so many units are made; their shards, or all that were made where that many are not needed."""
     make, made = units.make_unit, []
 
-    def interrupted(unit, label_space):
-        if len(made) == 3:
+    def counted(unit, label_space):
+        if len(made) == units_made:
             raise KeyboardInterrupt
         made.append(unit.shard.name)
         make(unit, label_space)
 
-    monkeypatch.setattr(units, "make_unit", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        prepare(params(data), tmp_path / "work", progress=False)
-    [shards] = tmp_path.glob("work/.resume/prepare-*/frames/shards")
-    (shards / ".validate-00000.arrow.x1.arrow").write_bytes(b"half")
-    made.clear()
-    prepare(params(data), tmp_path / "work", progress=False)
-    assert made == ["validate-00000.arrow", "validate-00001.arrow"]
-    assert folder_bytes(tmp_path / "work" / "frames") == folder_bytes(tmp_path / "undisturbed" / "frames")
+    with monkeypatch.context() as patch:
+        patch.setattr(units, "make_unit", counted)
+        with contextlib.suppress(KeyboardInterrupt):
+            prepare(params(data), work, progress=False)
+    return made
+
+
+def test_only_units_whose_files_changed_are_made_again(tmp_path, monkeypatch):
+    """A shard replaced, put back, added and taken away: what is finished stays, and no byte is of a former file."""
+    data, work = tmp_path / "data", tmp_path / "work"
+    write_world(data, train=4, validate=2, videos=8)
+    monkeypatch.setattr(units, "UNIT_BYTES", 1)
+    assert _interrupted(data, work, monkeypatch, 4) == [f"train-0000{number}.arrow" for number in range(4)]
+    former = data / "train0001.tfrecord"
+    former.rename(tmp_path / "former")
+    write_videos(former, make_videos(["other1", "other2"]), YT8M_MODALITIES)
+    assert _interrupted(data, work, monkeypatch, 1) == ["train-00001.arrow"]
+    former.unlink()
+    (tmp_path / "former").rename(former)
+    assert _interrupted(data, work, monkeypatch, 1) == ["train-00001.arrow"]
+    write_videos(data / "train0009.tfrecord", make_videos(["more"]), YT8M_MODALITIES)
+    assert _interrupted(data, work, monkeypatch, 1) == ["train-00004.arrow"]
+    (data / "train0009.tfrecord").unlink()
+    assert _interrupted(data, work, monkeypatch, 9) == ["validate-00000.arrow", "validate-00001.arrow"]
+    prepare(params(data), tmp_path / "undisturbed", progress=False)
+    assert folder_bytes(work / "frames") == folder_bytes(tmp_path / "undisturbed" / "frames")
+
+
+def test_unfinished_work_for_other_parameters_is_deleted(tmp_path, monkeypatch):
+    data, work = tmp_path / "data", tmp_path / "work"
+    write_world(data, train=3, validate=2, videos=8)
+    monkeypatch.setattr(units, "UNIT_BYTES", 1)
+    _interrupted(data, work, monkeypatch, 2)
+    [before] = work.glob(".resume/prepare-*")
+    keep = work / ".resume" / "train-of-another-stage"
+    keep.mkdir()
+    changed = dataclasses.replace(params(data), base=Base(seed=1))
+    with monkeypatch.context() as patch:
+        patch.setattr(units, "write_shard", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            prepare(changed, work, progress=False)
+    [after] = work.glob(".resume/prepare-*")
+    assert after != before
+    assert keep.is_dir()
 
 
 def _running(process: Path) -> bool:
