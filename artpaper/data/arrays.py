@@ -18,7 +18,7 @@ from jaxtyping import Float32, UInt8
 from tqdm import tqdm
 
 from artpaper.data.arrays_files import Array, Files, kind, open_files
-from artpaper.data.arrays_labels import PARTITIONS, LabelFile, Row, given_space, read_classes
+from artpaper.data.arrays_labels import PARTITIONS, LabelFile, LabelRow, given_space, read_classes
 from artpaper.data.features import dequantise
 from artpaper.data.labels import LabelSpace
 from artpaper.data.video import Modality, Piece, Video
@@ -193,7 +193,7 @@ class _Filling:
     def __init__(self) -> None:
         self.size = 0
 
-    def add(self, row: Row, size: int, state: str) -> Span | None:
+    def add(self, row: LabelRow, size: int, state: str) -> Span | None:
         """Add a row; the span, once it is full."""
         if not self.size:
             self.first, self.told = row, hashlib.blake2b(digest_size=16)
@@ -237,7 +237,7 @@ def _is_hdf5(path: Path) -> bool:
 
 
 def _frames(
-    row: Row, reading: Reading, opened: Sequence[Files]
+    row: LabelRow, reading: Reading, opened: Sequence[Files]
 ) -> UInt8[np.ndarray, "frames dim"] | Float32[np.ndarray, "frames dim"]:
     parts, lengths = [], {}
     for modality, expected, files in zip(reading.modalities, reading.kinds, opened, strict=True):

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from numpy.lib import format as npy
 
-from artpaper.data.arrays_labels import Row
+from artpaper.data.arrays_labels import LabelRow
 from artpaper.errors import DataError
 
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
@@ -26,7 +26,7 @@ class NpyFolder:
 
     path: Path
 
-    def where(self, row: Row) -> str:
+    def where(self, row: LabelRow) -> str:
         """File, and line of labels.csv, for a message."""
         return f"{self.path / row.id}.npy (line {row.line} of labels.csv)"
 
@@ -35,7 +35,7 @@ class NpyFolder:
         with os.scandir(self.path) as entries:
             return sum(entry.name.endswith(".npy") and not entry.name.startswith(".") for entry in entries)
 
-    def look(self, row: Row) -> tuple[int, int]:
+    def look(self, row: LabelRow) -> tuple[int, int]:
         """How a video's array stands, without reading it.
 
         Returns:
@@ -49,7 +49,7 @@ class NpyFolder:
             raise self._unreached(row, error) from None
         return state.st_size, state.st_mtime_ns
 
-    def array(self, row: Row) -> Array:
+    def array(self, row: LabelRow) -> Array:
         """A video's array (frames, width).
 
         Raises:
@@ -61,7 +61,7 @@ class NpyFolder:
         except OSError as error:
             raise self._unreached(row, error) from None
 
-    def _unreached(self, row: Row, error: OSError) -> DataError:
+    def _unreached(self, row: LabelRow, error: OSError) -> DataError:
         if isinstance(error, FileNotFoundError):
             remedy = f"add it, or remove the row, or, if {self.path.name} is no modality, put _ before its name"
             return DataError(f"{self.where(row)}: no such file; {remedy}")
@@ -78,7 +78,7 @@ class Hdf5File:
     path: Path
     file: Any  # h5py.File
 
-    def where(self, row: Row) -> str:
+    def where(self, row: LabelRow) -> str:
         """File and dataset, and line of labels.csv, for a message."""
         return f"{self.path}: dataset {row.id} (line {row.line} of labels.csv)"
 
@@ -86,7 +86,7 @@ class Hdf5File:
         """How many arrays there are, listed or not."""
         return self._number
 
-    def look(self, row: Row) -> tuple[int, int]:
+    def look(self, row: LabelRow) -> tuple[int, int]:
         """How a video's array stands, without reading it.
 
         Returns:
@@ -97,7 +97,7 @@ class Hdf5File:
         self._refuse_missing(row)
         return self._state
 
-    def array(self, row: Row) -> Array:
+    def array(self, row: LabelRow) -> Array:
         """A video's array (frames, width).
 
         Raises:
@@ -124,7 +124,7 @@ class Hdf5File:
         except OSError as error:
             raise DataError(f"{where}: is damaged ({error}); write the file again") from None
 
-    def _refuse_missing(self, row: Row) -> None:
+    def _refuse_missing(self, row: LabelRow) -> None:
         if row.id not in self.file:  # a tenth of the time that opening a dataset takes
             raise DataError(f"{self.where(row)}: no such dataset; add it, or remove the row")
 

@@ -19,7 +19,7 @@ GROUPS_ALSO = ("group",)
 
 
 @dataclass(frozen=True)
-class Row:
+class LabelRow:
     """One video of ``labels.csv``: the line it begins on, its first byte and the one after its last, and its cells."""
 
     line: int
@@ -42,11 +42,11 @@ class LabelFile:
     path: Path
     seed: int
 
-    def rows(self, start: int = 0, stop: int | None = None, line: int = 1) -> Iterator[Row]:
+    def rows(self, start: int = 0, stop: int | None = None, line: int = 1) -> Iterator[LabelRow]:
         """The rows, checked one by one.
 
         Args:
-            start: first byte of a row, as :class:`Row` tells it; 0 is the header.
+            start: first byte of a row, as :class:`LabelRow` tells it; 0 is the header.
             stop: the byte after the last row; None is the end of the file.
             line: number of the line that ``start`` is on.
         Raises:
@@ -65,7 +65,7 @@ class LabelFile:
         """
         return _header(self.path, ("id", "labels"), "partition", PARTITION_ALSO)
 
-    def _row(self, line: int, start: int, stop: int, cells: dict[str, str]) -> Row:
+    def _row(self, line: int, start: int, stop: int, cells: dict[str, str]) -> LabelRow:
         where, name = f"{self.path}: line {line}", cells["id"]
         if not name or name.startswith(".") or re.search(r"[/\\]", name) or not name.isprintable():
             raise DataError(f"{where}: id {name!r} cannot be the name of a file; use letters, digits, - and _")
@@ -77,7 +77,7 @@ class LabelFile:
             raise DataError(
                 f"{where}: id {name} has the unknown partition {partition!r}{nearest(partition, list(PARTITIONS))}"
             )
-        return Row(line, start, stop, name, labels, partition)
+        return LabelRow(line, start, stop, name, labels, partition)
 
     def _drawn(self, name: str) -> str:
         digest = hashlib.blake2b(name.encode(), digest_size=8, key=f"train or validate {self.seed}".encode()).digest()
