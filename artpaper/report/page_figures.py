@@ -114,7 +114,7 @@ def _curves(folder: Path) -> str:
         f"{_model(row.model)} seed {row.seed} {row.value:.2f} % at step {row.step}" for row in best.itertuples()
     )
     return (
-        f"Line plots over steps, a line for each model and seed: {', '.join(QUANTITIES.values())}. Highest GAP: {told}."
+        f"Line plots over steps, a line for each model and seed: {'; '.join(QUANTITIES.values())}. Highest GAP: {told}."
     )
 
 
