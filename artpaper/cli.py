@@ -95,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
 
     report = commands.add_parser("report", help="write one HTML file with all that a run found, from what is there")
     report.add_argument("--results", type=Path, help="a published run, such as results/audioset (default: this one)")
-    report.add_argument("--output", type=Path, default=Path("report.html"), help="the file (default: %(default)s)")
+    report.add_argument("--output", type=Path, help="the file (default: report.html, or NAME.html of results/NAME)")
     report.set_defaults(run=_report)
     return parser
 
@@ -180,7 +180,8 @@ def _report(parsed: argparse.Namespace) -> None:
     from artpaper.report.page import write_page
 
     root = project_root()
-    print(write_page(parsed.results or root, parsed.output, root))
+    name = parsed.results.resolve().name if parsed.results else "report"
+    print(write_page(parsed.results or root, parsed.output or Path(f"{name}.html"), root))
 
 
 def _pair(item: str) -> tuple[str, str]:

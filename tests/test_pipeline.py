@@ -145,6 +145,8 @@ def test_the_report_belongs_to_its_parameters(project: Project) -> None:
     def alarms(name: str) -> list[str]:
         return re.findall(r'class="banner alarm"><strong>([^<]+)<', (project.folder / name).read_text())
 
+    asked = re.findall(r"Running stage '(.+)':", project.call("dvc", "repro", "--dry", "--force", "report"))
+    assert set(asked) == STAGES  # what it shows is what it brings up to date
     before = (project.folder / "report.html").read_bytes()
     assert alarms("report.html") == []
     project.set("partitions: 5", "partitions: 3")

@@ -9,6 +9,7 @@ import pandas as pd
 
 from artpaper.errors import DataError
 from artpaper.report.paper import MODELS
+from artpaper.report.results import read_table
 
 
 class NotMeasured(DataError):
@@ -165,7 +166,7 @@ class Evidence:
 
 @cache
 def _read(path: Path, changed: int) -> pd.DataFrame:
-    return pd.read_csv(path)
+    return read_table(path)
 
 
 def _text(value: object) -> str:

@@ -57,9 +57,10 @@ def histories_figure(table: pd.DataFrame, title: str) -> Figure:
         figure, panels = plt.subplots(1, len(QUANTITIES), figsize=(11, 3.4), sharex=True, layout="constrained")
     for axes, quantity in zip(panels, QUANTITIES.values(), strict=True):
         shown = table[table["quantity"] == quantity]
+        first = shown.groupby("model")["seed"].first()  # a model's lines share one entry of the legend
         for (model, seed), run in shown.groupby(["model", "seed"], sort=False):
             style = styles[str(model)]
-            label = MODELS.get(str(model), str(model)) if seed == table["seed"].iloc[0] else None
+            label = MODELS.get(str(model), str(model)) if seed == first[model] else None
             axes.plot(run["step"], run["value"], **style.line, linewidth=1.4, label=label)
         axes.set(xlabel="step", ylabel=quantity, yscale="linear" if "GAP" in quantity else "log")
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))

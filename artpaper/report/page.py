@@ -7,12 +7,13 @@ with the command that makes it.
 import importlib.resources
 import json
 import subprocess
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 from ruamel.yaml import YAML
@@ -20,17 +21,22 @@ from ruamel.yaml import YAML
 from artpaper import __version__
 from artpaper.atomic import atomic_file
 from artpaper.config import Params, load_params
-from artpaper.errors import ArtpaperError, ConfigError, DataError
+from artpaper.errors import ArtpaperError, ConfigError
 from artpaper.report import paper
 from artpaper.report.executed import executions
 from artpaper.report.page_figures import drawings, training
-from artpaper.report.page_tables import judged_claims, parameters, printed_tables, verdict_counts
+from artpaper.report.page_tables import glance, judged_claims, parameters, printed_tables, verdict_counts
 from artpaper.report.publish import environment, revision
 from artpaper.report.render import SOURCES
+from artpaper.report.results import read_json, read_text
 from artpaper.report.style import DATA
 
 STAGE = "report"  # the one that writes the page
-DATA_PATHS = {"audioset": " --path features.tar.gz", "yt8m": " --path FOLDER"}
+DATA_PATHS = {"audioset": " --path features.tar.gz", "yt8m": " --path FOLDER", "arrays": " --path FOLDER"}
+PROVENANCE = ("commit", "command", "machine", "python", "packages")
+SUMMARY = ("provenance", "seed", "label_space", "label_space_note", "classes", "classes_without_train_video",
+           "modalities", "partitions", "splits")  # fmt: skip
+Text = TypeVar("Text", bound=str)
 
 
 def write_page(folder: Path, target: Path, project: Path) -> Path:
@@ -64,6 +70,7 @@ def page(folder: Path, project: Path) -> str:
     if not (folder / "params.yaml").is_file():
         raise ConfigError(f"{folder}: no run here (no params.yaml); give the project's folder or one below results/")
     params = load_params(folder / "params.yaml")
+    tables, figures, models = printed_tables(folder), drawings(folder), training(folder, params)  # refuse damaged files
     claims, unjudged = judged_claims(folder)
     stages = executions(folder)
     values = parameters(folder / "params.yaml", project / "profiles" / "paper.yaml")
@@ -71,17 +78,17 @@ def page(folder: Path, project: Path) -> str:
         loader=PackageLoader("artpaper.report", "."), autoescape=select_autoescape(default=True),
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    templates.filters |= {"duration": duration, "moment": moment}
+    templates.filters |= {"duration": duration, "moment": moment, "local": _local(params)}
     style = importlib.resources.files("artpaper.report").joinpath("page.css").read_text(encoding="utf-8")
     return templates.get_template("page.html.j2").render(
         style=Markup(style),
         version=__version__, data=DATA[params.data.source], warning=SOURCES[params.data.source], params=params,
         written=datetime.now(UTC), outdated=outdated(folder), provenance=provenance(folder, project),
         claims=claims, unjudged=unjudged, verdicts=verdict_counts(claims), glance=glance(folder),
-        tables=printed_tables(folder), slips=[*(slip for n in (1, 2, 3) for slip in paper.slips(n)),
+        tables=tables, slips=[*(slip for n in (1, 2, 3) for slip in paper.slips(n)),
                                              *paper.other_slips()],
-        drawings=drawings(folder), training=training(folder), values=values,
-        params_text=(folder / "params.yaml").read_text(encoding="utf-8"), summary=summary(folder),
+        drawings=figures, training=models, values=values,
+        params_text=read_text(folder / "params.yaml"), summary=summary(folder),
         stages=stages, profile=profile(params, project / "profiles"), splits=paper.SPLITS,
     )  # fmt: skip
 
@@ -96,7 +103,9 @@ def outdated(folder: Path) -> list[str]:
         return []
     # while DVC runs the page's own stage, its output is locked, so the others are asked for by name
     others = [stage for stage in YAML(typ="safe").load(folder / "dvc.yaml")["stages"] if stage != STAGE]
-    done = subprocess.run(["dvc", "status", "--json", *others], cwd=folder, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "status", "--json", *others], cwd=folder, capture_output=True, text=True
+    )
     if done.returncode:
         raise ArtpaperError(f"{folder}: dvc status failed: {done.stderr.strip()}")
     return list(json.loads(done.stdout))
@@ -112,7 +121,7 @@ def provenance(folder: Path, project: Path) -> dict[str, Any]:
         DataError: ``provenance.json`` is damaged.
     """
     if (folder / "provenance.json").is_file():
-        return {**_json(folder / "provenance.json"), "changed": [], "published": True}
+        return {**read_json(folder / "provenance.json", *PROVENANCE), "changed": [], "published": True}
     try:
         commit, changed = revision(project)
     except ArtpaperError:
@@ -128,7 +137,7 @@ def summary(folder: Path) -> dict[str, Any]:
     """
     for name in ("frames/summary.json", "summary.json"):
         if (folder / name).is_file():
-            return _json(folder / name)
+            return read_json(folder / name, *SUMMARY)
     return {}
 
 
@@ -136,28 +145,26 @@ def profile(params: Params, profiles: Path) -> str:
     """What ``artpaper use`` needs to write these parameters; empty if they are no profile's."""
     for path in sorted(profiles.glob("*.yaml")):
         theirs = load_params(path)
+        if theirs.data.source != params.data.source:
+            continue
         here = replace(theirs.data, path=params.data.path, vocabulary=params.data.vocabulary)  # wherever the data lie
         if replace(theirs, data=here) == params:
-            return path.stem + DATA_PATHS.get(params.data.source, "")
+            return (
+                path.stem + DATA_PATHS.get(params.data.source, "") + " --vocabulary FILE" * bool(params.data.vocabulary)
+            )
     return ""
 
 
-def glance(folder: Path) -> list[dict[str, Any]]:
-    """GAP of each of the paper's models, clean and attacked, ours and the paper's, in percent, and the test videos.
+def _local(params: Params) -> Callable[[Text], Text]:
+    """Takes the folders out of the paths of the data: a page that is passed on tells nothing of its machine's disk."""
+    places = [place for place in (params.data.path, params.data.vocabulary) if place and Path(place).name]
 
-    None without Table 1.
-    """
-    path = folder / "tables" / "table1.csv"
-    if not path.is_file():
-        return []
-    cells = pd.read_csv(path)
-    found = cells[cells["metric"] == "GAP"].set_index(["column", "split"])
-    rows = []
-    for model in (model for model in paper.MODELS.values() if (model, "test") in found.index):
-        clean, attacked = found.loc[(model, "test")], found.loc[(model, "adversarial")]
-        rows.append({"model": model, "videos": int(clean["n"]), "run": (clean["ours"], attacked["ours"]),
-                     "paper": (clean["paper"], attacked["paper"])})  # fmt: skip
-    return rows
+    def shortened(text: Text) -> Text:
+        for place in sorted(places, key=len, reverse=True):
+            text = text.replace(place, Path(place).name)  # type: ignore[assignment]
+        return text
+
+    return shortened
 
 
 def duration(seconds: float) -> str:
@@ -171,10 +178,3 @@ def duration(seconds: float) -> str:
 def moment(time: datetime) -> str:
     """A time as ``2026-01-31 12:00 UTC``."""
     return f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path}: not valid JSON: {error}; make it anew with `dvc repro`") from None

@@ -1,19 +1,18 @@
-"""The figures of the page: what each shows in words (with its numbers), its caption, and the curves of training."""
+"""The figures of the page: what each shows in words (with its numbers), and its caption; and where training ended."""
 
 import base64
-import io
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pandas as pd
 from markupsafe import Markup
 
-from artpaper.report.histories import histories, histories_figure
+from artpaper.config import Params
+from artpaper.report.histories import QUANTITIES
 from artpaper.report.markup import prose, sanitised
 from artpaper.report.paper import MODELS
+from artpaper.report.results import read_json, read_table, read_text
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ def _maps(folder: Path) -> str:
 
 
 def _profiles(folder: Path) -> str:
-    found = pd.read_csv(folder / "figures" / "figure2.csv")
+    found = read_table(folder / "figures" / "figure2.csv", "model", "modality", "clean", "adversarial")
     most = found.groupby(["model", "modality"], sort=False)[["clean", "adversarial"]].max()
     told = "; ".join(
         f"{_model(model)}, {modality}: {row.clean:.2f} clean, {row.adversarial:.2f} adversarial"
@@ -57,7 +56,7 @@ def _profiles(folder: Path) -> str:
 
 
 def _sweep(folder: Path) -> str:
-    found = pd.read_csv(folder / "figures" / "figure3.csv")
+    found = read_table(folder / "figures" / "figure3.csv", "model", "key", "value", "clean", "one_step")
     means = found.groupby(["model", "key", "value"], sort=False)[["clean", "one_step"]].mean().reset_index()
     told = []
     for (model, key), line in means.groupby(["model", "key"], sort=False):
@@ -66,21 +65,25 @@ def _sweep(folder: Path) -> str:
             f"{_model(model)} over {key}: {clean.clean:.1f} % clean at {clean.value:g}, "
             f"{attacked.one_step:.1f} % attacked at {attacked.value:g}"
         )
-    return f"Six line plots of validation GAP over epsilon, alpha and beta. Highest: {'; '.join(told)}."
+    keys = ", ".join(dict.fromkeys(means["key"]))
+    if not keys:
+        return "Empty axes: this run has no grid of epsilon, alpha or beta."
+    return f"Line plots of validation GAP, clean and attacked, over {keys}. Highest: {'; '.join(told)}."
 
 
 def _perturbations(folder: Path) -> str:
-    found = pd.read_csv(folder / "figures" / "figure4.csv")
+    found = read_table(folder / "figures" / "figure4.csv", "criterion", "model", "seed", "mean_rho")
     found = found[found["seed"].astype(str) == "all"]
     told = [
-        f"{criterion}: " + ", ".join(f"{_model(row.model)} {100 * row.mean_rho:.2f} %" for row in rows.itertuples())
+        f"{criterion}: "
+        + ", ".join(f"{_model(row.model)} {_percent(100 * row.mean_rho, 2)}" for row in rows.itertuples())
         for criterion, rows in found.groupby("criterion", sort=False)
     ]
     return f"Bars of the mean minimal perturbation, and its distribution below. {'; '.join(told)} of a video's norm."
 
 
 def _attention(folder: Path) -> str:
-    found = pd.read_csv(folder / "figures" / "attention.csv")
+    found = read_table(folder / "figures" / "attention.csv", "model", "seed", "modality", "mse")
     means = found.groupby(["modality", "model"], sort=False)["mse"].mean()
     told = ", ".join(f"{_model(model)} {modality} {value:.1e}" for (modality, model), value in means.items())
     return (
@@ -90,12 +93,29 @@ def _attention(folder: Path) -> str:
 
 
 def _readings(folder: Path) -> str:
-    found = pd.read_csv(folder / "figures" / "epsilon.csv")
+    found = read_table(folder / "figures" / "epsilon.csv", "features", "ball", "epsilon", "GAP lost", "in_use")
     told = "; ".join(
-        f"{row['features']}, {row['ball']}, {row['epsilon']:g}: {row['GAP lost']:.0f} %" + ", in use" * row["in_use"]
+        f"{row['features']}, {row['ball']}, {row['epsilon']:g}: {_percent(row['GAP lost'], 0)}"
+        + ", in use" * bool(row["in_use"])
         for row in found.to_dict("records")
     )
     return f"Bars of the share of GAP, PERR and Hit@1 that Non-ART loses under each reading. Of GAP: {told}."
+
+
+def _percent(value: float, digits: int) -> str:
+    return "not measured" if pd.isna(value) else f"{value:.{digits}f} %"
+
+
+def _curves(folder: Path) -> str:
+    found = read_table(folder / "figures" / "curves.csv", "quantity", "model", "seed", "step", "value")
+    best = found[found["quantity"] == QUANTITIES["validation_gap"]]
+    best = best.loc[best.groupby(["model", "seed"], sort=False)["value"].idxmax()]
+    told = ", ".join(
+        f"{_model(row.model)} seed {row.seed} {row.value:.2f} % at step {row.step}" for row in best.itertuples()
+    )
+    return (
+        f"Line plots over steps, a line for each model and seed: {'; '.join(QUANTITIES.values())}. Highest GAP: {told}."
+    )
 
 
 Words = Callable[[Path], str]
@@ -122,16 +142,24 @@ FIGURES: tuple[tuple[str, str, str, str, Words], ...] = (
 )  # fmt: skip
 
 
+CURVES = (
+    "curves", "How the models trained", "curves",
+    "A line for each model and seed: GAP on the clean validation set, cross-entropy on the clean training videos, and "
+    "the loss that is minimised, a sum of different terms for each model: compare its shape, not its height.", _curves,
+)  # fmt: skip
+
+
 def drawings(folder: Path) -> list[Drawing]:
     """The figures of a run, in the paper's order; those that were not made have no picture.
 
     Args:
         folder: the project's folder, or one below ``results/``.
     """
-    return [
-        Drawing(name, title, caption, stage, *_made(folder, name, title, words))
-        for name, title, stage, caption, words in FIGURES
-    ]
+    return [_drawing(folder, *figure) for figure in FIGURES]
+
+
+def _drawing(folder: Path, name: str, title: str, stage: str, caption: str, words: Words) -> Drawing:
+    return Drawing(name, title, caption, stage, *_made(folder, name, title, words))
 
 
 def _made(folder: Path, name: str, title: str, words: Words) -> tuple[str, str, Markup]:
@@ -139,9 +167,10 @@ def _made(folder: Path, name: str, title: str, words: Words) -> tuple[str, str, 
     if not png.is_file() or (name != "figure1" and not csv.is_file()):
         return "", "", Markup()
     if text.is_file():
-        numbers = prose(text.read_text(encoding="utf-8"), below=3, label=f"numbers of {title}")
+        numbers = prose(read_text(text), below=3, label=f"numbers of {title}")
     else:
-        numbers = data_frame(pd.read_csv(csv), f"numbers of {title}") if csv.is_file() else Markup()
+        shown = csv.is_file() and name != CURVES[0]  # which has thousands of points
+        numbers = data_frame(read_table(csv), f"numbers of {title}") if shown else Markup()
     return _uri(png.read_bytes()), words(folder), numbers
 
 
@@ -150,36 +179,31 @@ def data_frame(table: pd.DataFrame, label: str) -> Markup:
     return sanitised(table.to_html(index=False, na_rep="", float_format="{:.4g}".format), label)
 
 
-def training(folder: Path) -> tuple[str, str, Markup]:
-    """How the models of a run trained: validation GAP and losses over steps, and where each stopped.
+def training(folder: Path, params: Params) -> tuple[Drawing, Markup]:
+    """How the models of a run trained: the curves of stage ``curves``, and where each model stopped.
 
     Args:
-        folder: holds ``models/<model>/seed<k>`` with ``history.csv`` and ``model.json``.
+        folder: holds ``models/<model>/seed<k>/model.json`` and ``figures/``.
+        params: group ``experiment`` names the models and seeds; others that are left in the folder are passed over.
     Returns:
-        The picture as a data URI, what is seen in words, and a table, a row per model and seed; all empty without
-        models.
+        The drawing, and a table, a row per model and seed; empty without models.
+    Raises:
+        DataError: a file is damaged.
     """
-    found = [(path, json.loads((path / "model.json").read_text(encoding="utf-8")))
-             for path in sorted(folder.glob("models/*/seed*")) if (path / "history.csv").is_file()]  # fmt: skip
-    if not found:
-        return "", "", Markup()
-    order = [*MODELS, *sorted({note["name"] for _, note in found} - set(MODELS))]
-    found.sort(key=lambda run: (order.index(run[1]["name"]), run[1]["seed"]))
-    runs: dict[str, list[Path]] = {}
-    for path, note in found:
-        runs.setdefault(note["name"], []).append(path)
-    figure = histories_figure(histories(runs), "")
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=130)
-    plt.close(figure)
+    places = [
+        folder / "models" / model / f"seed{seed}" / "model.json"
+        for model in params.experiment.models
+        for seed in params.experiment.seeds
+    ]
+    keys = ("name", "seed", "steps", "stopped", "best_step", "best_validation_gap", "zero_gradients")
+    notes = [read_json(place, *keys) for place in places if place.is_file()]
     rows = [
         (_model(note["name"]), note["seed"], f"{note['steps']:,}", note["stopped"], f"{note['best_step']:,}",
-         f"{100 * note['best_validation_gap']:.2f}", int(note["zero_gradients"])) for _, note in found
+         f"{100 * note['best_validation_gap']:.2f}", int(note["zero_gradients"])) for note in notes
     ]  # fmt: skip
     header = ["model", "seed", "steps", "stopped", "best step", "its validation GAP (%)", "zero gradients"]
-    told = ", ".join(f"{row[0]} seed {row[1]} {row[5]} % at step {row[4]}" for row in rows)
-    alt = f"Three line plots over steps, a line for each model and seed: validation GAP ({told}), cross-entropy, loss."
-    return _uri(picture.getvalue()), alt, sanitised(pd.DataFrame(rows, columns=header).to_html(index=False), "training")
+    table = sanitised(pd.DataFrame(rows, columns=header).to_html(index=False), "training") if rows else Markup()
+    return _drawing(folder, *CURVES), table
 
 
 def _model(name: str) -> str:

@@ -1,6 +1,5 @@
 """Tables 1-3, the claims and the parameters of a run, ready to be set on the page."""
 
-import itertools
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,16 +11,19 @@ from markupsafe import Markup
 
 from artpaper.config import as_dict, load_params
 from artpaper.errors import DataError
+from artpaper.lineage import flat
 from artpaper.report.claims import CLAIMS, Claim
 from artpaper.report.claims_page import findings, number_text
 from artpaper.report.evidence import Evidence
 from artpaper.report.markup import prose
 from artpaper.report.paper import GAIN, METRICS, SPLITS
+from artpaper.report.render import printed_columns, printed_lines
+from artpaper.report.results import read_table, read_text
 from artpaper.report.verdicts import DIRECTION, FAILS, HOLDS, OPEN, Finding
 
 MARKS = {HOLDS: "✓", DIRECTION: "◐", FAILS: "✗", OPEN: "?"}  # so that no verdict is told by its colour alone
-LINES = (("paper", "paper", "paper_std"), ("ours", "ours", "std"), ("difference", "difference", None),
-         ("± over seeds", "seed_std", None))  # fmt: skip
+CELLS = ("table", "group", "metric", "split", "column", "ours", "std", "seed_std", "paper", "paper_std", "difference",
+         "n", "seeds", "partitions", "over_non_art", "over_non_art_error", "over_art", "over_art_error")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class PrintedTable:
         name: of its files.
         title: number and group.
         columns: models and gain, under each of the two test sets.
-        metrics: name -> lines, each a name and a text per column, test set by test set.
+        metrics: as :func:`artpaper.report.render.printed_lines` returns them.
         caption, notes: what stands in the Markdown file beside it.
     """
 
@@ -54,36 +56,60 @@ def printed_tables(folder: Path) -> list[PrintedTable]:
 
     Args:
         folder: the project's folder, or one below ``results/``.
+    Raises:
+        DataError: a table is damaged, or its Markdown file is missing.
     """
     return [_printed(path) for path in sorted((folder / "tables").glob("table*.csv"))]
 
 
 def _printed(path: Path) -> PrintedTable:
-    cells = pd.read_csv(path)
-    columns = tuple(dict.fromkeys(cells["column"]))
-    places = list(itertools.product(SPLITS, columns))
-    metrics = {}
-    for metric in METRICS:
-        found = cells[cells["metric"] == metric].set_index(["split", "column"])
-        metrics[metric] = [
-            (name, [_text(found.loc[place], value, std, place[1] == GAIN) for place in places])
-            for name, value, std in LINES
-            if value == "ours" or found[value].notna().any()
-        ]
+    cells = table_cells(path)
     second = ", models trained on it alone" if path.stem.endswith("_retrained") else ""
     group = cells["group"].iloc[0]
     title = f"Table {cells['table'].iloc[0]}: {'the whole test set' if group == 'all' else group}{second}"
-    caption, _, below = path.with_suffix(".md").read_text(encoding="utf-8").partition("\n")
+    caption, _, below = read_text(path.with_suffix(".md")).partition("\n")
     notes = "\n".join(line for line in below.splitlines() if line.startswith("- "))
-    return PrintedTable(path.stem, title, columns, metrics, prose(caption), prose(notes))
+    return PrintedTable(
+        path.stem, title, tuple(printed_columns(cells)), printed_lines(cells), prose(caption), prose(notes)
+    )
 
 
-def _text(cell: pd.Series, value: str, std: str | None, gain: bool) -> str:
-    if pd.isna(cell[value]):
-        return "–"
-    number = round(cell[value], 2) + 0.0  # no -0.00
-    text = f"{number:+.2f}" if value == "difference" or (gain and value != "seed_std") else f"{number:.2f}"
-    return text if std is None or pd.isna(cell[std]) else f"{text} ± {cell[std]:.2f}"
+def table_cells(path: Path) -> pd.DataFrame:
+    """The cells of one of Tables 1-3, one a row.
+
+    Raises:
+        DataError: the file is missing, damaged, or does not hold every cell once.
+    """
+    cells = read_table(path, *CELLS)
+    names = cells[["metric", "split", "column"]]
+    whole = len(METRICS) * len(SPLITS) * cells["column"].nunique()
+    if not len(cells) == len(names.drop_duplicates()) == whole or cells[["n", "seeds"]].isna().to_numpy().any():
+        raise DataError(f"{path}: cells are missing or there twice; make it anew with `dvc repro`")
+    return cells
+
+
+def glance(folder: Path) -> list[dict[str, Any]]:
+    """GAP of each model, clean and attacked, ours and (NaN where it has none) the paper's, in percent, and the videos.
+
+    None without Table 1.
+
+    Args:
+        folder: the project's folder, or one below ``results/``.
+    Raises:
+        DataError: Table 1 is damaged.
+    """
+    path = folder / "tables" / "table1.csv"
+    if not path.is_file():
+        return []
+    cells = table_cells(path)
+    found = cells[cells["metric"] == "GAP"].set_index(["split", "column"])
+    rows = []
+    for model in printed_columns(cells):
+        clean, attacked = found.loc[("test", model)], found.loc[("adversarial", model)]
+        if model != GAIN and not pd.isna(clean["ours"]):  # Table 1 has the paper's models, trained or not
+            rows.append({"model": model, "videos": int(clean["n"]), "run": (clean["ours"], attacked["ours"]),
+                         "paper": (clean["paper"], attacked["paper"])})  # fmt: skip
+    return rows
 
 
 @dataclass(frozen=True)
@@ -100,8 +126,9 @@ class JudgedClaim:
 
     @property
     def numbers(self) -> dict[str, str]:
-        """The numbers as the claims page prints them."""
-        return {name: number_text(number.value, number.error) for name, number in self.finding.numbers.items()}
+        """The numbers as the claims page prints them, without those that this run has no value for."""
+        found = {name: number for name, number in self.finding.numbers.items() if not pd.isna(number.value)}
+        return {name: number_text(number.value, number.error) for name, number in found.items()}
 
     @property
     def files(self) -> list[str]:
@@ -148,19 +175,13 @@ def parameters(params: Path, profile: Path) -> list[Parameter]:
     Raises:
         ConfigError: one of the files is missing or does not fit.
     """
-    ours, theirs = (_flat(as_dict(load_params(path))) for path in (params, profile))
+    ours, theirs = (flat(as_dict(load_params(path))) for path in (params, profile))
     synthetic = ours["data.source"] == "synthetic"
     return [
         Parameter(name, _shown(value), _shown(theirs[name]) if name in theirs else "–",
                   synthetic or not name.startswith("synthetic."))
         for name, value in ours.items()
     ]  # fmt: skip
-
-
-def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(values, Mapping):
-        return {prefix.removesuffix("."): values}
-    return {name: value for key in values for name, value in _flat(values[key], f"{prefix}{key}.").items()}
 
 
 def _shown(value: Any) -> str:

@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def publish(workspace: Path, target: Path, command: str) -> dict[str, Any]:
     commit, changed = revision(workspace)
     if changed:
         raise ArtpaperError("\n".join(["commit these first, or no commit says what was run:", *changed]))
-    if subprocess.run(["dvc", "status", "--quiet"], cwd=workspace).returncode:
+    if subprocess.run([sys.executable, "-m", "dvc", "status", "--quiet"], cwd=workspace).returncode:
         raise ArtpaperError(
             "the tables are older than params.yaml or the code (see `dvc status`); run `dvc repro` first"
         )

@@ -199,10 +199,10 @@ def _count(flags: pd.Series, runs: list[pd.DataFrame]) -> str:
 
 def markdown(table: Table) -> str:
     """The table as a GitHub-flavoured Markdown fragment, caption first, notes last."""
-    columns = _columns(table)
+    columns = printed_columns(table.cells)
     header = ["Metric", "", *(f"{short}: {column}" for short in ("Test", "Adv.") for column in columns)]
     lines = [_escape(header, MARKDOWN_CHARACTERS), ["---", "---", *["---:"] * (len(header) - 2)]]
-    for metric, line, values in _lines(table, columns):
+    for metric, line, values in _lines(table):
         lines.append([metric, line, *(value or "–" for value in values)])
     widths = [max(len(line[place]) for line in lines) for place in range(len(header))]
     body = ["| " + " | ".join(_pad(line, widths)) + " |" for line in lines]
@@ -212,13 +212,13 @@ def markdown(table: Table) -> str:
 
 def latex(table: Table) -> str:
     """The table as a LaTeX float; needs the packages booktabs and graphicx, and UTF-8 input."""
-    columns = _columns(table)
+    columns = printed_columns(table.cells)
     numbers = "r" * len(columns)
     first, last = 3, 2 + len(columns)
     spans = " & ".join(rf"\multicolumn{{{len(columns)}}}{{c}}{{{name}}}" for name in SPLITS.values())
     rules = rf"\cmidrule(lr){{{first}-{last}}} \cmidrule(lr){{{last + 1}-{last + len(columns)}}}"
     body: list[str] = []
-    for metric, line, values in _lines(table, columns):
+    for metric, line, values in _lines(table):
         if metric and body:
             body.append(r"\addlinespace")
         cells = [f"${value.replace('±', chr(92) + 'pm')}$" if value else "--" for value in values]
@@ -247,30 +247,51 @@ def latex(table: Table) -> str:
     )
 
 
-def _columns(table: Table) -> list[str]:
-    return list(dict.fromkeys(table.cells["column"]))
+def printed_columns(cells: pd.DataFrame) -> list[str]:
+    """The columns of a table as displayed, in order: models and gain."""
+    return list(dict.fromkeys(cells["column"]))
 
 
-def _lines(table: Table, columns: list[str]) -> list[tuple[str, str, list[str]]]:
-    """Metric (on its first line only), what the line holds, and its cells; lines without any figure are left out."""
-    places = [(split, column) for split in SPLITS for column in columns]
-    lines = []
+def printed_lines(cells: pd.DataFrame) -> dict[str, list[tuple[str, list[str]]]]:
+    """A table as it is printed.
+
+    Args:
+        cells: as :class:`Table` holds them.
+    Returns:
+        Per metric its lines: what a line holds, and a text for each column, test set by test set, empty where there is
+        no figure; lines without any figure are left out.
+    """
+    places = [(split, column) for split in SPLITS for column in printed_columns(cells)]
+    lines = {}
     for metric in METRICS:
-        cells = table.cells[table.cells["metric"] == metric].set_index(["split", "column"])
+        found = cells[cells["metric"] == metric].set_index(["split", "column"])
         kinds = [("paper", "paper", "paper_std"), ("ours", "ours", "std"), ("difference", "difference", None)]
         kinds += [("± over seeds", "seed_std", None)]
-        kept = [kind for kind in kinds if kind[1] == "ours" or cells[kind[1]].notna().any()]
-        for name, value, std in kept:
-            texts = [
-                _text(
-                    cells.loc[place, value],
-                    cells.loc[place, std] if std else float("nan"),
-                    signed=value == "difference" or (place[1] == GAIN and value != "seed_std"),
-                )
-                for place in places
-            ]
-            lines.append((metric if name == kept[0][0] else "", name, texts))
+        lines[metric] = [
+            (
+                name,
+                [
+                    _text(
+                        found.loc[place, value],
+                        found.loc[place, std] if std else float("nan"),
+                        signed=value == "difference" or (place[1] == GAIN and value != "seed_std"),
+                    )
+                    for place in places
+                ],
+            )
+            for name, value, std in kinds
+            if value == "ours" or found[value].notna().any()
+        ]
     return lines
+
+
+def _lines(table: Table) -> list[tuple[str, str, list[str]]]:
+    """Metric (on its first line only), what the line holds, and its cells."""
+    return [
+        (metric if place == 0 else "", name, texts)
+        for metric, lines in printed_lines(table.cells).items()
+        for place, (name, texts) in enumerate(lines)
+    ]
 
 
 def _text(value: float, std: float, signed: bool) -> str:

@@ -46,6 +46,11 @@ def test_the_figure_has_a_line_a_run_and_a_name_a_model(runs) -> None:
     assert [line.get_ydata().tolist() for line in gap.lines] == [[pytest.approx(10.0)], [pytest.approx(20.0)]]
 
 
+def test_a_model_without_the_first_seed_has_its_name_too(runs) -> None:
+    figure = histories_figure(histories({"art": runs["art"], "non_art": runs["non_art"], "a_art": runs["art"][1:]}), "")
+    assert [text.get_text() for text in figure.axes[1].get_legend().get_texts()] == ["ART", "Non-ART", "A-ART"]
+
+
 def test_a_missing_or_odd_history_is_refused(runs, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"seed7.history\.csv: no training history.*dvc repro"):
         histories(runs | {"art": [tmp_path / "art" / "seed7"]})
