@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from artpaper.attacks.ball import Scope, steepest
-from artpaper.attacks.result import Attack, attack_result
+from artpaper.attacks.result import Attack, attack_result, logits_of
 
 
 def random_direction(
@@ -39,13 +39,14 @@ def random_direction(
     Returns:
         Attack: as :func:`artpaper.attacks.fgm`; ``gradient_norm`` is NaN, for none is taken.
     Raises:
-        ValueError: epsilon is negative, mask does not fit x, or the widths do not fit.
+        ValueError: epsilon is negative, mask or the widths do not fit x, or the model's answer is not one tensor
+            (batch, classes).
     """
     modalities = modalities or getattr(model, "modalities", None)
     # NumPy draws frame after frame, so a longer video starts with the draw of a shorter one
     drawn = torch.from_numpy(np.random.default_rng(seed).standard_normal(tuple(x.shape[1:]))).to(x)  # (T, D)
     perturbation = steepest(drawn.expand_as(x), mask, epsilon=epsilon, scope=scope, modalities=modalities)
     with torch.no_grad():
-        clean_logits = model(x, mask)
+        clean_logits = logits_of(model, x, mask)
     unknown = torch.full_like(x, torch.nan)
     return attack_result(model, x, y, mask, perturbation, clean_logits, gradient=unknown, iterations=1)

@@ -28,7 +28,7 @@ from artpaper.errors import DataError
 from artpaper.evaluation import trained_model
 from artpaper.report.attention import attention_files
 from artpaper.report.paper import MODELS
-from artpaper.report.style import DATA, MODEL_STYLES
+from artpaper.report.style import DATA, MODEL_STYLES, frame_unit
 
 RULE = "chosen by rule: of the longest test videos the one with the median change of {model}'s maps"
 ADVERSARIAL = MODEL_STYLES["ART"].color  # beside clean in black; the dashes say the same in grey
@@ -70,8 +70,8 @@ class Example:
 
     @property
     def unit(self) -> str:
-        """Of a frame's number, for an axis: released frames are a second apart, of one's own nothing is known."""
-        return "" if self.source == "arrays" else " (s)"
+        """Of a frame's number, for an axis."""
+        return frame_unit(self.source)
 
     @property
     def profiles(self) -> pd.DataFrame:

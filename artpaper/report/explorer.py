@@ -1,5 +1,6 @@
 """The attention explorer without its widgets: one test video, one attack, one model, computed when asked for."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from artpaper.attacks import Attack, bce, deepfool, fgm, predicted_bce, random_direction
+from artpaper.attacks.result import hit
 from artpaper.config import Params
 from artpaper.data.batches import model_inputs
 from artpaper.data.store import FrameStore
@@ -23,7 +25,6 @@ from artpaper.workspace import Workspace, open_workspace
 
 AUTO = "auto"
 TOP = 5  # labels listed for a video
-SEARCHED = 512  # videos that a search at another epsilon or attack asks the model about
 Maps = Float64[np.ndarray, "time time"]
 Heads = dict[str, Float64[np.ndarray, "heads time time"]]
 
@@ -32,12 +33,13 @@ Heads = dict[str, Float64[np.ndarray, "heads time time"]]
 class Choice:
     """An attack to choose: what a reader calls it, how it is run, and whether epsilon is its radius.
 
-    ``run`` is called as ``run(model, x, y, mask, epsilon, params)``.
+    ``run`` is called as ``run(model, x, y, mask, epsilon, params)``; a search tries it on ``searched`` videos at most.
     """
 
     title: str
     run: Callable[[FrameTransformer, Tensor, Tensor, Tensor, float, Params], Attack]
     takes_epsilon: bool = True
+    searched: int = 512
 
 
 ATTACKS = {
@@ -66,6 +68,7 @@ ATTACKS = {
             overshoot=params.deepfool.overshoot, memory=params.deepfool.memory,
         ),
         takes_epsilon=False,
+        searched=64,  # fifty steps at worst, each of ten gradients
     ),
 }  # fmt: skip
 
@@ -85,6 +88,7 @@ class View:
 
     Attributes:
         video: its id.
+        labels: the names of its true classes.
         run: the model.
         clean, adversarial: per modality the map of every head; rows attend, columns are attended to.
         top, attacked_top: the best classes, best first.
@@ -94,6 +98,7 @@ class View:
     """
 
     video: str
+    labels: tuple[str, ...]
     run: Run
     clean: Heads
     adversarial: Heads
@@ -142,19 +147,24 @@ class Explorer:
         modalities: names, in the order of the models' input.
         epsilon: radius of the pipeline's attack, unit of the features.
     Raises:
-        DataError: frames or predictions are missing or do not fit each other.
-        CheckpointError: the first model is missing or is not the one that ``params`` make.
+        DataError: frames or predictions are missing or do not fit each other, or are of another attack than ``params``.
+        CheckpointError: the first or the last model is missing or is not the one that ``params`` make.
     """
 
     def __init__(self, params: Params, workspace: Path, predictions: Mapping[Run, Path], note: str = "") -> None:
         self.params, self.note, self.runs = params, note, tuple(predictions)
         self._workspace, self._store = workspace, FrameStore(workspace / "frames" / "test")
         self.videos = Videos(predictions, self._store.label_space)
+        self.videos.expect(params)
         self.modalities = tuple(self._store.modalities)
         self.epsilon = params.attack.epsilon
         self.classes = self._store.label_space.classes
         self._models: dict[Run, FrameTransformer] = {}
-        self._model(self.runs[0])  # models of other parameters are told now, not when a reader has chosen a video
+        for run in (
+            self.runs[0],
+            self.runs[-1],
+        ):  # shown first: those of other parameters are told before there is a page
+            self._model(run)
 
     def look(self, row: int, run: Run, attack: str, epsilon: float) -> View:
         """Attack one test video, white box, and say what the model makes of it before and after.
@@ -178,8 +188,8 @@ class Explorer:
                 for frames in (x, x + result.perturbation)
             )
         return View(
-            self.videos.id(row), run, clean, adversarial, self._top(result.clean_logits[0], y[0]),
-            self._top(result.adversarial_logits[0], y[0]),
+            self.videos.id(row), self.videos.labels(row), run, clean, adversarial,
+            self._top(result.clean_logits[0], y[0]), self._top(result.adversarial_logits[0], y[0]),
             result.perturbation[0].double().norm(dim=1).cpu().numpy(),  # (T,)
             float(result.diagnostics["norm"][0]), float(x[0].double().norm()),
         )  # fmt: skip
@@ -194,7 +204,7 @@ class Explorer:
             run, attack, epsilon: as in :meth:`look`; only the order decides what of them is used.
         Returns:
             Found: for "fooled" the pipeline's own attack is looked up for all videos; any other is tried now, on
-            :data:`SEARCHED` of them at the most, chosen by a hash of their ids.
+            :attr:`Choice.searched` of them at the most, chosen by a hash of their ids.
         """
         rows = self.videos.matching(text)
         if order == "store":
@@ -205,10 +215,11 @@ class Explorer:
             rule = f"{len(rows):,} videos, those first whose maps the pipeline's attack (ε = {self.videos.epsilon:g})"
             return Found(rows[most], f"{rule} changes most for {run_title(run, self.runs)}")
         at = f", ε = {epsilon:g}" if ATTACKS[attack].takes_epsilon else ""
-        if attack == self.pipeline_attack and epsilon == self.videos.epsilon:
+        if attack == self.pipeline_attack and math.isclose(epsilon, self.videos.epsilon):
             fooled = rows[self.videos.fooled(run)[rows]]
             return Found(fooled, f"{len(fooled):,} of {len(rows):,} videos are fooled: {told}{at}")
-        searched = rows[subset([self.videos.id(row) for row in rows.tolist()], SEARCHED, self.params.base.seed)]
+        ids, count = [self.videos.id(row) for row in rows.tolist()], ATTACKS[attack].searched
+        searched = rows[subset(ids, count, self.params.base.seed)]
         fooled = searched[self._fooled(searched, run, attack, epsilon)]
         of = f"{len(searched):,} searched of {len(rows):,}" if len(searched) < len(rows) else f"{len(rows):,}"
         return Found(fooled, f"{len(fooled):,} of {of} videos are fooled: {told}{at}")
@@ -223,9 +234,8 @@ class Explorer:
         for start in range(0, len(rows), size):
             x, y, mask = self._inputs(rows[start : start + size].tolist(), model)
             result = ATTACKS[attack].run(model, x, y, mask, epsilon, self.params)
-            tops = (logits.argmax(dim=1, keepdim=True) for logits in (result.clean_logits, result.adversarial_logits))
-            before, after = (y.gather(1, top)[:, 0] > 0 for top in tops)
-            parts.append((before & ~after).cpu().numpy())
+            fooled = hit(result.clean_logits, y) & ~hit(result.adversarial_logits, y)
+            parts.append(fooled.cpu().numpy())
         return np.concatenate(parts)
 
     def _model(self, run: Run) -> FrameTransformer:

@@ -30,12 +30,14 @@ class ExplorerFigure:
     receives, the norm of its perturbation, and who attends to one frame. The clean and the adversarial maps of both
     models share one colour scale, from 0 to the largest weight shown; the differences share another around 0.
 
+    Args:
+        unit: of a frame's number, as :func:`artpaper.report.style.frame_unit` says it.
     Attributes:
         widget: the plotly widget.
     """
 
-    def __init__(self) -> None:
-        self.widget = go.FigureWidget(list(_traces().values()), _layout())
+    def __init__(self, unit: str) -> None:
+        self.widget = go.FigureWidget(list(_traces().values()), _layout(unit))
         self.widget._config = {
             "displaylogo": False,
             "responsive": True,
@@ -181,7 +183,7 @@ def _domain(side: int, panel: str) -> tuple[tuple[float, float], tuple[float, fl
     return (start, end - width - GAP), ROWS[panel]
 
 
-def _layout() -> dict[str, Any]:
+def _layout(unit: str) -> dict[str, Any]:
     layout: dict[str, Any] = {
         "height": HEIGHT, "autosize": True, "font": FONT, "paper_bgcolor": "white", "plot_bgcolor": "white",
         "margin": {"l": 45, "r": 10, "t": 40, "b": 62, "autoexpand": False},
@@ -216,14 +218,14 @@ def _layout() -> dict[str, Any]:
         y |= {"showticklabels": first, "title": {"standoff": 4}}
         for axis in (x, y):  # measuring every label on every redraw is a fifth of its time
             axis["ticklabeloverflow"] = "allow"
-        titles = {"clean": "attending frame (s)", "profile": "attention received", "norm": "‖R<sub>t</sub>‖₂"}
+        titles = {"clean": f"attending frame{unit}", "profile": "attention received", "norm": "‖R<sub>t</sub>‖₂"}
         y["title"] = {"text": titles.get(panel, ""), "standoff": 5}
-        x["title"] = {"text": "attended frame (s)" if panel in MAPS else "", "standoff": 4}
+        x["title"] = {"text": f"attended frame{unit}" if panel in MAPS else "", "standoff": 4}
         if panel in MAPS:
             x |= {"constrain": "domain", "scaleanchor": _axis("y", _upright(number))}
             y |= {"constrain": "domain", "tickformat": "d", "ticks": "outside" if first else "", "ticklen": 3}
         if panel in ("norm", "attends"):
-            x["title"] = {"text": "frame (s)" if panel == "norm" else "attending frame (s)", "standoff": 4}
+            x["title"] = {"text": ("frame" if panel == "norm" else "attending frame") + unit, "standoff": 4}
         if panel != "norm" and panel not in MAPS and panel != "attends":
             x["showticklabels"] = False
         layout[f"xaxis{number}"] = x

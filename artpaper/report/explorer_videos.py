@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Bool, Float64, Int64
 
+from artpaper.config import Params
 from artpaper.data.labels import LabelSpace
 from artpaper.errors import DataError
 from artpaper.report.attention import AttentionFile, attention_files
@@ -76,6 +77,22 @@ class Videos:
         self._labels = pq.read_table(first.path, columns=["labels"])["labels"].combine_chunks()
         self.source: str = first.settings["source"]
         self.epsilon: float = first.settings["epsilon"]
+
+    def expect(self, params: Params) -> None:
+        """Make sure that the predictions are of the attack that ``params`` describe.
+
+        Raises:
+            DataError: they are of another one; the message names the parameter and both values.
+        """
+        file = next(iter(self._files.values()))  # the others are of the same attack
+        for group, names in (("attack", ("epsilon", "scope", "labels")), ("features", ("norm", "max_frames"))):
+            for name in names:
+                made = file.settings["feature_norm" if name == "norm" else name]
+                if made != (wanted := getattr(getattr(params, group), name)):
+                    raise DataError(
+                        f"{file.path}: made with {group}.{name} {made}, the parameters say {wanted}; "
+                        "make it anew with `dvc repro attack`"
+                    )
 
     def __len__(self) -> int:
         return len(self._ids)

@@ -11,7 +11,7 @@ from artpaper.errors import ArtpaperError
 from artpaper.report.explorer import ATTACKS, Explorer, Found, Label, View, run_title
 from artpaper.report.explorer_figure import ExplorerFigure
 from artpaper.report.explorer_videos import public_address
-from artpaper.report.style import DATA
+from artpaper.report.style import DATA, frame_unit
 
 LISTED = 200  # videos in the list at most; a search finds the others
 PAPER_EPSILON = 0.5
@@ -55,7 +55,7 @@ class ExplorerView:
         explorer: what is to be explored.
     Attributes:
         page: the widget to display.
-        views: what the left and the right model make of the chosen video.
+        views: what the left and the right model make of the chosen video; none where that failed.
         milliseconds: from a control's change to the last message to the browser, of the last redraw.
     """
 
@@ -63,7 +63,9 @@ class ExplorerView:
         self.explorer = explorer
         self.views: list[View] = []
         self.milliseconds = 0.0
-        self._figure = ExplorerFigure()
+        self._unit = frame_unit(explorer.videos.source)
+        self._figure = ExplorerFigure(self._unit)
+        self._pictures = widgets.VBox([self._figure.widget])
         self._make_controls()
         self.page = self._arrange()
         self._connect()
@@ -97,7 +99,9 @@ class ExplorerView:
             value=explorer.epsilon, min=0, max=REACH * epsilon, step=epsilon / NOTCHES, readout_format=".4g",
             description="Epsilon ε", style=STYLE, layout=WIDE,
         )  # fmt: skip
-        self.frame = widgets.IntSlider(value=0, min=0, max=0, description="Frame (s)", style=STYLE, layout=WIDE)
+        self.frame = widgets.IntSlider(
+            value=0, min=0, max=0, description=f"Frame{self._unit}", style=STYLE, layout=WIDE
+        )
         self.magnify = choose(
             "Differences", {"colours to the largest one": True, "colours on the maps' scale": False}, True
         )
@@ -111,7 +115,7 @@ class ExplorerView:
         attack = widgets.VBox([self.attack, self.epsilon, self.strength, self.frame, self.again], layout=third)
         note = [widgets.HTML(f'<p style="{_BOX}">{escape(self.explorer.note)}</p>')] if self.explorer.note else []
         rows = [widgets.HBox([finding, models, attack]), self.heading, widgets.HBox(self.labels)]
-        rows += [self._figure.widget, self.status]
+        rows += [self._pictures, self.status]
         return widgets.VBox([*note, *rows, Manners()], layout={"width": "100%"})
 
     def _connect(self) -> None:
@@ -131,6 +135,7 @@ class ExplorerView:
         """List the videos that were asked for, and show the first of them."""
         order = self.order.value
         self.again.layout.display = "" if order == "fooled" else "none"
+        self.found.value = f'<div style="{_SMALL}">searching …</div>'  # DeepFool takes seconds
         try:
             found = self.explorer.find(order, self.text.value, self.left.value, self.attack.value, self.epsilon.value)
         except ArtpaperError as error:
@@ -163,7 +168,7 @@ class ExplorerView:
                 for run in (self.left.value, self.right.value)
             ]
         except ArtpaperError as error:
-            self.status.value = f'<p style="{_BOX}">{escape(str(error))}</p>'
+            self._fail(error)
             return
         self.frame.unobserve(self._draw, "value")
         if self.frame.max == 0:  # the first video of all: its most attended frame
@@ -173,13 +178,24 @@ class ExplorerView:
         self.frame.observe(self._draw, "value")
         self._draw(started=started)
 
+    def _fail(self, error: ArtpaperError) -> None:
+        """Say what is wrong, and show nothing that belongs to an earlier choice."""
+        self.views = []
+        self._pictures.layout.visibility = "hidden"  # keeps its size, which plotly would not find again
+        for place in (self.heading, self.strength, *self.labels):
+            place.value = ""
+        self.status.value = f'<p style="{_BOX}">{escape(str(error))}</p>'
+
     def _draw(self, _: Any = None, started: float | None = None) -> None:
         """Show the two views again: another modality, head, frame or scale, or the views are new."""
+        if not self.views:
+            return  # what went wrong stays on the page
         started = time.perf_counter() if started is None else started
         head = None if self.head.value == AVERAGE else self.head.value
         self._figure.draw(
             self.views, self.explorer.runs, self.modality.value, head, self.frame.value, self.magnify.value
         )
+        self._pictures.layout.visibility = "visible"
         self.heading.value = self._heading()
         self.strength.value = self._strength()
         for place, view in zip(self.labels, self.views, strict=True):
@@ -195,7 +211,7 @@ class ExplorerView:
         if address is not None:
             to, link_style = escape(address.link), 'target="_blank" rel="noopener noreferrer" style="' + _LINK + '"'
             link = f' · <a href="{to}" {link_style}>{to}</a>, {escape(address.text)}'
-        labels = ", ".join(self.explorer.videos.labels(self.video.value)) or "none"
+        labels = ", ".join(self.views[0].labels) or "none"
         return (
             f'<p style="font-size:15px;line-height:1.4;margin:6px 0 0">Test video <b>{escape(video)}</b> '
             f"({escape(DATA[source])}){link}<br>true labels: <b>{escape(labels)}</b></p>"
@@ -204,16 +220,16 @@ class ExplorerView:
     def _strength(self) -> str:
         """Epsilon in the units that people compare: of the video's norm, and beside the paper's."""
         norm, scope = self.views[0].video_norm, self.explorer.params.attack.scope
-        reached = [f"{view.norm:.4g} ({100 * view.norm / norm:.2f} %)" for view in self.views]
+        reached = [f"{view.norm:.4g} ({_share(view.norm, norm)})" for view in self.views]
         if not ATTACKS[self.attack.value].takes_epsilon:
             said = f"norm reached, left and right: {' and '.join(reached)}; the video's norm is {norm:.3g}"
         elif scope == "joint":
-            said = f"ε is {100 * self.views[0].norm / norm:.2f} % of the video's norm {norm:.3g}"
+            said = f"ε is {_share(self.epsilon.value, norm)} of the video's norm {norm:.3g}"
         else:
             said = f"ε is the norm of each {scope}, in all {' and '.join(reached)} of the video's norm {norm:.3g}"
         return (
             f"<div style=\"{_SMALL}\">{said}. The pipeline's ε is {self.explorer.epsilon:g}, the paper's "
-            f"{PAPER_EPSILON:g} ({100 * PAPER_EPSILON / norm:.1f} % of this video's norm).</div>"
+            f"{PAPER_EPSILON:g} ({_share(PAPER_EPSILON, norm)} of this video's norm).</div>"
         )
 
 
@@ -226,6 +242,11 @@ _CAPTION = (
     "another around 0. Rows attend, columns are attended to. Point at a frame, or move the slider Frame, to see who "
     "attends to it."
 )
+
+
+def _share(part: float, whole: float) -> str:
+    """In percent; a video of nothing but zeros has no norm to be a share of."""
+    return f"{100 * part / whole:.2f} %" if whole else "no share"
 
 
 def _listed(found: Found) -> str:

@@ -56,6 +56,15 @@ OTHER_STYLES = (
 )
 
 
+def frame_unit(source: str) -> str:
+    """Of a frame's number, for an axis: released frames are a second apart, of one's own nothing is known.
+
+    Args:
+        source: ``data.source``.
+    """
+    return "" if source == "arrays" else " (s)"
+
+
 def model_styles(models: Iterable[str]) -> dict[str, ModelStyle]:
     """A style for each model, the paper's three always the same ones.
 

@@ -1,29 +1,36 @@
 """The explorer without a browser: equal to the figures' numbers, to the predictions, and to sums done by hand."""
 
+import contextlib
 import html
+import io
+import json
 from dataclasses import replace
+from unittest.mock import Mock
 
+import ipywidgets as widgets
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
 
 from artpaper.attacks import random_direction
-from artpaper.config import Params
+from artpaper.config import Params, as_dict
 from artpaper.data.store import FrameStore
 from artpaper.errors import ArtpaperError, CheckpointError, DataError
 from artpaper.evaluation import attack
 from artpaper.report import explorer as module
 from artpaper.report.example import example
-from artpaper.report.explorer import ATTACKS, SEARCHED, Explorer, open_explorer, run_title
+from artpaper.report.explorer import ATTACKS, Explorer, open_explorer, run_title
 from artpaper.report.explorer_videos import Videos, public_address
 from artpaper.report.explorer_view import LISTED, ExplorerView
+from artpaper.report.paper import MODELS
 from artpaper.training import train
 from artpaper.workspace import Workspace
 from tests import toy
-from tests.pipeline import changed, link_frames
+from tests.pipeline import ROOT, changed, link_frames
 from tests.report.test_attention import write_predictions
 
+ODD = '<i>{0}</i> & "x"\''
 RUNS = (("non_art", 0), ("art", 0))
 
 
@@ -148,20 +155,63 @@ def test_the_fooled_are_those_whose_top_label_becomes_wrong(explorer: Explorer, 
     epsilon = small_params.attack.epsilon
     recorded = explorer.find("fooled", "", RUNS[0], "fgm", epsilon).rows.tolist()
     assert recorded == [row for row, video in enumerate(rows["non_art"]) if video["fooled"]]
+    label = next(name for name in explorer.classes if 20 <= len(explorer.videos.matching(name)) <= 60)
     for name, strength in (("fgm", 3 * epsilon), ("random", 3 * epsilon), ("deepfool", 0.0)):
-        found = explorer.find("fooled", "Games", RUNS[0], name, strength)
-        views = {row: explorer.look(row, RUNS[0], name, strength) for row in explorer.videos.matching("Games").tolist()}
-        assert len(views) <= SEARCHED
+        found = explorer.find("fooled", label, RUNS[0], name, strength)
+        views = {row: explorer.look(row, RUNS[0], name, strength) for row in explorer.videos.matching(label).tolist()}
+        assert len(views) <= ATTACKS[name].searched
         assert found.rows.tolist() == [row for row, view in views.items() if view.right and not view.attacked_right]
         assert f"{len(found.rows)} of {len(views)} videos are fooled" in found.told
-    assert explorer.find("fooled", "Games", RUNS[0], "fgm", 3 * epsilon).rows.size  # or the above compares nothing
+    assert explorer.find("fooled", label, RUNS[0], "fgm", 3 * epsilon).rows.size  # or the above compares nothing
 
 
 def test_a_search_among_many_says_how_many_it_asked(explorer: Explorer, monkeypatch) -> None:
-    monkeypatch.setattr(module, "SEARCHED", 20)
+    monkeypatch.setitem(ATTACKS, "fgm", replace(ATTACKS["fgm"], searched=20))
     found = explorer.find("fooled", "", RUNS[0], "fgm", 0.9)
     assert f"of 20 searched of {len(explorer.videos)}" in found.told
     assert len(found.rows) <= 20
+    assert "of 64 searched of" in explorer.find("fooled", "", RUNS[0], "deepfool", 0.0).told  # it takes many steps
+
+
+def test_the_pipelines_epsilon_is_known_again_after_rounding(explorer: Explorer, small_params, monkeypatch) -> None:
+    """A slider that counts in notches says 0.30000000000000004; what was recorded is looked up all the same."""
+    monkeypatch.setattr(explorer, "_fooled", None)  # nothing may be tried anew
+    epsilon = small_params.attack.epsilon
+    slid = np.nextafter(epsilon, 1)
+    assert slid != epsilon
+    assert explorer.find("fooled", "", RUNS[0], "fgm", slid).rows.size
+    with pytest.raises(TypeError):  # another epsilon is tried
+        explorer.find("fooled", "", RUNS[0], "fgm", 1.01 * epsilon)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("attack.epsilon", 0.2),
+        ("attack.scope", "frame"),
+        ("attack.labels", "predicted"),
+        ("features.norm", "none"),
+        ("features.max_frames", 11),
+    ],
+)
+def test_predictions_of_another_attack_are_refused(explorer: Explorer, small_params, key: str, value) -> None:
+    """Else "fooled" would list the videos of the attack that was, under the name of the one that is."""
+    paths = {run: explorer.workspace / "predictions" / run[0] / "seed0" / "one_step.parquet" for run in RUNS}
+    group, name = key.split(".")
+    was = getattr(getattr(small_params, group), name)
+    with pytest.raises(DataError) as refused:
+        Explorer(changed(small_params, **{group: {name: value}}), explorer.workspace, paths)
+    said = str(refused.value)
+    assert f"made with {key} {was}, the parameters say {value}; " in said
+    assert said.endswith("`dvc repro attack`")
+    assert str(paths[RUNS[0]]) in said
+
+
+def test_both_models_shown_first_are_checked_before_there_is_a_page(explorer: Explorer, small_params) -> None:
+    paths = {run: explorer.workspace / "predictions" / run[0] / "seed0" / "one_step.parquet" for run in RUNS}
+    models = {"art": {**as_dict(small_params.models["art"]), "alpha": 3.0}}
+    with pytest.raises(CheckpointError, match="art"):
+        Explorer(changed(small_params, models=models), explorer.workspace, paths)
 
 
 def test_other_frames_or_other_parameters_are_refused(explorer: Explorer, small_params) -> None:
@@ -210,6 +260,18 @@ def test_errors_are_shown_without_a_traceback() -> None:
     assert DataError("frames: gone; make them")._render_traceback_() == ["DataError: frames: gone; make them"]
 
 
+@pytest.mark.parametrize("scope", ["joint", "modality", "frame"])
+def test_the_notebooks_check_holds_for_every_scope(explorer: Explorer, monkeypatch, scope: str) -> None:
+    """The page opens whatever the project has; what its check says may not depend on that."""
+    monkeypatch.setattr(explorer, "params", changed(explorer.params, attack={"scope": scope}))
+    cells = json.loads((ROOT / "notebooks" / "explore_attention.ipynb").read_text())["cells"]
+    (check,) = [cell for cell in cells if "nbval-check-output" in cell["metadata"].get("tags", [])]
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        exec("".join(check["source"]), {"explorer": explorer})
+    assert said.getvalue() == "".join(check["outputs"][0]["text"])
+    assert said.getvalue().count(": True") == len(said.getvalue().splitlines()) == 4
+
+
 @pytest.fixture
 def view(explorer: Explorer) -> ExplorerView:
     return ExplorerView(explorer)
@@ -250,10 +312,104 @@ def test_every_control_has_a_visible_name(view: ExplorerView) -> None:
     assert len(set(names)) == len(names)
 
 
-def test_labels_are_marked_in_words_and_names_are_escaped(view: ExplorerView) -> None:
+def test_labels_are_marked_in_words(view: ExplorerView) -> None:
     first = view.views[0]
     assert view.labels[0].value.count("✓ true") == sum(label.true for label in (*first.top, *first.attacked_top))
-    assert html.escape(first.top[0].name) in view.labels[0].value
+
+
+def test_names_are_text_never_markup(explorer: Explorer, monkeypatch) -> None:
+    """Classes and ids come with data, models from params.yaml, notes from errors: each holds a tag here."""
+    odd = ODD.format
+    monkeypatch.setattr(explorer, "note", odd("note"))
+    monkeypatch.setattr(explorer, "classes", tuple(odd("class") for _ in explorer.classes))
+    monkeypatch.setattr(explorer.videos, "_space", replace(explorer.videos._space, classes=explorer.classes))
+    monkeypatch.setattr(explorer.videos, "source", "yt8m")  # of which the id is in a link, too
+    monkeypatch.setitem(MODELS, "non_art", odd("model"))
+    look = explorer.look
+    monkeypatch.setattr(explorer, "look", lambda *choice: replace(look(*choice), video=odd("video")))
+    view = ExplorerView(explorer)
+    view.order.value = "changed"
+    note = next(child.value for child in view.page.children if isinstance(child, widgets.HTML))
+    said = {
+        "note": [note], "class": [view.heading.value, view.labels[0].value],
+        "model": [view.found.value, view.labels[0].value], "video": [view.heading.value],
+    }  # fmt: skip
+    for name, places in said.items():
+        for place in places:
+            assert html.escape(odd(name)) in place
+            assert "<i>" not in place
+            assert '"x"' not in place
+    monkeypatch.setattr(explorer, "look", Mock(side_effect=DataError(odd("error"))))
+    view.video.value = 3
+    assert html.escape(odd("error")) in view.status.value
+    assert "<i>" not in view.status.value
+    monkeypatch.setattr(explorer, "find", Mock(side_effect=DataError(odd("error"))))
+    view.text.value = "anything"
+    assert html.escape(odd("error")) in view.found.value
+    assert "<i>" not in view.found.value
+
+
+def test_what_failed_is_said_and_nothing_else_is_shown(view: ExplorerView, explorer: Explorer, monkeypatch) -> None:
+    look, old = explorer.look, view.heading.value
+    with monkeypatch.context() as broken:
+        broken.setattr(explorer, "look", Mock(side_effect=CheckpointError("models/art: gone")))
+        view.video.value = 4
+        for control, value in ((view.modality, "audio"), (view.head, 2), (view.frame, 1)):
+            control.value = value  # none of them can be drawn, none may hide what was said
+        assert "models/art: gone" in view.status.value
+        assert view.heading.value == view.strength.value == view.labels[0].value == view.labels[1].value == ""
+        assert view._pictures.layout.visibility == "hidden"
+    assert explorer.look == look
+    view.video.value = 5
+    assert "gone" not in view.status.value
+    assert explorer.videos.id(5) in view.heading.value != old
+    assert view._pictures.layout.visibility == "visible"
+    np.testing.assert_allclose(drawn(view, 0, "clean"), look(5, RUNS[0], "fgm", 0.1).maps("audio", 2)[0], atol=1e-6)
+
+
+def test_the_first_video_may_fail_too(explorer: Explorer, monkeypatch) -> None:
+    monkeypatch.setattr(explorer, "look", Mock(side_effect=CheckpointError("models/art: gone")))
+    view = ExplorerView(explorer)
+    view.head.value = 2
+    assert "models/art: gone" in view.status.value
+
+
+def test_strength_is_that_of_epsilon_and_a_video_of_zeros_has_none(explorer: Explorer, monkeypatch) -> None:
+    look = explorer.look
+    monkeypatch.setattr(explorer, "look", lambda *choice: replace(look(*choice), norm=0.0, video_norm=4.0))
+    view = ExplorerView(explorer)  # a model whose gradient is 0 is not moved, but epsilon is what it is
+    assert view.epsilon.value == 0.1
+    assert "ε is 2.50 % of the video's norm 4." in view.strength.value
+    monkeypatch.setattr(explorer, "look", lambda *choice: replace(look(*choice), video_norm=0.0))
+    for chosen in ("deepfool", "random"):
+        view.attack.value = chosen
+        assert "no share" in view.strength.value
+        assert "computed" in view.status.value
+
+
+def test_a_search_says_so_while_it_lasts(view: ExplorerView, explorer: Explorer, monkeypatch) -> None:
+    find, meanwhile = explorer.find, []
+
+    def watched(*choice: object) -> object:
+        meanwhile.append(view.found.value)
+        return find(*choice)
+
+    monkeypatch.setattr(explorer, "find", watched)
+    view.order.value = "changed"
+    assert "searching" in meanwhile[0]
+    assert "searching" not in view.found.value
+
+
+@pytest.mark.parametrize(("source", "unit"), [("arrays", ""), ("synthetic", " (s)"), ("yt8m", " (s)")])
+def test_seconds_are_said_only_where_they_are_known(explorer: Explorer, monkeypatch, source: str, unit: str) -> None:
+    monkeypatch.setattr(explorer.videos, "source", source)
+    view = ExplorerView(explorer)
+    layout = view._figure.widget.layout.to_plotly_json()
+    titles = {axis["title"]["text"] for name, axis in layout.items() if "axis" in name and "title" in axis}
+    assert {title for title in titles if "frame" in title} == {
+        f"attending frame{unit}", f"attended frame{unit}", f"frame{unit}"
+    }  # fmt: skip
+    assert view.frame.description == f"Frame{unit}"
 
 
 def test_a_video_of_fewer_frames_takes_the_marked_frame_with_it(view: ExplorerView, explorer: Explorer) -> None:
@@ -294,3 +450,11 @@ def test_a_random_step_is_one_draw_whatever_the_batch() -> None:
     attack = random_direction(model, x, y, mask, epsilon=0.3)
     assert attack.diagnostics["gradient_norm"].isnan().all()
     assert not attack.diagnostics["zero_gradient"].any()
+
+
+def test_a_random_step_tells_what_a_foreign_model_answers_wrong() -> None:
+    x, y, mask = toy.batch()
+    with pytest.raises(ValueError, match="returned a tuple, not one tensor of logits"):
+        random_direction(lambda x, mask: (y, x), x, y, mask, epsilon=0.1)
+    with pytest.raises(ValueError, match=r"attacks need logits \(batch, classes\)"):
+        random_direction(lambda x, mask: y.sum(), x, y, mask, epsilon=0.1)
