@@ -160,10 +160,7 @@ class Explorer:
         self.epsilon = params.attack.epsilon
         self.classes = self._store.label_space.classes
         self._models: dict[Run, FrameTransformer] = {}
-        for run in (
-            self.runs[0],
-            self.runs[-1],
-        ):  # shown first: those of other parameters are told before there is a page
+        for run in (self.runs[0], self.runs[-1]):  # shown first, so told before there is a page
             self._model(run)
 
     def look(self, row: int, run: Run, attack: str, epsilon: float) -> View:

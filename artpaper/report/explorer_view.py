@@ -182,9 +182,9 @@ class ExplorerView:
         """Say what is wrong, and show nothing that belongs to an earlier choice."""
         self.views = []
         self._pictures.layout.visibility = "hidden"  # keeps its size, which plotly would not find again
-        for place in (self.heading, self.strength, *self.labels):
+        for place in (self.strength, *self.labels, self.status):
             place.value = ""
-        self.status.value = f'<p style="{_BOX}">{escape(str(error))}</p>'
+        self.heading.value = f'<p style="{_BOX}">{escape(str(error))}</p>'
 
     def _draw(self, _: Any = None, started: float | None = None) -> None:
         """Show the two views again: another modality, head, frame or scale, or the views are new."""

@@ -341,8 +341,8 @@ def test_names_are_text_never_markup(explorer: Explorer, monkeypatch) -> None:
             assert '"x"' not in place
     monkeypatch.setattr(explorer, "look", Mock(side_effect=DataError(odd("error"))))
     view.video.value = 3
-    assert html.escape(odd("error")) in view.status.value
-    assert "<i>" not in view.status.value
+    assert html.escape(odd("error")) in view.heading.value
+    assert "<i>" not in view.heading.value
     monkeypatch.setattr(explorer, "find", Mock(side_effect=DataError(odd("error"))))
     view.text.value = "anything"
     assert html.escape(odd("error")) in view.found.value
@@ -356,12 +356,13 @@ def test_what_failed_is_said_and_nothing_else_is_shown(view: ExplorerView, explo
         view.video.value = 4
         for control, value in ((view.modality, "audio"), (view.head, 2), (view.frame, 1)):
             control.value = value  # none of them can be drawn, none may hide what was said
-        assert "models/art: gone" in view.status.value
-        assert view.heading.value == view.strength.value == view.labels[0].value == view.labels[1].value == ""
+        assert "models/art: gone" in view.heading.value
+        assert explorer.videos.id(0) not in view.heading.value
+        assert view.status.value == view.strength.value == view.labels[0].value == view.labels[1].value == ""
         assert view._pictures.layout.visibility == "hidden"
     assert explorer.look == look
     view.video.value = 5
-    assert "gone" not in view.status.value
+    assert "gone" not in view.heading.value
     assert explorer.videos.id(5) in view.heading.value != old
     assert view._pictures.layout.visibility == "visible"
     np.testing.assert_allclose(drawn(view, 0, "clean"), look(5, RUNS[0], "fgm", 0.1).maps("audio", 2)[0], atol=1e-6)
@@ -371,7 +372,7 @@ def test_the_first_video_may_fail_too(explorer: Explorer, monkeypatch) -> None:
     monkeypatch.setattr(explorer, "look", Mock(side_effect=CheckpointError("models/art: gone")))
     view = ExplorerView(explorer)
     view.head.value = 2
-    assert "models/art: gone" in view.status.value
+    assert "models/art: gone" in view.heading.value
 
 
 def test_strength_is_that_of_epsilon_and_a_video_of_zeros_has_none(explorer: Explorer, monkeypatch) -> None:
