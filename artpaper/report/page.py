@@ -130,8 +130,10 @@ def provenance(folder: Path, project: Path) -> dict[str, Any]:
 
 
 def summary(folder: Path) -> dict[str, Any]:
-    """What ``prepare`` said of the data; empty if it has not run.
+    """What ``prepare`` said of the data.
 
+    Returns:
+        ``summary.json`` as :func:`artpaper.data.prepare.prepare` wrote it; empty if it has not run.
     Raises:
         DataError: ``summary.json`` is damaged.
     """

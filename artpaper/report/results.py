@@ -35,6 +35,8 @@ def read_json(path: Path, *keys: str) -> dict[str, Any]:
     Args:
         path: the file.
         keys: those that it must have.
+    Returns:
+        Its values by key.
     Raises:
         DataError: it is missing, no JSON object, or lacks a key.
     """
