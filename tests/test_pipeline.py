@@ -77,6 +77,31 @@ def test_tables_come_out_and_a_second_run_does_nothing(project: Project) -> None
     assert time.monotonic() - start < 20  # the figure that counts is measured on a quiet machine
 
 
+@pytest.mark.timeout(600)
+def test_the_report_belongs_to_its_parameters(project: Project) -> None:
+    """Before any other test: what those try out leaves notebooks of other runs in reports/, and the page says so."""
+
+    def alarms(name: str) -> list[str]:
+        return re.findall(r'class="banner alarm"><strong>([^<]+)<', (project.folder / name).read_text())
+
+    asked = re.findall(r"Running stage '(.+)':", project.call("dvc", "repro", "--dry", "--force", "report"))
+    assert set(asked) == STAGES  # what it shows is what it brings up to date
+    before = (project.folder / "report.html").read_bytes()
+    assert alarms("report.html") == []
+    project.set("partitions: 5", "partitions: 3")
+    project.call("artpaper", "report", "--output", "old.html")
+    assert alarms("old.html") == ["Outdated."]
+    assert project.repro() == {"tables", "claims", "report"}
+    assert (project.folder / "report.html").read_bytes() != before
+    project.set("partitions: 3", "partitions: 5")
+    assert project.repro() == set()
+    assert (project.folder / "report.html").read_bytes() == before
+    project.call("artpaper", "report", "--output", "new.html")
+    assert alarms("new.html") == ["Of another run."] * 2  # the notebooks of tables and claims: no output of DVC's
+    for name in ("old.html", "new.html"):
+        (project.folder / name).unlink()
+
+
 def test_plots_show_the_curves_of_every_model_and_the_figures(project: Project) -> None:
     shown = json.loads(project.call("dvc", "plots", "show", "--json"))["data"]
     for name in ("curves", "figure1", "figure2", "figure3", "figure4", "attention"):
@@ -138,29 +163,6 @@ def test_a_seed_changed_and_changed_back_reruns_nothing(project: Project) -> Non
     project.set("seed: 1", "seed: 0")
     assert project.repro() == set()
     assert digest(project.folder / "metrics") == before
-
-
-@pytest.mark.timeout(600)
-def test_the_report_belongs_to_its_parameters(project: Project) -> None:
-    def alarms(name: str) -> list[str]:
-        return re.findall(r'class="banner alarm"><strong>([^<]+)<', (project.folder / name).read_text())
-
-    asked = re.findall(r"Running stage '(.+)':", project.call("dvc", "repro", "--dry", "--force", "report"))
-    assert set(asked) == STAGES  # what it shows is what it brings up to date
-    before = (project.folder / "report.html").read_bytes()
-    assert alarms("report.html") == []
-    project.set("partitions: 5", "partitions: 3")
-    project.call("artpaper", "report", "--output", "old.html")
-    assert alarms("old.html") == ["Outdated."]
-    assert project.repro() == {"tables", "claims", "report"}
-    assert (project.folder / "report.html").read_bytes() != before
-    project.set("partitions: 3", "partitions: 5")
-    assert project.repro() == set()
-    assert (project.folder / "report.html").read_bytes() == before
-    project.call("artpaper", "report", "--output", "new.html")
-    assert alarms("new.html") == ["Of another run."] * 2  # the notebooks of tables and claims: no output of DVC's
-    for name in ("old.html", "new.html"):
-        (project.folder / name).unlink()
 
 
 def test_saving_and_counting_cells_reruns_nothing_that_counts(project: Project) -> None:
