@@ -1,6 +1,7 @@
 """Fixtures that several test files share."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,3 +39,12 @@ def small(small_params: Params, tmp_path_factory: pytest.TempPathFactory) -> Pat
     workspace = tmp_path_factory.mktemp("small")
     prepare(small_params, workspace, progress=False)
     return workspace
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the project's profiles, as the current one."""
+    shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
+    (tmp_path / "dvc.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -171,15 +171,6 @@ def test_the_profile_takes_odd_widths_and_without_it_the_error_has_the_remedy(ra
         train(raw, "non_art", 0, work, progress=False)
 
 
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the project's profiles, as the current one."""
-    shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
-    (tmp_path / "dvc.yaml").touch()
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def test_models_of_each_group_need_the_folder(project: Path) -> None:
     with pytest.raises(ConfigError, match=r"^--retrain trains a model on each group .*; say where with --path FOLDER"):
         use("arrays", {}, retrain=True)

@@ -14,13 +14,7 @@ from artpaper.profiles import use
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.fixture(autouse=True)
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the project's profiles, as the current one."""
-    shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
-    (tmp_path / "dvc.yaml").touch()
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("project")
 
 
 def test_a_profile_with_changes_keeps_its_comments(project: Path) -> None:

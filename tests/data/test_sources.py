@@ -102,9 +102,9 @@ def test_audioset_archive_is_unpacked_once(tmp_path, classes):
 def test_wrong_archives(tmp_path, classes, names, message):
     path = archive(tmp_path / "features.tar.gz", *names)
     with pytest.raises(DataError, match=message):
-        resolve(audioset(path), tmp_path / "deep" / "work")
+        resolve(audioset(path), tmp_path / "deep" / "inner")
     assert not list(tmp_path.glob("bal_train"))
-    assert not list(tmp_path.glob("deep/work/.resume/.*"))
+    assert not list(tmp_path.glob("deep/inner/.resume/.*"))
 
 
 def test_damaged_archive(tmp_path, classes):
