@@ -59,6 +59,10 @@ class AttentionFile:
         """One of :data:`artpaper.attention.NUMBERS` of every video."""
         return self.column(attention_column(modality, number)).to_numpy()
 
+    def change(self) -> Float64[np.ndarray, " videos"]:
+        """How much the attack changes each video's maps: their ``mse``, mean over modalities (weight squared)."""
+        return np.mean([self.numbers(modality, "mse") for modality in self.modalities], axis=0)
+
     def column(self, name: str) -> pa.ChunkedArray:
         """A column of the file."""
         return pq.read_table(self.path, columns=[name])[name]

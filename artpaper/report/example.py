@@ -114,7 +114,7 @@ def choose_video(predictions: Mapping[str, Sequence[str | Path]], named: str | N
             raise DataError(f"figures.video: no test video {named!r}; the nearest ids are {', '.join(close)}")
         return named
     frames = files[0].column("frames").to_numpy()
-    change = np.mean([np.mean([f.numbers(m, "mse") for m in f.modalities], axis=0) for f in files], axis=0)  # (videos,)
+    change = np.mean([file.change() for file in files], axis=0)  # (videos,)
     longest = sorted((float(change[row]), ids[row]) for row in np.flatnonzero(frames == frames.max()))
     return longest[(len(longest) - 1) // 2][1]
 

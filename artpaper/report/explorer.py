@@ -11,7 +11,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from artpaper.attacks import Attack, bce, deepfool, fgm, predicted_bce, random_direction
-from artpaper.attacks.result import hit
+from artpaper.attacks.result import Objective, hit
 from artpaper.config import Params
 from artpaper.data.batches import model_inputs
 from artpaper.data.store import FrameStore
@@ -42,19 +42,18 @@ class Choice:
     searched: int = 512
 
 
+def _one_step(title: str, objective: Objective) -> Choice:
+    return Choice(
+        title,
+        lambda model, x, y, mask, epsilon, params: fgm(
+            model, x, y, mask, epsilon=epsilon, scope=params.attack.scope, objective=objective
+        ),
+    )
+
+
 ATTACKS = {
-    "fgm": Choice(
-        "one step, true labels (Eq. 4)",
-        lambda model, x, y, mask, epsilon, params: fgm(
-            model, x, y, mask, epsilon=epsilon, scope=params.attack.scope, objective=bce
-        ),
-    ),
-    "fgm_predicted": Choice(
-        "one step, predicted labels",
-        lambda model, x, y, mask, epsilon, params: fgm(
-            model, x, y, mask, epsilon=epsilon, scope=params.attack.scope, objective=predicted_bce
-        ),
-    ),
+    "fgm": _one_step("one step, true labels (Eq. 4)", bce),
+    "fgm_predicted": _one_step("one step, predicted labels", predicted_bce),
     "random": Choice(
         "random direction (control)",
         lambda model, x, y, mask, epsilon, params: random_direction(

@@ -127,8 +127,7 @@ class Videos:
 
     def change(self, run: Run) -> Float64[np.ndarray, " videos"]:
         """How much the pipeline's attack changes each video's maps (``mse``, mean over modalities; weight squared)."""
-        file = self._files[run]
-        return np.mean([file.numbers(modality, "mse") for modality in file.modalities], axis=0)
+        return self._files[run].change()
 
     def fooled(self, run: Run) -> Bool[np.ndarray, " videos"]:
         """Which videos the pipeline's attack fools: the clean top label is a true one, the adversarial one is not."""

@@ -7,6 +7,7 @@ from typing import Any
 import anywidget
 import ipywidgets as widgets
 
+from artpaper.config import AttackConfig
 from artpaper.errors import ArtpaperError
 from artpaper.report.explorer import ATTACKS, Explorer, Found, Label, View, run_title
 from artpaper.report.explorer_figure import ExplorerFigure
@@ -14,7 +15,7 @@ from artpaper.report.explorer_videos import public_address
 from artpaper.report.style import DATA, frame_unit
 
 LISTED = 200  # videos in the list at most; a search finds the others
-PAPER_EPSILON = 0.5
+PAPER_EPSILON = AttackConfig().epsilon
 REACH = 5  # the slider ends at so many times the pipeline's epsilon
 NOTCHES = 20  # of the slider, from 0 to the pipeline's epsilon
 AVERAGE = -1  # the value of the control Head for the mean over heads: a list shows nothing for None
