@@ -63,7 +63,7 @@ def adversarial(
         ValueError: epsilon is negative, mask does not fit x, or the widths do not fit.
     Source: Eq. 2-4; R is detached as in Goodfellow et al. 2015 and Miyato et al. 2018.
     """
-    known, gradient, _ = _clean_pass(model, x, y, mask, config, with_maps=False)
+    known, gradient, _ = clean_pass(model, x, y, mask, config, with_maps=False)
     perturbation, parts = _perturbation(model, x, gradient, mask, config)
     attacked = _bce(model(x + perturbation, mask), y, config)
     loss = known + config.alpha * attacked
@@ -90,7 +90,7 @@ def attention_adversarial(
         ValueError: as :func:`adversarial`.
     Source: section 2.2.
     """
-    known, gradient, maps = _clean_pass(model, x, y, mask, config, with_maps=True)
+    known, gradient, maps = clean_pass(model, x, y, mask, config, with_maps=True)
     perturbation, parts = _perturbation(model, x, gradient, mask, config)
     logits, adversarial_maps = model(x + perturbation, mask, return_attention=True)
     attacked = _bce(logits, y, config)
@@ -124,11 +124,35 @@ def attention_change(
     return (per_video.mean(dim=0) if config.attention_modalities == "mean" else per_video.sum(dim=0)).mean()
 
 
-def loss_for(config: Loss) -> LossFunction:
-    """The loss that ``config`` asks for: terms of weight 0 are not computed."""
-    if config.beta > 0:
-        return attention_adversarial
-    return adversarial if config.alpha > 0 else cross_entropy
+def clean_pass(
+    model: nn.Module,
+    x: Float[Tensor, "batch time dim"],
+    y: Float[Tensor, "batch classes"],
+    mask: Bool[Tensor, "batch time"],
+    config: Loss,
+    *,
+    with_maps: bool,
+) -> tuple[Float[Tensor, ""], Float[Tensor, "batch time dim"], dict[str, Tensor]]:
+    """One forward and one backward pass for all that the clean videos give.
+
+    The random generator is put back, so that the next pass drops the same units.
+
+    Args:
+        model: as for :func:`attention_adversarial`.
+        x, y, mask: as in :func:`cross_entropy`.
+        config: ``bce_reduction``.
+        with_maps: keep the attention maps, joined to the graph.
+    Returns:
+        L_CE with its parameter gradient attached; dL_CE/dx, as large as x, not masked; the maps (batch, time, time) per
+        modality, or none.
+    """
+    x = x.detach().requires_grad_(True)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
+        logits, maps = model(x, mask, return_attention=True) if with_maps else (model(x, mask), {})
+    loss = _bce(logits, y, config)
+    gradient, *known = torch.autograd.grad(loss, [x, *parameters], retain_graph=with_maps, allow_unused=True)
+    return _KnownGradient.apply(loss.detach(), known, *parameters), gradient, maps
 
 
 class _KnownGradient(torch.autograd.Function):
@@ -143,20 +167,6 @@ class _KnownGradient(torch.autograd.Function):
     def backward(ctx: Any, *upstream: Tensor) -> Any:
         (scale,) = upstream
         return None, None, *(None if gradient is None else gradient * scale for gradient in ctx.gradients)
-
-
-def _clean_pass(
-    model: nn.Module, x: Tensor, y: Tensor, mask: Tensor, config: Loss, *, with_maps: bool
-) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """L_CE with its parameter gradient attached, dL_CE/dx, and the clean maps still joined to the graph."""
-    x = x.detach().requires_grad_(True)
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    # the generator is put back, so that the adversarial pass drops the same units
-    with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
-        logits, maps = model(x, mask, return_attention=True) if with_maps else (model(x, mask), {})
-    loss = _bce(logits, y, config)
-    gradient, *known = torch.autograd.grad(loss, [x, *parameters], retain_graph=with_maps, allow_unused=True)
-    return _KnownGradient.apply(loss.detach(), known, *parameters), gradient, maps
 
 
 def _perturbation(model: nn.Module, x: Tensor, gradient: Tensor, mask: Tensor, config: Loss) -> tuple[Tensor, Parts]:

@@ -151,7 +151,8 @@ class Encoder(nn.Module):
             frames = mask.sum(dim=1).clamp(min=1)[:, None, None, None]
             return pairs.to(_full(hidden)) / frames
         query, key = self.query_key(hidden).unflatten(-1, (2, heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, H, T, d/H)
-        scores = (query @ key.transpose(-1, -2)).to(_full(hidden)) / query.shape[-1] ** 0.5  # (B, H, T, T)
+        scale = query.shape[-1] ** 0.5 * self.config.temperature
+        scores = (query @ key.transpose(-1, -2)).to(_full(hidden)) / scale  # (B, H, T, T)
         # the lowest finite number, not -inf: a row without any real frame would turn into NaN
         scores = scores.masked_fill(~mask[:, None, None, :], torch.finfo(scores.dtype).min)
         return scores.softmax(dim=-1) * pairs  # exact 0 in rows and columns of padding

@@ -30,10 +30,10 @@ from artpaper.checkpoints import (
 from artpaper.config import Features, Loss, Params, Train
 from artpaper.data.batches import model_inputs
 from artpaper.data.store import Batch, FrameStore
+from artpaper.defences import loss_for
 from artpaper.device import best_device, native_precision
 from artpaper.errors import ArtpaperError, ConfigError
 from artpaper.identity import code, fingerprint
-from artpaper.losses import loss_for
 from artpaper.metrics import TOP_K, gap_from_top, top_scores
 from artpaper.models import FrameTransformer
 from artpaper.splits import training_splits

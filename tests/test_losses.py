@@ -6,7 +6,8 @@ from torch.nn import functional as F
 
 from artpaper.attacks import fgm
 from artpaper.config import Loss
-from artpaper.losses import adversarial, attention_adversarial, attention_change, cross_entropy, loss_for
+from artpaper.defences import loss_for
+from artpaper.losses import adversarial, attention_adversarial, attention_change, cross_entropy
 from tests import toy
 
 DOUBLE = torch.float64

@@ -1,0 +1,324 @@
+"""The groups of ``params.yaml``: one frozen dataclass each, with the paper's own settings as defaults.
+
+Where the paper is silent, the default is the reading that the documentation argues for. ``params.yaml`` and the files
+in ``profiles/`` name every key, so a reader never has to look here for a value.
+"""
+
+import dataclasses
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+CHECKED = ConfigDict(extra="forbid", strict=True)
+
+Count = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Scope = Literal["joint", "modality", "frame"]
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Base:
+    """Group ``base``: what every stage shares. ``seed`` fixes the splits, the partitions and the synthetic data."""
+
+    seed: Natural = 0
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Data:
+    """Group ``data``: which videos, in which label space, split how.
+
+    Raises:
+        ValueError: ``label_space`` does not fit ``source``.
+    """
+
+    source: Literal["synthetic", "audioset", "yt8m", "arrays"] = "yt8m"
+    path: str | None = None
+    vocabulary: str | None = None
+    label_space: Literal["h317", "h431", "k3862", "audioset527", "given"] = "h317"
+    validation_videos: Count = 64_000
+
+    def __post_init__(self) -> None:
+        own = {"audioset": "audioset527", "arrays": "given"}
+        if own.get(self.source) != (self.label_space if self.label_space in own.values() else None):
+            raise ValueError(
+                f"label_space {self.label_space!r} does not fit source {self.source!r}: AudioSet has audioset527, "
+                "arrays have given, the other sources have h317, h431 and k3862"
+            )
+        if self.source == "arrays" and self.vocabulary is not None:
+            raise ValueError("vocabulary must be null for source 'arrays': its classes are those of labels.csv")
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Synthetic:
+    """Group ``synthetic``: size and difficulty of the built-in data; read by source ``synthetic`` only.
+
+    Raises:
+        ValueError: ``max_frames`` is below ``min_frames``.
+    """
+
+    train_videos: Count = 12_000
+    validate_videos: Count = 5_000
+    min_frames: Count = 12
+    max_frames: Count = 24
+    entities: Annotated[int, Field(ge=48)] = 3862
+    videos_per_shard: Count = 500
+    evidence: Annotated[float, Field(gt=0, le=1)] = 0.4
+    difficulty: NonNegative = 1.0
+    rare_vertical_floor: Annotated[float, Field(ge=0, le=0.02)] = 0.0
+
+    def __post_init__(self) -> None:
+        if self.max_frames < self.min_frames:
+            raise ValueError(f"max_frames {self.max_frames} is below min_frames {self.min_frames}")
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Features:
+    """Group ``features``: from stored bytes to the tensor the model receives (and the attack moves)."""
+
+    max_frames: Count = 300
+    norm: Literal["none", "l2_frame", "l2_frame_per_modality"] = "l2_frame"
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Model:
+    """Group ``model``: the frame Transformer, one encoder layer per modality."""
+
+    heads: Count = 8
+    attention: Literal["softmax", "uniform"] = "softmax"
+    temperature: Positive = 1.0
+    projection: Count | None = None
+    scale_input: bool = True
+    positions: Literal["sinusoidal", "none"] = "sinusoidal"
+    ffn_multiple: Natural = 4
+    layer_norm: Literal["post", "pre", "none"] = "post"
+    pooling: Literal["mean", "max"] = "mean"
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Train:
+    """Group ``train``: the optimiser and the loop, the same for every model.
+
+    ``precision`` auto is bf16 where the machine multiplies it natively and fp32 elsewhere: emulated it is many times
+    slower.
+    """
+
+    learning_rate: Positive = 2e-4
+    batch_size: Count = 64
+    max_steps: Count = 1_000_000
+    validate_every: Count = 10_000
+    early_stop_patience: Count = 5
+    lr_patience: Natural = 3
+    lr_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    checkpoint_every: Count = 1_000
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Loss:
+    """One entry of group ``models``: the training loss of one model (Eq. 1, 2 and section 2.2).
+
+    ``alpha`` 0 leaves out the adversarial term, ``beta`` 0 the attention term. ``attention`` overrides
+    ``model.attention`` for this model alone, which makes the uniform-attention control. ``vertical`` trains and
+    validates on the videos of one vertical (AudioSet: family) alone, the second reading of Tables 2 and 3.
+    """
+
+    alpha: NonNegative = 0.0
+    epsilon: NonNegative = 0.5
+    scope: Scope = "joint"
+    beta: NonNegative = 0.0
+    bce_reduction: Literal["mean", "sum"] = "mean"
+    attention_modalities: Literal["sum", "mean"] = "sum"
+    attention_squared: bool = False
+    attention_detach_clean: bool = False
+    attention: Literal["softmax", "uniform"] | None = None
+    vertical: str | None = None
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Control(Loss):
+    """The training loss of a model that the paper does not have: a control, a baseline or a defence.
+
+    ``alpha`` weighs what is asked of the adversaries: their labels, or with ``consistency`` the answer to the clean
+    video. ``clean`` weighs L_CE. ``adversary`` says how they are found: ``one_step`` (Eq. 4), ``projected`` (from a
+    random start, ``steps`` steps) or ``virtual`` (no labels). The attention term compares with the maps of the
+    adversaries or, with ``attention_adversary`` random, of a random step; ``attention_relative`` divides it by the
+    clean map's distance to uniform. ``entropy`` rewards flat maps, below 0 peaked ones. ``alignment`` asks for
+    gradients that agree with those at a random point of the ball. ``temperature`` overrides ``model.temperature``.
+
+    Raises:
+        ValueError: switches that exclude one another.
+    """
+
+    clean: NonNegative = 1.0
+    adversary: Literal["one_step", "projected", "virtual"] = "one_step"
+    steps: Count = 1
+    consistency: bool = False
+    attention_adversary: Literal["same", "random"] = "same"
+    attention_relative: bool = False
+    entropy: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+    alignment: NonNegative = 0.0
+    temperature: Positive | None = None
+
+    @property
+    def passes(self) -> int:
+        """Forward-backward passes of one training step; Non-ART takes one, ART and A-ART take two."""
+        if not (self.alpha or self.beta or self.entropy or self.alignment):
+            return 1
+        search = 1 if self.adversary == "one_step" else int(self.clean > 0) + self.steps
+        third = self.beta > 0 and self.attention_adversary == "random"
+        # GradAlign: on a quarter of the videos two gradients, differentiated again
+        return search + 1 + int(third) + int(self.alignment > 0)
+
+    def __post_init__(self) -> None:
+        if self.adversary == "one_step" and (self.consistency or self.clean != 1):
+            raise ValueError("consistency, and another weight of clean, need adversary 'projected' or 'virtual'")
+        if not self.clean and (self.consistency or self.beta or self.entropy):
+            raise ValueError("clean 0 leaves no clean pass for consistency, beta or entropy to compare with")
+
+
+@dataclass(frozen=True, config=CHECKED)
+class AttackConfig:
+    """Group ``attack``: the one-step attack of the adversarial test set (Eq. 4)."""
+
+    epsilon: NonNegative = 0.5
+    scope: Scope = "joint"
+    labels: Literal["truth", "predicted"] = "truth"
+    batch_size: Count = 64
+
+
+@dataclass(frozen=True, config=CHECKED)
+class DeepFool:
+    """Group ``deepfool``: minimal perturbations (section 3.2.4) of a seeded subset of the test set.
+
+    ``memory`` in MiB bounds what the attack adds to the model's own forward pass. ``multilabel_videos`` of the subset
+    are also put to multi-label DeepFool, which costs a backward pass for every class.
+    """
+
+    videos: Count = 5000
+    multilabel_videos: Natural = 64
+    candidates: Annotated[int, Field(ge=2)] = 10
+    steps: Count = 50
+    overshoot: NonNegative = 0.02
+    memory: Count = 256
+    batch_size: Count = 64
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Reading:
+    """One reading of "epsilon": which features, which ball, which radius."""
+
+    norm: Literal["none", "l2_frame", "l2_frame_per_modality"]
+    scope: Scope
+    epsilon: NonNegative
+
+
+def _readings() -> tuple[Reading, ...]:
+    choices: list[tuple[Literal["none", "l2_frame"], Scope]] = [
+        ("none", "joint"), ("l2_frame", "joint"), ("none", "frame"), ("l2_frame", "frame")
+    ]  # fmt: skip
+    return tuple(Reading(norm, scope, 0.5) for norm, scope in choices)
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Calibration:
+    """Group ``calibration``: the readings of epsilon that Non-ART alone is put to, side by side."""
+
+    readings: Annotated[tuple[Reading, ...], Field(min_length=1)] = dataclasses.field(default_factory=_readings)
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Swept:
+    """Which models of group ``models`` each grid of Figure 3 is for."""
+
+    epsilon: tuple[str, ...] = ("art", "a_art")
+    alpha: tuple[str, ...] = ("art", "a_art")
+    beta: tuple[str, ...] = ("a_art",)
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Study:
+    """Group ``study``: the grids of Figure 3, each around the models of group ``models``, one value changed at a time.
+
+    ``max_steps`` shortens every training of the study; null trains as long as ``train.max_steps`` says.
+    """
+
+    epsilons: tuple[NonNegative, ...] = (0.125, 0.25, 0.5, 1.0, 2.0)
+    alphas: tuple[NonNegative, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
+    betas: tuple[NonNegative, ...] = (0.001, 0.01, 0.1, 1.0)
+    models: Swept = Swept()
+    seeds: Annotated[tuple[Natural, ...], Field(min_length=1)] = (0, 1, 2)
+    max_steps: Count | None = None
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Figures:
+    """Group ``figures``: ``video`` is the id of the test video of Figures 1 and 2; null chooses one by rule."""
+
+    video: str | None = None
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Tables:
+    """Group ``tables``: ``partitions`` disjoint parts of the test set give Table 1 its standard deviation."""
+
+    partitions: Annotated[int, Field(ge=2)] = 5
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Experiment:
+    """Group ``experiment``: which models (names of group ``models``) are trained with which seeds.
+
+    Raises:
+        ValueError: a model or a seed is named twice.
+    """
+
+    models: Annotated[tuple[str, ...], Field(min_length=1)] = ("non_art", "art", "a_art")
+    seeds: Annotated[tuple[Natural, ...], Field(min_length=1)] = (0,)
+
+    def __post_init__(self) -> None:
+        for name in ("models", "seeds"):
+            values = getattr(self, name)
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name} names one twice: {', '.join(map(str, values))}")
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Stress:
+    """Group ``stress``: the strong attacks, on which models (of groups ``models`` and ``controls``), at what length.
+
+    ``epsilon`` null is ``attack.epsilon``, ``max_steps`` null is ``train.max_steps``; with ``equal_cost`` a model whose
+    step takes more passes than ART's two is trained for fewer steps. ``videos`` of the test set are attacked, chosen by
+    a seeded hash. ``steps`` and ``restarts`` are those of the projected gradient, ``queries`` those of the black box;
+    ``epsilons`` and ``step_counts`` are the sweeps. ``draws`` are the bootstrap's, ``level`` is the error that the
+    verdict allows over all its comparisons.
+    """
+
+    models: tuple[str, ...] = (
+        "non_art", "art", "a_art", "a_art_strong", "random_att", "entropy_art", "temperature_art", "uniform",
+        "uniform_art", "uniform_wide", "pgd_at", "trades", "vat", "gradalign", "art_wide", "relative_att",
+        "relative_sharp",
+    )  # fmt: skip
+    seeds: Annotated[tuple[Natural, ...], Field(min_length=1)] = (0, 1, 2, 3, 4)
+    max_steps: Count | None = None
+    equal_cost: bool = True
+    videos: Count = 2000
+    epsilon: NonNegative | None = None
+    steps: Count = 20
+    restarts: Count = 2
+    queries: Count = 200
+    epsilons: tuple[NonNegative, ...] = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 32.0)
+    step_counts: tuple[Count, ...] = (1, 2, 5, 10, 50)
+    draws: Count = 1000
+    level: Fraction = 0.05
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Compute:
+    """Group ``compute``: how the work is spread; no stage lists it, for it changes a result by rounding at most."""
+
+    workers: Count = 2

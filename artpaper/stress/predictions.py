@@ -1,0 +1,248 @@
+"""Every attack on every model: one Parquet file each, finished ones kept, the ensemble taken from them."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from artpaper.attacks import Attack, fit_universal
+from artpaper.attacks.result import logits_of
+from artpaper.config import Params, as_dict
+from artpaper.data.batches import model_inputs
+from artpaper.data.store import FrameStore, write_table
+from artpaper.device import best_device
+from artpaper.errors import DataError
+from artpaper.evaluation import best_classes, describe, trained_model, write_resumable
+from artpaper.identity import code, fingerprint
+from artpaper.metrics import TOP_K
+from artpaper.models import FrameTransformer
+from artpaper.robustness import subset
+from artpaper.stress.plan import Planned, plan, radius, sweeps
+from artpaper.stress.trainings import variations
+from artpaper.study import Variation
+from artpaper.workers import in_processes
+
+DIAGNOSTICS = ("clean_loss", "loss", "norm", "relative_norm", "gradient_norm")
+SCHEMA = pa.schema(
+    {
+        "id": pa.string(),
+        "labels": pa.list_(pa.int32()),
+        "classes": pa.list_(pa.int32()),
+        "scores": pa.list_(pa.float32()),
+    }
+    | dict.fromkeys((*DIAGNOSTICS, "attention_change", "attention_uniform"), pa.float64())
+    | {"zero_gradient": pa.bool_(), "iterations": pa.int64(), "already_wrong": pa.bool_(), "fooled": pa.bool_()}
+)
+"""Columns of a file. ``attention_uniform`` is the distance of the clean maps to uniform attention over the uniform map's
+norm, ``attention_change`` the change of the maps over that distance; both are means over modalities."""
+
+FITTED = 256  # validation videos that the universal perturbation is fitted on
+
+
+def attack_all(params: Params, workspace: Path, target: Path, *, progress: bool = True) -> list[Path]:
+    """Put every trained model to every attack, ``compute.workers`` models at a time.
+
+    A file that is there and was made from the same model, videos, parameters and code is kept, so that a killed run
+    goes on where it was.
+
+    Args:
+        params: all parameters.
+        workspace: holds ``frames/`` and the trained models.
+        target: the folder of the predictions.
+        progress: show a bar that counts models.
+    Returns:
+        The models' folders, each with one file an attack, in the order of the trainings.
+    Raises:
+        CheckpointError: a model is missing or another one.
+        DataError: frames have not been prepared, or the disk is full.
+        ArtpaperError: a worker process was killed.
+    """
+    from tqdm import tqdm
+
+    wanted = variations(params)
+    workers = params.compute.workers
+    work = partial(
+        attack_model,
+        workspace=workspace,
+        target=target,
+        threads=max(1, (os.cpu_count() or 1) // workers),
+        progress=False,
+    )
+    with tqdm(total=len(wanted), unit="model", desc="attack", disable=not progress) as bar:
+        for variation, _ in in_processes(work, wanted, workers):
+            bar.set_postfix_str(f"{variation.name} seed {variation.seed}")
+            bar.update(1)
+    return [target / variation.name / f"seed{variation.seed}" for variation in wanted]
+
+
+def attack_model(
+    variation: Variation, workspace: Path, target: Path, threads: int | None = None, *, progress: bool = True
+) -> Path:
+    """Put one trained model to every attack, its ensemble and, for the first seed, the sweeps.
+
+    Args:
+        variation: which model.
+        workspace: holds ``frames/`` and the trained models.
+        target: the folder of all predictions.
+        threads: of PyTorch; as they are by default.
+        progress: show a bar per attack.
+    Returns:
+        The model's folder below ``target``.
+    Raises:
+        CheckpointError: the model or a surrogate is missing or another one.
+        DataError: frames have not been prepared, or the disk is full.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        return _attack_model(variation, workspace, target, progress)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _attack_model(variation: Variation, workspace: Path, target: Path, progress: bool) -> Path:
+    params, name, seed = variation.params, variation.name, variation.seed
+    model, note = trained_model(params, name, seed, workspace, variation.model(workspace))
+    whole = FrameStore(workspace / "frames" / "test")
+    store = whole.subset(subset(whole.ids, params.stress.videos, params.base.seed))
+    surrogates = {other.name: other for other in variations(params) if other.seed == seed}
+    chosen = [other for other in params.stress.surrogates if other != name and other in surrogates]
+    nets = {
+        other: trained_model(surrogates[other].params, other, seed, workspace, surrogates[other].model(workspace))[0]
+        for other in chosen
+    }
+    own = _content(variation.model(workspace) / "model.safetensors")
+    others = [_content(surrogates[other].model(workspace) / "model.safetensors") for other in chosen]
+    settings = {
+        key: value
+        for key, value in as_dict(params.stress).items()
+        if key not in ("models", "seeds", "draws", "level", "epsilons", "step_counts")
+    }
+    depends = fingerprint(
+        [
+            own,
+            others,
+            store.fingerprint,
+            settings,
+            as_dict(params.attack),
+            code("attacks", "stress/plan.py", "stress/predictions.py", "models.py"),
+        ]
+    )
+    universal = _universal(model, params, workspace)
+    attacks = {"clean": Planned(_clean, True, 1 / 3), **plan(params, nets, universal)}
+    if seed == params.stress.seeds[0]:
+        attacks |= sweeps(params)
+    folder = target / name / f"seed{seed}"
+    for attack, planned in attacks.items():
+        path = folder / f"{attack}.parquet"
+        if _made_from(path) == depends:
+            continue
+        details = {"attack": attack, "epsilon": radius(params), "passes": planned.passes, "made_from": depends,
+                   "member": planned.member, "synthetic": params.data.source == "synthetic"}  # fmt: skip
+
+        def rows(start: int, planned: Planned = planned) -> Iterator[dict[str, Any]]:
+            return _rows(model, store, params, planned, start)
+
+        write_resumable(
+            path, rows, SCHEMA, describe(params, name, seed, note, store) | details, len(store),
+            params.attack.batch_size, [depends], workspace / ".resume", f"{attack} {name} seed {seed}", progress,
+        )  # fmt: skip
+    ensemble_of([folder / f"{attack}.parquet" for attack, planned in attacks.items() if planned.member], folder)
+    return folder
+
+
+def ensemble_of(members: list[Path], folder: Path) -> Path:
+    """Of every video the row of the member with the highest loss, ties to the first; written as ``ensemble.parquet``.
+
+    Args:
+        members: predictions files of one model, the same videos in the same order.
+        folder: where the ensemble goes.
+    Raises:
+        DataError: the members are not about the same videos.
+    """
+    tables = [pq.read_table(path) for path in members]
+    losses = np.stack([table["loss"].to_numpy() for table in tables])  # (members, videos)
+    for path, table in zip(members, tables, strict=True):
+        if table["id"] != tables[0]["id"]:
+            raise DataError(f"{path}: not the videos of {members[0].name}; delete the folder {folder} and run again")
+    winner = losses.argmax(axis=0)  # (videos,)
+    row = winner * losses.shape[1] + np.arange(losses.shape[1])
+    worst = pa.concat_tables([table.replace_schema_metadata(None) for table in tables]).take(pa.array(row))
+    worst = worst.append_column("winner", pa.array([members[index].stem for index in winner]))
+    metadata = json.loads(tables[0].schema.metadata[b"artpaper"])
+    notes = [json.loads(table.schema.metadata[b"artpaper"]) for table in tables]
+    metadata |= {"attack": "ensemble", "members": [path.stem for path in members], "member": False,
+                 "passes": sum(note["passes"] for note in notes)}  # fmt: skip
+    path = folder / "ensemble.parquet"
+    write_table(path, worst.replace_schema_metadata({"artpaper": json.dumps(metadata, sort_keys=True)}))
+    return path
+
+
+def _rows(
+    model: FrameTransformer, store: FrameStore, params: Params, planned: Planned, start: int
+) -> Iterator[dict[str, Any]]:
+    device = best_device()
+    for batch in store.batches(params.attack.batch_size, max_frames=params.features.max_frames, start=start):
+        x, y, mask = model_inputs(batch, params.features, model.modalities, device)
+        result = planned.run(model, x, y, mask)
+        columns: dict[str, Any] = {name: values.cpu().numpy() for name, values in result.diagnostics.items()}
+        columns |= {"id": batch.ids, "labels": [row.nonzero().flatten().tolist() for row in batch.labels]}
+        listed = [max(TOP_K, len(labels)) for labels in columns["labels"]]
+        columns["classes"], columns["scores"] = best_classes(result.adversarial_logits.cpu(), listed)
+        change, uniform = _attention(model, x, x + result.perturbation, mask)
+        columns |= {"attention_change": change.cpu().numpy(), "attention_uniform": uniform.cpu().numpy()}
+        yield columns
+
+
+def _attention(model: FrameTransformer, x: Tensor, attacked: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Change of the maps over their distance to uniform, and that distance, means over modalities (batch,)."""
+    with torch.no_grad():
+        (_, clean), (_, moved) = (model(frames, mask, return_attention=True) for frames in (x, attacked))
+    changes, distances = [], []
+    for name, maps in clean.items():
+        square = maps.double().square().sum(dim=(1, 2)) - 1  # ||A - 1/T||^2, for every row sums to 1
+        distance = square.clamp(min=0).sqrt()
+        change = (maps - moved[name]).double().flatten(1).norm(dim=1)
+        changes.append(change / distance.clamp(min=torch.finfo(torch.float32).eps))
+        distances.append(distance)
+    return torch.stack(changes).mean(dim=0), torch.stack(distances).mean(dim=0)
+
+
+def _clean(model: FrameTransformer, x: Tensor, y: Tensor, mask: Tensor) -> Attack:
+    from artpaper.attacks.result import attack_result
+
+    with torch.no_grad():
+        logits = logits_of(model, x, mask)
+    nothing = torch.zeros_like(x)
+    return attack_result(model, x, y, mask, nothing, logits, gradient=nothing + torch.nan, iterations=0)
+
+
+def _universal(model: FrameTransformer, params: Params, workspace: Path) -> Tensor:
+    """Fitted on validation videos, which the attack is not measured on."""
+    store = FrameStore(workspace / "frames" / "validation")
+    store = store.subset(subset(store.ids, FITTED, params.base.seed))
+    batches = (
+        model_inputs(batch, params.features, model.modalities, best_device())
+        for batch in store.batches(params.attack.batch_size, max_frames=params.features.max_frames)
+    )
+    return fit_universal(model, list(batches), epsilon=radius(params), scope=params.attack.scope)
+
+
+def _made_from(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    return json.loads(pq.read_schema(path).metadata[b"artpaper"]).get("made_from")
+
+
+def _content(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()

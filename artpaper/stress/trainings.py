@@ -1,0 +1,134 @@
+"""What is trained for the stress test: the paper's models and their controls, at equal cost, over many seeds."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from artpaper.atomic import atomic_file
+from artpaper.config import Control, Loss, Params
+from artpaper.study import Variation
+from artpaper.training import train
+from artpaper.workers import in_processes
+
+STANDARD = 2  # forward-backward passes of a step of ART, which the cost of the others is measured by
+
+
+def variations(params: Params) -> list[Variation]:
+    """Every model and seed of group ``stress``, seed by seed, so that a run cut short has whole seeds.
+
+    Args:
+        params: all parameters; a model whose step takes more passes than ART's is given fewer steps, unless
+            ``stress.equal_cost`` is false. The validations stay as many steps apart.
+    """
+    params, stress = params.with_controls(), params.stress
+    found = []
+    for seed in stress.seeds:
+        for name in stress.models:
+            steps = stress.max_steps or params.train.max_steps
+            if stress.equal_cost:
+                steps = max(1, steps * STANDARD // max(STANDARD, passes(params.models[name])))
+            own = dataclasses.replace(params, train=dataclasses.replace(params.train, max_steps=steps))
+            found.append(Variation(own, name, seed))
+    return found
+
+
+def passes(loss: Loss) -> int:
+    """Forward-backward passes of one training step; the part of A-ART's that goes through the maps is not counted."""
+    if isinstance(loss, Control):
+        return loss.passes
+    return STANDARD if loss.alpha or loss.beta else 1
+
+
+def train_all(params: Params, workspace: Path, *, progress: bool = True) -> list[Path]:
+    """Train what has not been trained before, ``compute.workers`` at a time.
+
+    Args:
+        params: all parameters.
+        workspace: holds ``frames/``; trainings are kept in ``study/``, and the pipeline's own models serve where they
+            are the same training.
+        progress: show a bar that counts models.
+    Returns:
+        The models' folders, in the order of :func:`variations`.
+    Raises:
+        ArtpaperError: as :func:`artpaper.training.train`, or a worker process was killed.
+    """
+    from tqdm import tqdm
+
+    wanted = variations(params)
+    folders = [variation.model(workspace) for variation in wanted]
+    waiting = [v for v, folder in zip(wanted, folders, strict=True) if not (folder / "model.safetensors").is_file()]
+    workers = params.compute.workers
+    work = partial(_train, workspace=workspace, threads=max(1, (os.cpu_count() or 1) // workers))
+    with tqdm(total=len(wanted), unit="model", desc="train", disable=not progress) as bar:
+        bar.update(len(wanted) - len(waiting))
+        for variation, gap in in_processes(work, waiting, workers):
+            bar.set_postfix_str(f"{variation.name} seed {variation.seed}: GAP {100 * gap:.2f} %")
+            bar.update(1)
+    return folders
+
+
+def _train(variation: Variation, workspace: Path, threads: int) -> float:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        folder = variation.model(workspace)
+        train(variation.params, variation.name, variation.seed, workspace, target=folder, progress=False)
+        return float(_note(folder)["best_validation_gap"])
+    finally:
+        torch.set_num_threads(before)
+
+
+def training_table(params: Params, workspace: Path, wanted: Sequence[Variation] | None = None) -> pd.DataFrame:
+    """One row per trained model: ``model, seed, steps, passes_per_step, best_validation_gap, description``.
+
+    Args:
+        params: all parameters.
+        workspace: holds the trained models.
+        wanted: which; those of :func:`variations` by default.
+    """
+    rows = []
+    for variation in variations(params) if wanted is None else wanted:
+        note = _note(variation.model(workspace))
+        loss = variation.params.models[variation.name]
+        rows.append(
+            {
+                "model": variation.name,
+                "seed": variation.seed,
+                "steps": note["steps"],
+                "passes_per_step": passes(loss),
+                "best_validation_gap": note["best_validation_gap"],
+                "description": describe(params, variation.name),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def describe(params: Params, name: str) -> str:
+    """What sets a model apart, as the parameter file says it: ``like art, attention uniform``."""
+    if name in params.controls:
+        return ", ".join(f"{key} {value}" for key, value in params.controls[name].items())
+    loss = params.models[name]
+    return f"alpha {loss.alpha:g}, epsilon {loss.epsilon:g}, beta {loss.beta:g}"
+
+
+def write_training_table(params: Params, workspace: Path, path: Path) -> Path:
+    """Write :func:`training_table` as CSV.
+
+    Args:
+        params: all parameters.
+        workspace: holds the trained models.
+        path: the file.
+    """
+    with atomic_file(path) as temporary:
+        training_table(params, workspace).to_csv(temporary, index=False, lineterminator="\n")
+    return path
+
+
+def _note(folder: Path) -> dict:
+    return json.loads((folder / "model.json").read_text(encoding="utf-8"))
