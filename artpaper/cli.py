@@ -15,6 +15,7 @@ STEPS = {
     "deepfool": "minimal perturbations of one model",
     "study": "the trainings of Figure 3; those done before are kept",
     "tables": "Tables 1-3 from predictions",
+    "stress": "strong attacks on the paper's models and their controls, and the verdict",
 }
 
 
@@ -64,6 +65,8 @@ def _parser() -> argparse.ArgumentParser:
         if name in ("train", "attack", "deepfool"):
             step.add_argument("--model", required=True, help="entry of group models, such as a_art")
             step.add_argument("--seed", type=_seed, default=0, help="training seed (default: %(default)s)")
+        if name == "stress":
+            step.add_argument("--quick", action="store_true", help="minutes instead of hours; its numbers prove nothing")
         step.set_defaults(run=_step, step=name)
 
     clean = commands.add_parser("clean", help="write clean copies of the notebooks")
@@ -132,6 +135,13 @@ def _step(parsed: argparse.Namespace) -> None:
         from artpaper.report.hyperparameters import summary, sweep
 
         print(summary(sweep(params, workspace)).to_string(index=False))
+    elif parsed.step == "stress":
+        from artpaper.stress.pipeline import quick, stress
+
+        target = workspace / "stress"
+        if parsed.quick:
+            params, target = quick(params), target / "quick"
+        print(stress(params, workspace, target=target))
     else:
         from artpaper.report.tables import tables
 

@@ -291,10 +291,11 @@ class Experiment:
 class Stress:
     """Group ``stress``: the strong attacks, on which models (of groups ``models`` and ``controls``), at what length.
 
-    ``epsilon`` null is ``attack.epsilon``, ``max_steps`` null is ``train.max_steps``; with ``equal_cost`` a model whose
-    step takes more passes than ART's two is trained for fewer steps. ``videos`` of the test set are attacked, chosen by
-    a seeded hash. ``steps`` and ``restarts`` are those of the projected gradient, ``queries`` those of the black box;
-    ``epsilons`` and ``step_counts`` are the sweeps. ``draws`` are the bootstrap's, ``level`` is the error that the
+    ``max_steps`` null is ``train.max_steps``; with ``equal_cost`` a model whose step takes more passes than ART's two
+    is trained for fewer steps. ``videos`` of the test set are attacked, chosen by a seeded hash, inside a ball of
+    radius ``epsilon``; null is ``attack.epsilon``. ``steps`` and ``restarts`` are those of the projected gradient,
+    ``queries`` those of the black box; transferred attacks are made on ``surrogates``. ``epsilons`` and
+    ``step_counts`` are the sweeps, on the first seed. ``draws`` are the bootstrap's, ``level`` is the error that the
     verdict allows over all its comparisons.
     """
 
@@ -306,7 +307,8 @@ class Stress:
     seeds: Annotated[tuple[Natural, ...], Field(min_length=1)] = (0, 1, 2, 3, 4)
     max_steps: Count | None = None
     equal_cost: bool = True
-    videos: Count = 2000
+    videos: Count = 1000
+    surrogates: tuple[str, ...] = ("non_art", "art")
     epsilon: NonNegative | None = None
     steps: Count = 20
     restarts: Count = 2

@@ -30,12 +30,12 @@ from artpaper.workers import in_processes
 
 # the modules that decide what a training, and what its measurement, comes out as
 TRAINED_BY = (
-    "attacks/ball.py", "checkpoints.py", "data/batches.py", "data/features.py", "data/store.py", "device.py",
-    "losses.py", "metrics.py", "models.py", "splits.py", "training.py",
+    "attacks/ball.py", "checkpoints.py", "data/batches.py", "data/features.py", "data/store.py", "defences.py",
+    "device.py", "losses.py", "metrics.py", "models.py", "splits.py", "training.py",
 )  # fmt: skip
 MEASURED_BY = (
-    *TRAINED_BY, "attacks/one_step.py", "attacks/result.py", "attention.py", "evaluation.py", "report/predictions.py",
-    "study.py",
+    *TRAINED_BY, "attacks/objectives.py", "attacks/one_step.py", "attacks/result.py", "attention.py", "evaluation.py",
+    "report/predictions.py", "study.py",
 )  # fmt: skip
 Measured = dict[str, float]
 

@@ -39,7 +39,7 @@ def maps_of(seed: int = 0, sharpness: float = 2.0) -> tuple[dict[str, Tensor], T
 
 
 def flattened(maps: dict[str, Tensor], mask: Tensor, share: float) -> dict[str, Tensor]:
-    uniform = (mask[:, :, None] & mask[:, None, :]) / mask.sum(dim=1)[:, None, None]
+    uniform = (mask[:, :, None] & mask[:, None, :]).double() / mask.sum(dim=1)[:, None, None]
     return {name: uniform + share * (value - uniform) for name, value in maps.items()}
 
 

@@ -10,7 +10,6 @@ from artpaper.attacks import (
     OBJECTIVES,
     Attack,
     apgd,
-    apply_universal,
     attention_pgd,
     fgm,
     fmn,
@@ -21,10 +20,12 @@ from artpaper.attacks import (
     random_direction,
     square,
     transfer,
+    universal,
 )
 from artpaper.config import Params
 from artpaper.models import FrameTransformer
 
+ADAPTIVE = 0.1  # what the change of attention counts beside the loss, both of which are some hundredths
 SEARCHED = ("bce", "margin", "dlr", "top_k_ap")  # the objectives that APGD raises
 Run = Callable[[FrameTransformer, Tensor, Tensor, Tensor], Attack]
 
@@ -44,26 +45,28 @@ class Planned:
     passes: float
 
 
-def plan(params: Params, surrogates: Mapping[str, FrameTransformer], universal: Tensor) -> dict[str, Planned]:
+def plan(params: Params, surrogates: Mapping[str, FrameTransformer], common: Tensor) -> dict[str, Planned]:
     """The attacks on one model by name, weakest first, in the order in which they are run.
 
     Args:
         params: all parameters; group ``stress`` says how long each attack searches.
         surrogates: the models that transfer attacks are made on.
-        universal: one perturbation for all videos (time, dim), in the unit of the normalised features.
+        common: one perturbation for all videos (time, dim), in the unit of the normalised features.
     """
     stress, epsilon, scope = params.stress, radius(params), params.attack.scope
-    steps, corner = stress.steps, _corner(params, universal.shape[-1])
+    steps, corner = stress.steps, _corner(params, common.shape[-1])
     one_step = partial(fgm, epsilon=epsilon, scope=scope)
     search = partial(pgd, epsilon=epsilon, scope=scope, steps=steps)
+    adaptive = partial(attention_pgd, epsilon=epsilon, scope=scope, steps=steps, weight=ADAPTIVE)
     found = {
         "random": Planned(partial(random_direction, epsilon=epsilon, scope=scope), True, 1 / 3),
-        "universal": Planned(partial(apply_universal, universal=universal, epsilon=epsilon, scope=scope), True, 1 / 3),
+        "universal": Planned(partial(universal, perturbation=common, epsilon=epsilon, scope=scope), True, 1 / 3),
         "one_step": Planned(one_step, True, 1),
         "one_step_predicted": Planned(partial(one_step, objective=predicted_bce), True, 1),
         "pgd": Planned(partial(search, restarts=stress.restarts), True, steps * stress.restarts),
         "pgd_predicted": Planned(partial(search, objective=predicted_bce), True, steps),
-        "attention": Planned(partial(attention_pgd, epsilon=epsilon, scope=scope, steps=steps), True, steps),
+        "attention_maps": Planned(partial(adaptive, over="maps"), True, steps),
+        "attention_scores": Planned(partial(adaptive, over="scores"), True, steps),
         "frames_1": Planned(partial(k_frames, frames=1, epsilon=epsilon, scope=scope, steps=steps), True, steps),
         "linf_one_step": Planned(partial(fgm, epsilon=corner, norm="linf"), True, 1),
         "linf_pgd": Planned(partial(pgd, epsilon=corner, norm="linf", steps=steps), True, steps),

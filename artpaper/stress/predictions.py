@@ -16,6 +16,7 @@ from torch import Tensor
 
 from artpaper.attacks import Attack, fit_universal
 from artpaper.attacks.result import logits_of
+from artpaper.attention import attention_numbers
 from artpaper.config import Params, as_dict
 from artpaper.data.batches import model_inputs
 from artpaper.data.store import FrameStore, write_table
@@ -32,6 +33,7 @@ from artpaper.study import Variation
 from artpaper.workers import in_processes
 
 DIAGNOSTICS = ("clean_loss", "loss", "norm", "relative_norm", "gradient_norm")
+ATTENTION = ("attention_change", "attention_uniform", "attention_entropy")
 SCHEMA = pa.schema(
     {
         "id": pa.string(),
@@ -39,12 +41,13 @@ SCHEMA = pa.schema(
         "classes": pa.list_(pa.int32()),
         "scores": pa.list_(pa.float32()),
     }
-    | dict.fromkeys((*DIAGNOSTICS, "attention_change", "attention_uniform"), pa.float64())
+    | dict.fromkeys((*DIAGNOSTICS, *ATTENTION), pa.float64())
     | {"zero_gradient": pa.bool_(), "iterations": pa.int64(), "already_wrong": pa.bool_(), "fooled": pa.bool_()}
 )
-"""Columns of a file. ``attention_uniform`` is the distance of the clean maps to uniform attention over the uniform map's
-norm, ``attention_change`` the change of the maps over that distance; both are means over modalities."""
+"""Columns of a file. ``attention_change`` is ||A - A_adv||_Fr, ``attention_uniform`` ||A - 1/T||_Fr of the clean maps
+(the uniform map's norm is 1), ``attention_entropy`` their rows' entropy over log T; all are means over modalities."""
 
+MADE_BY = ("attacks", "attention.py", "data/features.py", "models.py", "stress/plan.py", "stress/predictions.py")
 FITTED = 256  # validation videos that the universal perturbation is fitted on
 
 
@@ -198,23 +201,22 @@ def _rows(
         columns |= {"id": batch.ids, "labels": [row.nonzero().flatten().tolist() for row in batch.labels]}
         listed = [max(TOP_K, len(labels)) for labels in columns["labels"]]
         columns["classes"], columns["scores"] = best_classes(result.adversarial_logits.cpu(), listed)
-        change, uniform = _attention(model, x, x + result.perturbation, mask)
-        columns |= {"attention_change": change.cpu().numpy(), "attention_uniform": uniform.cpu().numpy()}
-        yield columns
+        attention = _attention(model, x, x + result.perturbation, mask)
+        yield columns | {name: values.cpu().numpy() for name, values in attention.items()}
 
 
-def _attention(model: FrameTransformer, x: Tensor, attacked: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Change of the maps over their distance to uniform, and that distance, means over modalities (batch,)."""
+def _attention(model: FrameTransformer, x: Tensor, attacked: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    """The columns about the maps, means over modalities (batch,); norms are in those of the uniform map, which is 1."""
     with torch.no_grad():
-        (_, clean), (_, moved) = (model(frames, mask, return_attention=True) for frames in (x, attacked))
-    changes, distances = [], []
-    for name, maps in clean.items():
-        square = maps.double().square().sum(dim=(1, 2)) - 1  # ||A - 1/T||^2, for every row sums to 1
-        distance = square.clamp(min=0).sqrt()
-        change = (maps - moved[name]).double().flatten(1).norm(dim=1)
-        changes.append(change / distance.clamp(min=torch.finfo(torch.float32).eps))
-        distances.append(distance)
-    return torch.stack(changes).mean(dim=0), torch.stack(distances).mean(dim=0)
+        clean, moved = (model.attention_heads(frames, mask) for frames in (x, attacked))
+    found = [attention_numbers(heads, moved[name], mask) for name, heads in clean.items()]
+    frames = mask.sum(dim=1)
+    columns = {
+        "attention_change": [numbers["mse"].sqrt() * frames for numbers in found],
+        "attention_uniform": [numbers["uniform_mse"].sqrt() * frames for numbers in found],
+        "attention_entropy": [numbers["entropy"] for numbers in found],
+    }
+    return {name: torch.stack(values).mean(dim=0) for name, values in columns.items()}
 
 
 def _clean(model: FrameTransformer, x: Tensor, y: Tensor, mask: Tensor) -> Attack:

@@ -3,14 +3,12 @@
 import dataclasses
 import json
 import os
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
 import torch
 
-from artpaper.atomic import atomic_file
 from artpaper.config import Control, Loss, Params
 from artpaper.study import Variation
 from artpaper.training import train
@@ -79,34 +77,9 @@ def _train(variation: Variation, workspace: Path, threads: int) -> float:
     try:
         folder = variation.model(workspace)
         train(variation.params, variation.name, variation.seed, workspace, target=folder, progress=False)
-        return float(_note(folder)["best_validation_gap"])
+        return float(note_of(folder)["best_validation_gap"])
     finally:
         torch.set_num_threads(before)
-
-
-def training_table(params: Params, workspace: Path, wanted: Sequence[Variation] | None = None) -> pd.DataFrame:
-    """One row per trained model: ``model, seed, steps, passes_per_step, best_validation_gap, description``.
-
-    Args:
-        params: all parameters.
-        workspace: holds the trained models.
-        wanted: which; those of :func:`variations` by default.
-    """
-    rows = []
-    for variation in variations(params) if wanted is None else wanted:
-        note = _note(variation.model(workspace))
-        loss = variation.params.models[variation.name]
-        rows.append(
-            {
-                "model": variation.name,
-                "seed": variation.seed,
-                "steps": note["steps"],
-                "passes_per_step": passes(loss),
-                "best_validation_gap": note["best_validation_gap"],
-                "description": describe(params, variation.name),
-            }
-        )
-    return pd.DataFrame(rows)
 
 
 def describe(params: Params, name: str) -> str:
@@ -117,18 +90,6 @@ def describe(params: Params, name: str) -> str:
     return f"alpha {loss.alpha:g}, epsilon {loss.epsilon:g}, beta {loss.beta:g}"
 
 
-def write_training_table(params: Params, workspace: Path, path: Path) -> Path:
-    """Write :func:`training_table` as CSV.
-
-    Args:
-        params: all parameters.
-        workspace: holds the trained models.
-        path: the file.
-    """
-    with atomic_file(path) as temporary:
-        training_table(params, workspace).to_csv(temporary, index=False, lineterminator="\n")
-    return path
-
-
-def _note(folder: Path) -> dict:
+def note_of(folder: Path) -> dict[str, Any]:
+    """What a trained model's ``model.json`` says."""
     return json.loads((folder / "model.json").read_text(encoding="utf-8"))
