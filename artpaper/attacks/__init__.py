@@ -2,6 +2,7 @@
 
 from artpaper.attacks.ball import l2_norm, steepest
 from artpaper.attacks.deepfool import Criterion, deepfool
+from artpaper.attacks.ensemble import ensemble
 from artpaper.attacks.multilabel_deepfool import multilabel_deepfool
 from artpaper.attacks.one_step import fgm
 from artpaper.attacks.random_direction import random_direction
@@ -12,6 +13,7 @@ __all__ = [
     "Criterion",
     "bce",
     "deepfool",
+    "ensemble",
     "fgm",
     "hit",
     "input_gradient",
