@@ -1,12 +1,14 @@
-"""The epsilon ball: which entries of a video share one norm, the steepest step inside it, and the way back into it."""
+"""The epsilon ball: which entries of a video share one norm, the steepest step, the way back, a point drawn in it."""
 
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Literal, get_args
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+Norm = Literal["l2", "linf"]
 Scope = Literal["joint", "modality", "frame"]
 Reduce = Callable[[Tensor, tuple[int, ...]], Tensor]
 
@@ -38,6 +40,7 @@ def steepest(
     mask: Bool[Tensor, "batch time"],
     *,
     epsilon: float,
+    norm: Norm = "l2",
     scope: Scope = "joint",
     modalities: Mapping[str, int] | None = None,
 ) -> Float[Tensor, "batch time dim"]:
@@ -47,22 +50,106 @@ def steepest(
         gradient: G, any finite scale: it is divided by its largest entry first, so squares neither under- nor overflow.
         mask: True on real frames; padding is never moved.
         epsilon: radius of each ball, unit of the features.
+        norm: "l2", or "linf" for the corner of the cube, R = epsilon * sign(G), which is one for all scopes.
         scope, modalities: as in :func:`l2_norm`.
     Returns:
         R; exactly 0 in a ball whose gradient is exactly 0.
     Raises:
-        ValueError: epsilon is negative, or mask does not fit the gradient.
+        ValueError: unknown norm, epsilon is negative, or mask does not fit the gradient.
     Source: Eq. 4; the scaling follows Miyato et al. 2018 (``get_normalized_vector`` of their vat.py).
     """
-    if epsilon < 0:
-        raise ValueError(f"epsilon is a radius and cannot be {epsilon}")
-    if mask.shape != gradient.shape[:2]:
-        raise ValueError(f"mask {tuple(mask.shape)} does not fit frames {tuple(gradient.shape)}")
+    _check(gradient, mask, epsilon, norm)
     gradient = gradient * mask[:, :, None]
+    if norm == "linf":
+        return epsilon * gradient.sign()
     peak = _over(gradient, scope, modalities, lambda part, dims: part.abs().amax(dim=dims, keepdim=True))
     gradient = gradient / torch.where(peak > 0, peak, torch.ones_like(peak))
-    norm = l2_norm(gradient, scope, modalities)
-    return epsilon * gradient / torch.where(norm > 0, norm, torch.ones_like(norm))
+    length = l2_norm(gradient, scope, modalities)
+    return epsilon * gradient / torch.where(length > 0, length, torch.ones_like(length))
+
+
+def project(
+    perturbation: Float[Tensor, "batch time dim"],
+    mask: Bool[Tensor, "batch time"],
+    *,
+    epsilon: float,
+    norm: Norm = "l2",
+    scope: Scope = "joint",
+    modalities: Mapping[str, int] | None = None,
+) -> Float[Tensor, "batch time dim"]:
+    """The nearest point inside the ball, in L2: shrunk for "l2", cut off entry by entry for "linf".
+
+    Args:
+        perturbation: any point, finite.
+        mask: True on real frames; padding becomes 0.
+        epsilon: radius of each ball, unit of the features.
+        norm: "l2" or "linf", which is one for all scopes.
+        scope, modalities: as in :func:`l2_norm`.
+    Returns:
+        The point; the same one if it was inside. Its norm exceeds epsilon by rounding only (a millionth of it).
+    Raises:
+        ValueError: unknown norm, epsilon is negative, or mask does not fit the perturbation.
+    """
+    _check(perturbation, mask, epsilon, norm)
+    perturbation = perturbation * mask[:, :, None]
+    if norm == "linf":
+        return perturbation.clamp(-epsilon, epsilon)
+    length = l2_norm(perturbation, scope, modalities)
+    outside = length > epsilon
+    return perturbation * torch.where(outside, epsilon / torch.where(outside, length, 1.0), 1.0)
+
+
+def uniform(
+    movable: Bool[Tensor, "batch time dim"],
+    *,
+    epsilon: float,
+    norm: Norm = "l2",
+    scope: Scope = "joint",
+    modalities: Mapping[str, int] | None = None,
+    seed: int | tuple[int, ...] = 0,
+) -> Float[Tensor, "batch time dim"]:
+    """A point drawn uniformly from the volume of the ball.
+
+    Every video is given the same draw, cut to its frames: its point does not depend on the batch it is in.
+
+    Args:
+        movable: True on the entries that the ball spans; the others are 0.
+        epsilon: radius of each ball, unit of the features.
+        norm: "l2" or "linf", which is one for all scopes.
+        scope, modalities: as in :func:`l2_norm`.
+        seed: of the draw.
+    Returns:
+        The point, float64.
+    Raises:
+        ValueError: scope "modality" without widths, or with widths that do not add up to ``dim``.
+    Source: Voelker et al. 2017: n entries of a point on the sphere with n + 2 are uniform in the ball.
+    """
+    # frame after frame, so a longer video starts with the draw of a shorter one; hence two generators, too
+    entries, radii = np.random.default_rng(seed).spawn(2)
+    size = tuple(movable.shape[1:])  # (T, D)
+    if norm == "linf":
+        drawn = torch.from_numpy(entries.uniform(-epsilon, epsilon, size))
+        return drawn.to(movable.device) * movable
+    drawn = torch.from_numpy(entries.standard_normal(size)).to(movable.device) * movable  # (B, T, D)
+    # the squares of the two entries left out sum to twice an exponential: the first one drawn in each ball
+    squares = 2 * torch.from_numpy(radii.standard_exponential(size)).to(movable.device)[None]
+    left_out = _over(squares, scope, modalities, _first)
+    return epsilon * drawn / (l2_norm(drawn, scope, modalities) ** 2 + left_out).sqrt()
+
+
+def _check(x: Tensor, mask: Tensor, epsilon: float, norm: str) -> None:
+    if norm not in get_args(Norm):
+        raise ValueError(f"norm {norm!r} is none of {', '.join(get_args(Norm))}")
+    if epsilon < 0:
+        raise ValueError(f"epsilon is a radius and cannot be {epsilon}")
+    if mask.shape != x.shape[:2]:
+        raise ValueError(f"mask {tuple(mask.shape)} does not fit frames {tuple(x.shape)}")
+
+
+def _first(part: Tensor, dims: tuple[int, ...]) -> Tensor:
+    for dim in dims:
+        part = part.narrow(dim, 0, 1)
+    return part
 
 
 def _over(x: Tensor, scope: Scope, modalities: Mapping[str, int] | None, reduce: Reduce) -> Tensor:

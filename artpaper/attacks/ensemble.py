@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from artpaper.attacks.result import Attack, Objective, bce, hit
+from artpaper.attacks.objectives import Objective, bce
+from artpaper.attacks.result import Attack, hit
 
 
 def ensemble(

@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from artpaper.attacks.ball import Scope, steepest
-from artpaper.attacks.result import Attack, Objective, attack_result, bce, input_gradient
+from artpaper.attacks.ball import Norm, Scope, steepest
+from artpaper.attacks.objectives import Objective, bce
+from artpaper.attacks.result import Attack, attack_result, input_gradient
 
 
 def fgm(
@@ -16,11 +17,12 @@ def fgm(
     mask: Bool[Tensor, "batch time"],
     *,
     epsilon: float,
+    norm: Norm = "l2",
     scope: Scope = "joint",
     modalities: Mapping[str, int] | None = None,
     objective: Objective = bce,
 ) -> Attack:
-    """One-step attack in the L2 ball (Eq. 4): R = epsilon * G / ||G||_2.
+    """One-step attack in the L2 ball (Eq. 4): R = epsilon * G / ||G||_2; with norm "linf", FGSM.
 
     The model is attacked in the mode it is in: call ``model.eval()`` first unless dropout is meant to stay on.
 
@@ -30,19 +32,20 @@ def fgm(
         y: label sets, multi-hot (batch, classes).
         mask: True on real frames, bool (batch, time); padding is never moved.
         epsilon: radius of the ball around each video, same unit as x.
+        norm: of the ball: "l2", or "linf" for R = epsilon * sign(G), which is one for all scopes.
         scope: what one ball spans: "joint" (the video), "modality" or "frame".
         modalities: widths along ``dim`` for scope "modality"; by default the model's own ``modalities``.
         objective: loss to raise, ``(logits, y) -> (batch,)``; the paper's binary cross-entropy by default.
     Returns:
         Attack: perturbation (batch, time, dim), both logits, and one diagnostics row per video.
     Raises:
-        ValueError: epsilon is negative, mask or the widths do not fit x, or the model's answer is not one tensor
-            (batch, classes).
+        ValueError: unknown norm, epsilon is negative, mask or the widths do not fit x, or the model's answer is not
+            one tensor (batch, classes).
     Warns:
         UserWarning: all of the model's answers lie in [0, 1], as probabilities do.
     Source: section 2.1, Eq. 3-4; the infinity-norm version is Goodfellow et al. 2015.
     """
     modalities = modalities or getattr(model, "modalities", None)
     gradient, clean_logits = input_gradient(model, x, y, mask, objective)
-    perturbation = steepest(gradient, mask, epsilon=epsilon, scope=scope, modalities=modalities)
+    perturbation = steepest(gradient, mask, epsilon=epsilon, norm=norm, scope=scope, modalities=modalities)
     return attack_result(model, x, y, mask, perturbation, clean_logits, gradient=gradient, iterations=1)

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from artpaper.attacks.ball import Scope, steepest
+from artpaper.attacks.ball import Norm, Scope, steepest
 from artpaper.attacks.result import Attack, attack_result, logits_of
 
 
@@ -18,6 +18,7 @@ def random_direction(
     mask: Bool[Tensor, "batch time"],
     *,
     epsilon: float,
+    norm: Norm = "l2",
     scope: Scope = "joint",
     modalities: Mapping[str, int] | None = None,
     seed: int = 0,
@@ -33,19 +34,20 @@ def random_direction(
         y: label sets, multi-hot (batch, classes).
         mask: True on real frames, bool (batch, time); padding is never moved.
         epsilon: radius of the ball around each video, same unit as x.
+        norm: of the ball: "l2", or "linf" for one of the cube's corners, each entry epsilon or -epsilon.
         scope: what one ball spans: "joint" (the video), "modality" or "frame".
         modalities: widths along ``dim`` for scope "modality"; by default the model's own ``modalities``.
         seed: of the draw.
     Returns:
         Attack: as :func:`artpaper.attacks.fgm`; ``gradient_norm`` is NaN, for none is taken.
     Raises:
-        ValueError: epsilon is negative, mask or the widths do not fit x, or the model's answer is not one tensor
-            (batch, classes).
+        ValueError: unknown norm, epsilon is negative, mask or the widths do not fit x, or the model's answer is not
+            one tensor (batch, classes).
     """
     modalities = modalities or getattr(model, "modalities", None)
     # NumPy draws frame after frame, so a longer video starts with the draw of a shorter one
     drawn = torch.from_numpy(np.random.default_rng(seed).standard_normal(tuple(x.shape[1:]))).to(x)  # (T, D)
-    perturbation = steepest(drawn.expand_as(x), mask, epsilon=epsilon, scope=scope, modalities=modalities)
+    perturbation = steepest(drawn.expand_as(x), mask, epsilon=epsilon, norm=norm, scope=scope, modalities=modalities)
     with torch.no_grad():
         clean_logits = logits_of(model, x, mask)
     unknown = torch.full_like(x, torch.nan)

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
-from torch.nn import functional as F
 
 from artpaper.attacks.ball import l2_norm
-
-Objective = Callable[[Tensor, Tensor], Tensor]
+from artpaper.attacks.objectives import Objective, bce
 
 
 @dataclass(frozen=True)
@@ -25,27 +23,15 @@ class Attack:
         diagnostics: one value per video under each name: ``norm`` (L2, over real frames), ``relative_norm`` (norm over
             the video's own norm), ``gradient_norm``, ``zero_gradient`` (the attack had nothing to follow),
             ``iterations``, ``already_wrong`` (the clean top label is not a true one), ``fooled`` (the clean top label
-            is a true one, the adversarial top label is not). An attack with a goal of its own says what the last two
-            mean for it.
+            is a true one, the adversarial top label is not), ``clean_loss`` and ``loss`` (the paper's binary
+            cross-entropy before and after, mean over classes, nats). An attack with a goal of its own says what
+            ``already_wrong`` and ``fooled`` mean for it; those that look for a boundary leave out the losses.
     """
 
     perturbation: Float[Tensor, "batch time dim"]
     clean_logits: Float[Tensor, "batch classes"]
     adversarial_logits: Float[Tensor, "batch classes"]
     diagnostics: dict[str, Shaped[Tensor, " batch"]]
-
-
-def bce(logits: Float[Tensor, "batch classes"], y: Float[Tensor, "batch classes"]) -> Float[Tensor, " batch"]:
-    """Binary cross-entropy of every video, averaged over classes (the paper's l), in nats."""
-    return F.binary_cross_entropy_with_logits(logits, y, reduction="none").mean(dim=-1)
-
-
-def predicted_bce(logits: Float[Tensor, "batch classes"], y: Float[Tensor, "batch classes"]) -> Float[Tensor, " batch"]:
-    """:func:`bce` against the labels the model itself gives (logit above 0): a control that leaks no true label.
-
-    Source: Kurakin et al. 2017 on label leaking.
-    """
-    return bce(logits, (logits.detach() > 0).to(logits.dtype))
 
 
 def hit(logits: Float[Tensor, "batch classes"], y: Float[Tensor, "batch classes"]) -> Bool[Tensor, " batch"]:
@@ -148,13 +134,46 @@ def attack_result(
     with torch.no_grad():
         adversarial_logits = logits_of(model, x + perturbation, mask)
     gradient_norm = l2_norm((gradient * mask[:, :, None]).double()).flatten()
+    return diagnosed(
+        x, y, mask, perturbation, clean_logits, adversarial_logits, gradient_norm=gradient_norm,
+        zero_gradient=gradient_norm == 0, iterations=iterations,
+    )  # fmt: skip
+
+
+def diagnosed(
+    x: Float[Tensor, "batch time dim"],
+    y: Float[Tensor, "batch classes"],
+    mask: Bool[Tensor, "batch time"],
+    perturbation: Float[Tensor, "batch time dim"],
+    clean_logits: Float[Tensor, "batch classes"],
+    adversarial_logits: Float[Tensor, "batch classes"],
+    *,
+    gradient_norm: Float[Tensor, " batch"],
+    zero_gradient: Bool[Tensor, " batch"],
+    iterations: int,
+) -> Attack:
+    """An attack that has the model's answers already, with the diagnostics of :class:`Attack`.
+
+    Args:
+        x: frames as the model receives them, unit of the normalised features.
+        y: label sets, multi-hot.
+        mask: True on real frames.
+        perturbation: R, same unit as ``x``, zero on padding.
+        clean_logits: the model's answer to ``x``.
+        adversarial_logits: its answer to ``x + perturbation``.
+        gradient_norm: of what the attack followed, NaN where it followed none.
+        zero_gradient: whether the attack had nothing to follow.
+        iterations: steps that the attack took.
+    """
     right, still_right = hit(clean_logits, y), hit(adversarial_logits, y)
     diagnostics = norms(x, mask, perturbation) | {
         "gradient_norm": gradient_norm,
-        "zero_gradient": gradient_norm == 0,
+        "zero_gradient": zero_gradient,
         "iterations": torch.full_like(gradient_norm, iterations, dtype=torch.int64),
         "already_wrong": ~right,
         "fooled": right & ~still_right,
+        "clean_loss": bce(clean_logits.double(), y.double()),
+        "loss": bce(adversarial_logits.double(), y.double()),
     }
     return Attack(perturbation, clean_logits, adversarial_logits, diagnostics)
 

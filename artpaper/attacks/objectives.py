@@ -1,0 +1,103 @@
+"""What an attack may raise: a loss of every video, from its logits and its label set, higher where the model is worse.
+
+A video without labels, or with every label, has nothing to confuse: all but the two cross-entropies are a constant
+there, with gradient 0.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional as F
+
+Objective = Callable[[Tensor, Tensor], Tensor]
+
+
+def bce(logits: Float[Tensor, "batch classes"], y: Float[Tensor, "batch classes"]) -> Float[Tensor, " batch"]:
+    """Binary cross-entropy of every video, averaged over classes (the paper's l), in nats."""
+    return F.binary_cross_entropy_with_logits(logits, y, reduction="none").mean(dim=-1)
+
+
+def predicted_bce(logits: Float[Tensor, "batch classes"], y: Float[Tensor, "batch classes"]) -> Float[Tensor, " batch"]:
+    """:func:`bce` against the labels the model itself gives (logit above 0): a control that leaks no true label.
+
+    Source: Kurakin et al. 2017 on label leaking.
+    """
+    return bce(logits, (logits.detach() > 0).to(logits.dtype))
+
+
+def margin(logits: Float[Tensor, "batch classes"], y: Float[Tensor, "batch classes"]) -> Float[Tensor, " batch"]:
+    """Highest logit of a wrong label minus lowest logit of a true one: above 0 once the two sets overlap.
+
+    Unlike :func:`bce` it does not flatten out where the model is sure, and no easy label takes part in it. It is 0 for
+    a video without labels or with every label.
+
+    Source: the multi-label form of Carlini and Wagner 2017 (f6), as in Song et al. 2018 (ML-CW).
+    """
+    wrong = logits.masked_fill(y > 0, -torch.inf).amax(dim=-1)
+    right = logits.masked_fill(y <= 0, torch.inf).amin(dim=-1)
+    return torch.where(_mixed(y), wrong - right, 0.0)
+
+
+def dlr(logits: Float[Tensor, "batch classes"], y: Float[Tensor, "batch classes"]) -> Float[Tensor, " batch"]:
+    """Difference of logits ratio for label sets: the margin, whatever the scale and the shift of the logits.
+
+    With k true labels and the logits sorted, z_1 >= z_2 >= ..., it is :func:`margin` / (z_1 - z_{k+2}): between -1 and
+    0 where all true labels come first, above 0 otherwise, and the published loss itself for one true label. Where there
+    are fewer than k + 2 classes the last logit takes the place of z_{k+2}. Where z_1 = z_{k+2} the margin is not
+    divided. It is 0 for a video without labels or with every label.
+
+    Source: Croce and Hein 2020, Eq. 6, for one label; its form for label sets is this project's.
+    """
+    ordered = logits.sort(dim=-1, descending=True).values  # (B, K)
+    last = (y > 0).sum(dim=-1, keepdim=True).add(1).clamp(max=logits.shape[-1] - 1)  # index of z_{k+2}
+    spread = ordered[:, 0] - ordered.gather(-1, last).squeeze(-1)
+    return margin(logits, y) / torch.where(spread > 0, spread, 1.0)
+
+
+def top_k_ap(
+    logits: Float[Tensor, "batch classes"], y: Float[Tensor, "batch classes"], k: int = 20, temperature: float = 1.0
+) -> Float[Tensor, " batch"]:
+    """One minus a smooth average precision of the k best labels, the quantity that GAP pools over videos.
+
+    The precision at a true label is the number of true labels that are at least as good, over the number of labels
+    that are; a comparison of two logits is the sigmoid of their difference. True labels that are not among the k best
+    add nothing, and ask for nothing. It is 0 for a video without labels or with every label.
+
+    Args:
+        logits: the model's answers.
+        y: label sets, multi-hot.
+        k: how many of the best labels are listed, YouTube-8M's 20 by default.
+        temperature: difference of logits at which a comparison is 73 % sure; towards 0 the average precision itself.
+    Returns:
+        Between 0, all true labels first, and 1, none among the k best.
+    Source: the smooth ranks of Brown et al. 2020 (Smooth-AP, arXiv 2007.12163); the attack on the k best labels, by
+        another loss, of Lyu et al. 2021 (TkML-AP, arXiv 2108.00146).
+    """
+    count = (y > 0).sum(dim=-1)  # (B,)
+    true = y.argsort(dim=-1, descending=True, stable=True)[:, : max(1, int(count.max()) if len(y) else 1)]  # (B, P)
+    own = logits.gather(-1, true)  # (B, P)
+    ahead = ((logits[:, None] - own[:, :, None]) / temperature).sigmoid()  # (B, P, K)
+    itself = torch.zeros_like(ahead, dtype=torch.bool).scatter(-1, true[:, :, None], True)
+    ahead = ahead.masked_fill(itself, 1.0)
+    precision = (ahead * (y > 0)[:, None]).sum(dim=-1) / ahead.sum(dim=-1)  # (B, P)
+    listed = (logits[:, None] > own[:, :, None]).sum(dim=-1) < k
+    listed &= torch.arange(true.shape[1], device=y.device) < count[:, None]  # the rest fills up the rows
+    average = torch.where(listed, precision, 0.0).sum(dim=-1) / count.clamp(1, k)
+    return torch.where(_mixed(y), 1 - average, 0.0)
+
+
+OBJECTIVES: dict[str, Objective] = {
+    "bce": bce,
+    "predicted_bce": predicted_bce,
+    "margin": margin,
+    "dlr": dlr,
+    "top_k_ap": top_k_ap,
+}
+"""Every objective by its name."""
+
+
+def _mixed(y: Tensor) -> Bool[Tensor, " batch"]:
+    """Whether a video has both true and wrong labels."""
+    return (y > 0).any(dim=-1) & ~(y > 0).all(dim=-1)

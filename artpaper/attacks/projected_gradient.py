@@ -1,0 +1,229 @@
+"""Projected gradient descent: many small steps along the gradient of the loss, each followed by a way back."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from artpaper.attacks.ball import Norm, Scope, l2_norm, project, steepest, uniform
+from artpaper.attacks.objectives import Objective, bce
+from artpaper.attacks.result import Attack, diagnosed, logits_of, warn_of_probabilities
+
+Keep = Literal["best", "last"]
+
+
+def pgd(
+    model: Callable[[Tensor, Tensor], Tensor],
+    x: Float[Tensor, "batch time dim"],
+    y: Float[Tensor, "batch classes"],
+    mask: Bool[Tensor, "batch time"],
+    *,
+    epsilon: float,
+    norm: Norm = "l2",
+    scope: Scope = "joint",
+    modalities: Mapping[str, int] | None = None,
+    objective: Objective = bce,
+    steps: int = 20,
+    step_size: float | None = None,
+    restarts: int = 1,
+    random_start: bool = True,
+    keep: Keep = "best",
+    start: Float[Tensor, "batch time dim"] | None = None,
+    movable: Bool[Tensor, "#batch #time #dim"] | None = None,
+    seed: int = 0,
+) -> Attack:
+    """Projected gradient descent in the ball: R <- project(R + step_size * G / ||G||), for every video by itself.
+
+    The model is attacked in the mode it is in: call ``model.eval()`` first unless dropout is meant to stay on. It costs
+    one forward pass, and for each restart ``steps`` forward and backward passes and one forward pass more.
+
+    Args:
+        model: any callable ``model(x, mask) -> logits (batch, classes)``, not only ours.
+        x: frames as the model receives them, float (batch, time, dim), unit of the normalised features.
+        y: label sets, multi-hot (batch, classes).
+        mask: True on real frames, bool (batch, time); padding is never moved.
+        epsilon: radius of the ball around each video, same unit as x.
+        norm: of the ball: "l2", or "linf", whose steps follow the sign of the gradient.
+        scope: what one ball spans: "joint" (the video), "modality" or "frame".
+        modalities: widths along ``dim`` for scope "modality"; by default the model's own ``modalities``.
+        objective: loss to raise, ``(logits, y) -> (batch,)``; the paper's binary cross-entropy by default.
+        steps: gradient steps of each restart.
+        step_size: length of a step in every ball, unit of x; 2.5 * epsilon / steps by default.
+        restarts: how often to begin anew.
+        random_start: begin at a point drawn uniformly from the ball, another one for each restart; else at the video.
+        keep: "best", the point of highest objective among the clean video and all iterates of all restarts; or "last",
+            the last iterate of the last restart, whatever it is worth.
+        start: perturbation that the first restart begins at instead, projected into the ball.
+        movable: entries that may be moved, besides those on padding, which may never; all real frames by default.
+        seed: of the random points, which are the same whatever the batch.
+    Returns:
+        Attack: perturbation (batch, time, dim), both logits, and one diagnostics row per video. ``gradient_norm`` is
+        that of the objective at the first point, where it can move; ``zero_gradient`` says that no iterate had a
+        gradient to follow; ``iterations`` counts the steps of all restarts. An entry of a gradient that is not finite
+        counts as 0, and a point whose objective is not a number is never the best.
+    Raises:
+        ValueError: unknown norm or keep, epsilon or step_size is negative, steps or restarts below 1, restarts that
+            would repeat one another, mask, movable or the widths do not fit x, or the model's answer is not one tensor
+            (batch, classes).
+    Warns:
+        UserWarning: all of the model's answers lie in [0, 1], as probabilities do.
+    Source: Madry et al. 2018; the default step is that of their code.
+    """
+    if keep not in get_args(Keep):
+        raise ValueError(f"keep {keep!r} is none of {', '.join(get_args(Keep))}")
+    if step_size is not None and step_size < 0:
+        raise ValueError(f"step_size is a length and cannot be {step_size}")
+    ascent = Ascent(
+        model, x, y, mask, epsilon=epsilon, norm=norm, scope=scope, modalities=modalities, objective=objective,
+        movable=movable,
+    )  # fmt: skip
+    length = 2.5 * epsilon / steps if step_size is None else step_size
+    for point in ascent.starts(steps, restarts, random_start, start, seed):
+        for _ in range(steps):
+            _, gradient = ascent.visit(point)
+            point = ascent.step(point, gradient, length)
+        ascent.visit(point, gradient=False)
+    return ascent.result(keep)
+
+
+class Ascent:
+    """What gradient ascents in a ball have in common: where they begin, how they step, and what they have found.
+
+    Args:
+        model, x, y, mask: as for :func:`pgd`.
+        epsilon: radius of the ball around each video, same unit as x.
+        norm, scope, modalities, objective, movable: as for :func:`pgd`.
+    Raises:
+        ValueError: mask or movable does not fit x, or the model's answer is not one tensor (batch, classes).
+    """
+
+    def __init__(
+        self,
+        model: Callable[[Tensor, Tensor], Tensor],
+        x: Float[Tensor, "batch time dim"],
+        y: Float[Tensor, "batch classes"],
+        mask: Bool[Tensor, "batch time"],
+        *,
+        epsilon: float,
+        norm: Norm,
+        scope: Scope,
+        modalities: Mapping[str, int] | None,
+        objective: Objective,
+        movable: Bool[Tensor, "#batch #time #dim"] | None,
+    ) -> None:
+        if mask.shape != x.shape[:2]:
+            raise ValueError(f"mask {tuple(mask.shape)} does not fit frames {tuple(x.shape)}")
+        if movable is not None and any(size not in (1, of) for size, of in zip(movable.shape, x.shape, strict=True)):
+            raise ValueError(f"movable {tuple(movable.shape)} does not fit frames {tuple(x.shape)}")
+        self.model, self.x, self.y, self.mask, self.objective = model, x.detach(), y, mask, objective
+        self.epsilon, self.norm, self.scope = epsilon, norm, scope
+        self.modalities = modalities or getattr(model, "modalities", None)
+        real = mask[:, :, None]
+        self.movable = (real if movable is None else movable & real).expand_as(x)
+        self.iterations = 0
+        self.followed = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        self.gradient_norm: Tensor | None = None  # at the first point
+        self.best = self.last = torch.zeros_like(self.x)
+        with torch.no_grad():
+            self.clean_logits = self.best_logits = self.last_logits = logits_of(model, self.x, mask).detach()
+            self.best_value = _comparable(objective(self.clean_logits, y))
+        warn_of_probabilities(self.clean_logits)
+
+    def starts(
+        self, steps: int, restarts: int, random_start: bool, start: Float[Tensor, "batch time dim"] | None, seed: int
+    ) -> Iterator[Float[Tensor, "batch time dim"]]:
+        """The perturbation that each restart begins at.
+
+        Args:
+            steps, restarts, random_start, start, seed: as for :func:`pgd`.
+        Raises:
+            ValueError: steps or restarts below 1, restarts that would repeat one another, epsilon is negative, or
+                unknown norm.
+        """
+        if steps < 1 or restarts < 1:
+            raise ValueError(f"steps and restarts must be at least 1, not {steps} and {restarts}")
+        if not random_start and restarts > 1 + (start is not None):
+            raise ValueError(f"{restarts} restarts from the same point repeat one another; leave random_start on")
+        for restart in range(restarts):
+            if start is not None and restart == 0:
+                point = start.detach()
+            elif random_start:
+                point = uniform(
+                    self.movable, epsilon=self.epsilon, norm=self.norm, scope=self.scope, modalities=self.modalities,
+                    seed=(seed, restart),
+                ).to(self.x)  # fmt: skip
+            else:
+                point = torch.zeros_like(self.x)
+            yield self.project(point)
+
+    def visit(
+        self, point: Float[Tensor, "batch time dim"], *, gradient: bool = True
+    ) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch time dim"]]:
+        """Ask the model about a perturbation and keep it where it is the best so far.
+
+        Args:
+            point: perturbation inside the ball.
+            gradient: whether to go back through the model, too.
+        Returns:
+            The objective of every video, and its gradient where it can move and is finite, 0 elsewhere.
+        Raises:
+            ValueError: the model's answer is no logits (batch, classes).
+        """
+        frames = (self.x + point).requires_grad_(gradient)
+        with torch.set_grad_enabled(gradient):
+            logits = logits_of(self.model, frames, self.mask)
+            values = self.objective(logits, self.y)  # (B,)
+        slope = torch.zeros_like(point)
+        if gradient:
+            (slope,) = torch.autograd.grad(values.sum(), frames)
+            slope = torch.where(self.movable & slope.isfinite(), slope, 0.0)
+            steepness = l2_norm(slope.double()).flatten()
+            self.gradient_norm = steepness if self.gradient_norm is None else self.gradient_norm
+            self.followed |= steepness > 0
+            self.iterations += 1
+        self.last, self.last_logits = point, logits.detach()
+        value = _comparable(values.detach())
+        better = value > self.best_value
+        self.best_value = torch.where(better, value, self.best_value)
+        self.best_logits = torch.where(better[:, None], self.last_logits, self.best_logits)
+        self.best = torch.where(better[:, None, None], point, self.best)
+        return value, slope
+
+    def step(
+        self,
+        point: Float[Tensor, "batch time dim"],
+        gradient: Float[Tensor, "batch time dim"],
+        length: float | Float[Tensor, "batch 1 1"],
+    ) -> Float[Tensor, "batch time dim"]:
+        """Go a length, in every ball, along the gradient, and back into the ball.
+
+        Args:
+            point: perturbation inside the ball.
+            gradient: to follow, finite, 0 where nothing may move.
+            length: of the step, unit of x; of every video, or one for all.
+        """
+        unit = steepest(gradient, self.mask, epsilon=1.0, norm=self.norm, scope=self.scope, modalities=self.modalities)
+        return self.project(point + length * unit)
+
+    def project(self, point: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time dim"]:
+        """The nearest perturbation inside the ball that moves only what may be moved."""
+        return project(
+            point * self.movable, self.mask, epsilon=self.epsilon, norm=self.norm, scope=self.scope,
+            modalities=self.modalities,
+        )  # fmt: skip
+
+    def result(self, keep: Keep = "best") -> Attack:
+        """The attack: the best perturbation so far, or the last, with its diagnostics."""
+        perturbation, logits = (self.best, self.best_logits) if keep == "best" else (self.last, self.last_logits)
+        assert self.gradient_norm is not None  # a gradient was taken
+        return diagnosed(
+            self.x, self.y, self.mask, perturbation, self.clean_logits, logits, gradient_norm=self.gradient_norm,
+            zero_gradient=~self.followed, iterations=self.iterations,
+        )  # fmt: skip
+
+
+def _comparable(values: Tensor) -> Tensor:
+    """Values of which none is better than itself: what is not a number is the worst."""
+    return values.masked_fill(values.isnan(), -torch.inf)
