@@ -1,36 +1,46 @@
 """Attacks on video classifiers: one a file, one signature, diagnostics for every video."""
 
+from artpaper.attacks.attention import AttentionColumns, attention_pgd
 from artpaper.attacks.auto_projected_gradient import apgd
 from artpaper.attacks.ball import Norm, Scope, l2_norm, project, steepest
 from artpaper.attacks.deepfool import Criterion, deepfool
+from artpaper.attacks.ensemble import ensemble
 from artpaper.attacks.multilabel_deepfool import multilabel_deepfool
 from artpaper.attacks.objectives import OBJECTIVES, Objective, bce, dlr, margin, predicted_bce, top_k_ap
 from artpaper.attacks.one_step import fgm
 from artpaper.attacks.projected_gradient import pgd
 from artpaper.attacks.random_direction import random_direction
 from artpaper.attacks.result import Attack, hit, input_gradient
+from artpaper.attacks.structured import fit_universal, k_frames, one_modality, universal
 
 __all__ = [
     "OBJECTIVES",
     "Attack",
+    "AttentionColumns",
     "Criterion",
     "Norm",
     "Objective",
     "Scope",
     "apgd",
+    "attention_pgd",
     "bce",
     "deepfool",
     "dlr",
+    "ensemble",
     "fgm",
+    "fit_universal",
     "hit",
     "input_gradient",
+    "k_frames",
     "l2_norm",
     "margin",
     "multilabel_deepfool",
+    "one_modality",
     "pgd",
     "predicted_bce",
     "project",
     "random_direction",
     "steepest",
     "top_k_ap",
+    "universal",
 ]

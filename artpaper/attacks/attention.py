@@ -1,0 +1,166 @@
+"""Attacks that know where the defence is: they raise the loss and the change of the attention maps together.
+
+A model may resist a gradient because its attention has learned to pass none on. So the attention becomes part of what
+is attacked: as the paper's averaged maps, as the map of every head, or as the scores before the softmax, whose gradient
+a saturated softmax cannot hide.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Literal, get_args
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from artpaper.attacks.objectives import Objective, bce
+from artpaper.attacks.projected_gradient import pgd
+from artpaper.attacks.result import Attack, hit
+
+Over = Literal["maps", "heads", "scores"]
+"""What of the attention is changed: see :class:`AttentionColumns`."""
+
+
+class AttentionColumns:
+    """A model whose answer has, after the logits, a column per modality: how far its attention has moved.
+
+    The distance from the clean video's attention is the Frobenius norm over a video's real frames, ||A - A_adv||_Fr, of
+
+    - ``maps``: the paper's A, the mean over heads;
+    - ``heads``: every head's map, where changes that cancel in the mean still count;
+    - ``scores``: what goes into the softmax, per head. They are read off the maps: the logarithm of a row is the row's
+      scores up to a constant, and the constant, which no softmax sees, goes when each row's mean is taken off.
+
+    It is 0 with gradient 0 at the clean video itself and where attention is uniform. Only attacks that keep the batch
+    whole and in order can be used, such as :func:`artpaper.attacks.fgm`, ``pgd`` and ``apgd``.
+
+    Args:
+        model: as :class:`artpaper.models.FrameTransformer`: ``model(x, mask, return_attention=True)`` gives logits and
+            maps, ``model.attention_heads(x, mask)`` the maps of every head.
+        x: clean frames (batch, time, dim), unit of the normalised features.
+        mask: True on real frames (batch, time).
+        over: "maps", "heads" or "scores".
+    Attributes:
+        modalities: the model's: name and width of each.
+    Raises:
+        ValueError: ``over`` is none of these, the model shows no attention, or it is asked about another batch.
+    Source: section 2.2 for the change; Lovisotto et al. 2022 (Give Me Your Attention) for the scores.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        x: Float[Tensor, "batch time dim"],
+        mask: Bool[Tensor, "batch time"],
+        over: Over = "maps",
+    ) -> None:
+        if over not in get_args(Over):
+            raise ValueError(f"over {over!r} is none of {', '.join(get_args(Over))}")
+        if not hasattr(model, "attention_heads"):
+            raise ValueError(
+                f"{type(model).__name__} shows no attention: model(x, mask, return_attention=True) and "
+                "model.attention_heads(x, mask) are needed, as FrameTransformer has them"
+            )
+        self.model, self.over = model, over
+        self.modalities: Mapping[str, int] = model.modalities
+        with torch.no_grad():
+            _, self.clean = self._look(x, mask)
+
+    def __call__(
+        self, x: Float[Tensor, "batch time dim"], mask: Bool[Tensor, "batch time"]
+    ) -> Float[Tensor, "batch columns"]:
+        """The model's logits, then each modality's change, for frames and their mask; columns: classes + modalities."""
+        logits, attention = self._look(x, mask)
+        if any(values.shape != self.clean[name].shape for name, values in attention.items()):
+            raise ValueError(f"asked about {tuple(x.shape)}, not the batch that the change is measured from")
+        # vector_norm, not sqrt(sum of squares): its gradient at 0 is 0, not NaN
+        changes = [torch.linalg.vector_norm((a - self.clean[name]).flatten(1), dim=1) for name, a in attention.items()]
+        return torch.cat([logits, torch.stack(changes, dim=1).to(logits.dtype)], dim=1)
+
+    def _look(self, x: Tensor, mask: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        if self.over == "maps":
+            return self.model(x, mask, return_attention=True)
+        heads = self.model.attention_heads(x, mask)  # (B, H, T, T) each
+        if self.over == "scores":
+            heads = {name: _centred_scores(one, mask) for name, one in heads.items()}
+        return self.model(x, mask), heads
+
+
+def attention_pgd(
+    model: Any,
+    x: Float[Tensor, "batch time dim"],
+    y: Float[Tensor, "batch classes"],
+    mask: Bool[Tensor, "batch time"],
+    *,
+    epsilon: float,
+    weight: float = 0.1,
+    over: Over = "maps",
+    finish: bool = True,
+    objective: Objective = bce,
+    attack: Callable[..., Attack] = pgd,
+    **options: Any,
+) -> Attack:
+    """Raise loss + weight * attention change, then the loss alone from there: adaptive to a defence of the attention.
+
+    The change is summed over modalities. Where it outweighs the loss, the first search ends with maps far away and a
+    loss below that of an attack on the loss alone, which is why the second one follows; it costs as much again. Where
+    attention cannot change, as in uniform attention, both are attacks on the loss.
+
+    Args:
+        model: as :class:`AttentionColumns` needs it, in eval mode.
+        x: frames as the model receives them, float (batch, time, dim), unit of the normalised features.
+        y: label sets, multi-hot (batch, classes).
+        mask: True on real frames, bool (batch, time); padding is never moved.
+        epsilon: radius of the ball around each video, same unit as x.
+        weight: of the attention change, in units of the loss; 0 is an attack on the loss alone. Scores change some tens
+            of times as much as maps do and want a smaller one.
+        over: whose change: "maps", "heads" or "scores", as in :class:`AttentionColumns`.
+        finish: whether the loss alone is raised afterwards, from the perturbation at which the sum was highest.
+        objective: the loss, ``(logits, y) -> (batch,)``.
+        attack: what raises either: one that keeps the batch whole and in order, with ``epsilon``, ``objective`` and
+            ``start``, such as :func:`artpaper.attacks.pgd` or :func:`artpaper.attacks.apgd`.
+        options: more arguments of that attack, such as ``steps``, ``norm`` or ``scope``.
+    Returns:
+        Attack: with the model's own logits. ``gradient_norm`` is that of the sum, ``zero_gradient`` says that neither
+        search had anything to follow, ``iterations`` counts both.
+    Raises:
+        ValueError: as :class:`AttentionColumns`, or what the attack refuses.
+    Source: Tramer et al. 2020 on adaptive attacks; Lovisotto et al. 2022 for ``over="scores"``.
+    """
+    classes = y.shape[1]
+
+    def both(columns: Tensor, labels: Tensor) -> Tensor:
+        return objective(columns[:, :classes], labels[:, :classes]) + weight * columns[:, classes:].sum(dim=1)
+
+    watched = AttentionColumns(model, x, mask, over)
+    padded = F.pad(y, (0, len(watched.modalities)))  # no label is true in the columns that are no classes
+    found = attack(watched, x, padded, mask, epsilon=epsilon, objective=both, **options)
+    if not finish:
+        return _restated(found, y)
+    last = attack(model, x, y, mask, epsilon=epsilon, objective=objective, **options | {"start": found.perturbation})
+    first, second = found.diagnostics, last.diagnostics
+    search = {
+        "gradient_norm": first["gradient_norm"],
+        "zero_gradient": first["zero_gradient"] & second["zero_gradient"],
+        "iterations": first["iterations"] + second["iterations"],
+    }
+    return replace(last, diagnostics=second | search)
+
+
+def _centred_scores(heads: Tensor, mask: Tensor) -> Tensor:
+    """Scores of each head, a row's mean over real frames taken off, 0 on padding (B, H, T, T)."""
+    pairs = mask[:, None, :, None] & mask[:, None, None, :]  # (B, 1, T, T)
+    # a weight that has underflowed to 0 has the logarithm of the smallest number, and no gradient
+    logarithm = heads.clamp(min=torch.finfo(heads.dtype).tiny).log().masked_fill(~pairs, 0.0)
+    frames = mask.sum(dim=1)[:, None, None, None].clamp(min=1)
+    return (logarithm - logarithm.sum(dim=-1, keepdim=True) / frames) * pairs
+
+
+def _restated(found: Attack, y: Tensor) -> Attack:
+    """The same attack told of the model's own logits: the first columns, without the attention's."""
+    clean, adversarial = found.clean_logits[:, : y.shape[1]], found.adversarial_logits[:, : y.shape[1]]
+    right = hit(clean, y)
+    rows = {"already_wrong": ~right, "fooled": right & ~hit(adversarial, y)}
+    losses = {"clean_loss": bce(clean.double(), y.double()), "loss": bce(adversarial.double(), y.double())}
+    return Attack(found.perturbation, clean, adversarial, found.diagnostics | rows | losses)

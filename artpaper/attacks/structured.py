@@ -1,0 +1,195 @@
+"""Threats with a structure: few frames, one modality, one perturbation for all videos, frames that come late."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from artpaper.attacks.ball import Scope, project, steepest
+from artpaper.attacks.objectives import Objective, bce
+from artpaper.attacks.projected_gradient import pgd
+from artpaper.attacks.result import Attack, attack_result, input_gradient, logits_of
+
+
+def k_frames(
+    model: Callable[[Tensor, Tensor], Tensor],
+    x: Float[Tensor, "batch time dim"],
+    y: Float[Tensor, "batch classes"],
+    mask: Bool[Tensor, "batch time"],
+    *,
+    epsilon: float,
+    frames: int = 1,
+    objective: Objective = bce,
+    attack: Callable[..., Attack] = pgd,
+    **options: Any,
+) -> Attack:
+    """An attack that may move few frames only, and spends the whole ball on them (block-sparse).
+
+    The frames are those whose gradient is longest at the clean video, the earlier one first among equals. They are
+    chosen once, so another choice may do more harm: what is found is a lower bound of what so many frames can do.
+
+    Args:
+        model: any callable ``model(x, mask) -> logits (batch, classes)``.
+        x: frames as the model receives them, float (batch, time, dim), unit of the normalised features.
+        y: label sets, multi-hot (batch, classes).
+        mask: True on real frames, bool (batch, time); padding is never moved.
+        epsilon: radius of the ball around each video, same unit as x.
+        frames: how many may move; of a video with fewer, all.
+        objective: loss to raise, ``(logits, y) -> (batch,)``; it also chooses the frames.
+        attack: what moves them: any attack with ``epsilon``, ``objective`` and ``movable``, such as
+            :func:`artpaper.attacks.pgd` or :func:`artpaper.attacks.apgd`.
+        options: more arguments of that attack, such as ``steps``, ``norm`` or ``scope``.
+    Returns:
+        Attack: that attack's, zero on all other frames.
+    Raises:
+        ValueError: frames < 1, or what the attack refuses.
+    Source: Wei et al. 2019, Sparse Adversarial Perturbations for Videos (which finds the frames by an L2,1 norm).
+    """
+    if frames < 1:
+        raise ValueError(f"frames must be at least 1, not {frames}")
+    gradient, _ = input_gradient(model, x, y, mask, objective)
+    steepness = torch.linalg.vector_norm(gradient, dim=2, dtype=torch.float64).nan_to_num(nan=0.0)  # (B, T)
+    order = steepness.masked_fill(~mask, -1.0).argsort(dim=1, descending=True, stable=True)  # (B, T), padding last
+    movable = torch.zeros_like(mask).scatter(1, order[:, :frames], True) & mask  # (B, T)
+    movable = movable[:, :, None].expand_as(x)
+    return attack(model, x, y, mask, epsilon=epsilon, objective=objective, movable=movable, **options)
+
+
+def one_modality(
+    model: Callable[[Tensor, Tensor], Tensor],
+    x: Float[Tensor, "batch time dim"],
+    y: Float[Tensor, "batch classes"],
+    mask: Bool[Tensor, "batch time"],
+    *,
+    epsilon: float,
+    modality: str = "audio",
+    modalities: Mapping[str, int] | None = None,
+    attack: Callable[..., Attack] = pgd,
+    **options: Any,
+) -> Attack:
+    """An attack that may move one modality only, and spends the whole ball on it.
+
+    Args:
+        model: any callable ``model(x, mask) -> logits (batch, classes)``.
+        x: frames as the model receives them, float (batch, time, dim), unit of the normalised features.
+        y: label sets, multi-hot (batch, classes).
+        mask: True on real frames, bool (batch, time); padding is never moved.
+        epsilon: radius of the ball around each video, same unit as x.
+        modality: name of the one that may move.
+        modalities: widths along ``dim``, in order; by default the model's own ``modalities``.
+        attack: what moves it: any attack with ``epsilon``, ``modalities`` and ``movable``.
+        options: more arguments of that attack, such as ``steps``, ``objective``, ``norm`` or ``scope``.
+    Returns:
+        Attack: that attack's, zero on all other modalities.
+    Raises:
+        ValueError: the modality is none of those known, their widths do not add up to ``dim``, or what the attack
+            refuses.
+    """
+    widths = dict(modalities or getattr(model, "modalities", None) or {})
+    if modality not in widths:
+        known = ", ".join(widths) or "none; pass modalities, the widths along dim by name"
+        raise ValueError(f"modality {modality!r} is unknown; known are: {known}")
+    if sum(widths.values()) != x.shape[-1]:
+        raise ValueError(f"the modalities {widths} do not add up to the {x.shape[-1]} features of a frame")
+    columns = torch.tensor([name == modality for name in widths], device=x.device)
+    columns = columns.repeat_interleave(torch.tensor(list(widths.values()), device=x.device))  # (D,)
+    movable = columns.expand(x.shape)
+    return attack(model, x, y, mask, epsilon=epsilon, modalities=widths, movable=movable, **options)
+
+
+def fit_universal(
+    model: Callable[[Tensor, Tensor], Tensor],
+    batches: Sequence[tuple[Tensor, Tensor, Tensor]],
+    *,
+    epsilon: float,
+    passes: int = 5,
+    step_size: float | None = None,
+    objective: Objective = bce,
+    scope: Scope = "joint",
+    modalities: Mapping[str, int] | None = None,
+) -> Float[Tensor, "time dim"]:
+    """One perturbation for all videos: projected ascent on the loss of one batch after the other, in the L2 ball.
+
+    It starts at 0, so nothing is random; each batch gives one step along the gradient of its videos' summed loss at the
+    perturbation as :func:`universal` applies it. Videos not fitted on are the ones to judge it by.
+
+    Args:
+        model: any callable ``model(x, mask) -> logits (batch, classes)``.
+        batches: what to fit on: x (batch, time, dim), y (batch, classes), mask (batch, time) of each batch; times may
+            differ.
+        epsilon: radius of the ball, unit of x.
+        passes: how often all batches are gone through.
+        step_size: length of a step, unit of x; 2.5 * epsilon / (passes * batches) by default.
+        objective: loss to raise, ``(logits, y) -> (batch,)``.
+        scope, modalities: what one ball spans, as in :func:`artpaper.attacks.pgd`.
+    Returns:
+        The perturbation, as long as the longest batch, inside the ball.
+    Raises:
+        ValueError: no batches, passes < 1, epsilon is negative, or the model's answer is not one tensor
+            (batch, classes).
+    Source: Moosavi-Dezfooli et al. 2017; the ascent is Shafahi et al. 2020, Algorithm 2.
+    """
+    if not batches or passes < 1:
+        raise ValueError(f"a universal perturbation needs batches and passes, not {len(batches)} and {passes}")
+    modalities = modalities or getattr(model, "modalities", None)
+    first, longest = batches[0][0], max(x.shape[1] for x, _, _ in batches)
+    found = first.new_zeros(1, longest, first.shape[2])  # (1, T, D)
+    whole = torch.ones(1, longest, dtype=torch.bool, device=first.device)
+    length = 2.5 * epsilon / (passes * len(batches)) if step_size is None else step_size
+    for _ in range(passes):
+        for x, y, mask in batches:
+            moved = x + _applied(found[0], x, mask, epsilon, scope, modalities)
+            gradient, _ = input_gradient(model, moved, y, mask, objective)  # (B, t, D)
+            summed = torch.zeros_like(found)
+            summed[0, : x.shape[1]] = (gradient * mask[:, :, None]).nan_to_num(0.0, 0.0, 0.0).sum(dim=0)
+            found = found + steepest(summed, whole, epsilon=length, scope=scope, modalities=modalities)
+            found = project(found, whole, epsilon=epsilon, scope=scope, modalities=modalities)
+    return found[0]
+
+
+def universal(
+    model: Callable[[Tensor, Tensor], Tensor],
+    x: Float[Tensor, "batch time dim"],
+    y: Float[Tensor, "batch classes"],
+    mask: Bool[Tensor, "batch time"],
+    *,
+    epsilon: float,
+    perturbation: Float[Tensor, "fitted dim"],
+    scope: Scope = "joint",
+    modalities: Mapping[str, int] | None = None,
+) -> Attack:
+    """Show videos one perturbation, the same for all: cut to each video's frames, then brought to length epsilon.
+
+    Args:
+        model: any callable ``model(x, mask) -> logits (batch, classes)``; it is asked, never followed.
+        x: frames as the model receives them, float (batch, time, dim), unit of the normalised features.
+        y: label sets, multi-hot (batch, classes).
+        mask: True on real frames, bool (batch, time); padding is never moved.
+        epsilon: radius of the ball around each video, same unit as x.
+        perturbation: of any length and scale, as :func:`fit_universal` gives it; frames after its last stay as they
+            are.
+        scope: what one ball spans: "joint" (the video), "modality" or "frame".
+        modalities: widths along ``dim`` for scope "modality"; by default the model's own ``modalities``.
+    Returns:
+        Attack: as :func:`artpaper.attacks.fgm`; ``gradient_norm`` is NaN, for none is taken.
+    Raises:
+        ValueError: epsilon is negative, mask or the widths do not fit x, or the model's answer is not one tensor
+            (batch, classes).
+    """
+    modalities = modalities or getattr(model, "modalities", None)
+    shown = _applied(perturbation, x, mask, epsilon, scope, modalities)
+    with torch.no_grad():
+        clean_logits = logits_of(model, x, mask)
+    unknown = torch.full_like(x, torch.nan)
+    return attack_result(model, x, y, mask, shown, clean_logits, gradient=unknown, iterations=1)
+
+
+def _applied(
+    perturbation: Tensor, x: Tensor, mask: Tensor, epsilon: float, scope: Scope, modalities: Mapping[str, int] | None
+) -> Tensor:
+    fitted = min(len(perturbation), x.shape[1])
+    same = torch.zeros_like(x)
+    same[:, :fitted] = perturbation[:fitted].to(x)
+    return steepest(same, mask, epsilon=epsilon, scope=scope, modalities=modalities)
