@@ -49,7 +49,7 @@ def fmn(
         mask: True on real frames, bool (batch, time); padding is never moved.
         criterion: what counts as fooled: see :data:`artpaper.attacks.deepfool.Criterion`. A tie does not.
         steps: gradient steps a video is given.
-        start: perturbation to begin from, (batch, time, dim), unit of x; one that does not fool the model is left aside.
+        start: perturbation to begin from, (batch, time, dim), unit of x; where it does not fool, it is left aside.
         step_size: length of the first step, unit of x. By default, of each video: the norm of its start or, without
             one, the way to the boundary if the model were linear.
         gamma: share by which the ball changes in the first step.
