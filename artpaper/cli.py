@@ -66,7 +66,9 @@ def _parser() -> argparse.ArgumentParser:
             step.add_argument("--model", required=True, help="entry of group models, such as a_art")
             step.add_argument("--seed", type=_seed, default=0, help="training seed (default: %(default)s)")
         if name == "stress":
-            step.add_argument("--quick", action="store_true", help="minutes instead of hours; its numbers prove nothing")
+            step.add_argument(
+                "--quick", action="store_true", help="minutes instead of hours; its numbers prove nothing"
+            )
         step.set_defaults(run=_step, step=name)
 
     clean = commands.add_parser("clean", help="write clean copies of the notebooks")

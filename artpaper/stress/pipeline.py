@@ -31,7 +31,7 @@ def stress(params: Params, workspace: Path, *, target: Path | None = None, progr
     """
     target = target or workspace / "stress"
     train_all(params, workspace, progress=progress)
-    attack_all(params, workspace, target / "predictions", progress=progress)
+    attack_all(params, workspace, target, progress=progress)
     with atomic_file(target / "training.csv") as temporary:
         training_table(params, workspace, target).to_csv(temporary, index=False, lineterminator="\n")
     return target

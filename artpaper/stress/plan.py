@@ -1,4 +1,4 @@
-"""Every attack of the stress test by name, and what each may cost."""
+"""Every attack of the stress test by name, and what each may do."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -32,21 +32,23 @@ Run = Callable[[FrameTransformer, Tensor, Tensor, Tensor], Attack]
 
 @dataclass(frozen=True)
 class Planned:
-    """One attack: how it is run, and whether it searches the same ball and so is a member of the ensemble.
+    """One attack and what it may do.
 
     Attributes:
         run: the attack on ``(model, x, y, mask)``.
-        member: whether the ensemble takes it in.
+        epsilon: radius of its ball, unit of the normalised features; of the L-infinity attacks half the cube's side.
         passes: forward-backward passes that it spends on a video; a forward pass alone counts a third.
+        member: whether it stays in the L2 ball of the stress test and the ensemble takes it in.
     """
 
     run: Run
-    member: bool
+    epsilon: float
     passes: float
+    member: bool = True
 
 
 def plan(params: Params, surrogates: Mapping[str, FrameTransformer], common: Tensor) -> dict[str, Planned]:
-    """The attacks on one model by name, weakest first, in the order in which they are run.
+    """The attacks on one model by name, in the order in which they are run; all of them stay in one L2 ball.
 
     Args:
         params: all parameters; group ``stress`` says how long each attack searches.
@@ -58,49 +60,52 @@ def plan(params: Params, surrogates: Mapping[str, FrameTransformer], common: Ten
     one_step = partial(fgm, epsilon=epsilon, scope=scope)
     search = partial(pgd, epsilon=epsilon, scope=scope, steps=steps)
     adaptive = partial(attention_pgd, epsilon=epsilon, scope=scope, steps=steps, weight=ADAPTIVE)
-    found = {
-        "random": Planned(partial(random_direction, epsilon=epsilon, scope=scope), True, 1 / 3),
-        "universal": Planned(partial(universal, perturbation=common, epsilon=epsilon, scope=scope), True, 1 / 3),
-        "one_step": Planned(one_step, True, 1),
-        "one_step_predicted": Planned(partial(one_step, objective=predicted_bce), True, 1),
-        "pgd": Planned(partial(search, restarts=stress.restarts), True, steps * stress.restarts),
-        "pgd_predicted": Planned(partial(search, objective=predicted_bce), True, steps),
-        "attention_maps": Planned(partial(adaptive, over="maps"), True, steps),
-        "attention_scores": Planned(partial(adaptive, over="scores"), True, steps),
-        "frames_1": Planned(partial(k_frames, frames=1, epsilon=epsilon, scope=scope, steps=steps), True, steps),
-        "linf_one_step": Planned(partial(fgm, epsilon=corner, norm="linf"), True, 1),
-        "linf_pgd": Planned(partial(pgd, epsilon=corner, norm="linf", steps=steps), True, steps),
-        "square": Planned(
-            partial(square, epsilon=epsilon, scope=scope, queries=stress.queries), True, stress.queries / 3
-        ),
+    runs: dict[str, tuple[Run, float]] = {
+        "random": (partial(random_direction, epsilon=epsilon, scope=scope), 1 / 3),
+        "universal": (partial(universal, perturbation=common, epsilon=epsilon, scope=scope), 1 / 3),
+        "one_step": (one_step, 1),
+        "one_step_predicted": (partial(one_step, objective=predicted_bce), 1),
+        "pgd": (partial(search, restarts=stress.restarts), steps * stress.restarts),
+        "pgd_predicted": (partial(search, objective=predicted_bce), steps),
+        "attention_maps": (partial(adaptive, over="maps"), steps),
+        "attention_scores": (partial(adaptive, over="scores"), steps),
+        "frames_1": (partial(k_frames, frames=1, epsilon=epsilon, scope=scope, steps=steps), steps),
+        "square": (partial(square, epsilon=epsilon, scope=scope, queries=stress.queries), stress.queries / 3),
     }
     for name in SEARCHED:
-        objective = partial(apgd, epsilon=epsilon, scope=scope, steps=steps, objective=OBJECTIVES[name])
-        found[f"apgd_{name}"] = Planned(objective, True, steps)
+        objective = OBJECTIVES[name]
+        runs[f"apgd_{name}"] = (partial(apgd, epsilon=epsilon, scope=scope, steps=steps, objective=objective), steps)
     for name, surrogate in surrogates.items():
-        found[f"transfer_{name}"] = Planned(partial(transfer, surrogate=surrogate, attack=search), True, steps)
+        runs[f"transfer_{name}"] = (partial(transfer, surrogate=surrogate, attack=search), steps)
     modalities = next(iter(surrogates.values())).modalities if surrogates else {}
     if len(modalities) > 1:
         for name in modalities:
             only = partial(one_modality, modality=name, epsilon=epsilon, scope=scope, steps=steps)
-            found[f"only_{name}"] = Planned(only, True, steps)
-    found["minimum_norm"] = Planned(partial(fmn, criterion="hit1_loss", steps=2 * steps), False, 2 * steps)
-    return found
+            runs[f"only_{name}"] = (only, steps)
+    found = {name: Planned(run, epsilon, passes) for name, (run, passes) in runs.items()}
+    return found | {
+        "fgsm_linf": Planned(partial(fgm, epsilon=corner, norm="linf"), corner, 1),
+        "pgd_linf": Planned(partial(pgd, epsilon=corner, norm="linf", steps=steps), corner, steps),
+    }
 
 
 def sweeps(params: Params) -> dict[str, Planned]:
     """The same attack at other radii, and for other numbers of steps: ``epsilon_<value>`` and ``steps_<value>``."""
-    stress, scope = params.stress, params.attack.scope
-    found = {
-        f"epsilon_{epsilon:g}": Planned(
-            partial(pgd, epsilon=epsilon, scope=scope, steps=stress.steps), False, stress.steps
-        )
-        for epsilon in stress.epsilons
-    }
-    return found | {
-        f"steps_{steps}": Planned(partial(pgd, epsilon=radius(params), scope=scope, steps=steps), False, steps)
-        for steps in stress.step_counts
-    }
+    scope, steps = params.attack.scope, params.stress.steps
+    found = {}
+    for epsilon in params.stress.epsilons:
+        run = partial(pgd, epsilon=epsilon, scope=scope, steps=steps)
+        found[f"epsilon_{epsilon:g}"] = Planned(run, epsilon, steps, member=False)
+    for count in params.stress.step_counts:
+        run = partial(pgd, epsilon=radius(params), scope=scope, steps=count)
+        found[f"steps_{count}"] = Planned(run, radius(params), count, member=False)
+    return found
+
+
+def minimum_norm(params: Params) -> Planned:
+    """The shortest way to a wrong top label, which no ball bounds."""
+    steps = 2 * params.stress.steps
+    return Planned(partial(fmn, criterion="hit1_loss", steps=steps), float("inf"), steps, member=False)
 
 
 def radius(params: Params) -> float:

@@ -27,7 +27,7 @@ from artpaper.identity import code, fingerprint
 from artpaper.metrics import TOP_K
 from artpaper.models import FrameTransformer
 from artpaper.robustness import subset
-from artpaper.stress.plan import Planned, plan, radius, sweeps
+from artpaper.stress.plan import Planned, minimum_norm, plan, radius, sweeps
 from artpaper.stress.trainings import variations
 from artpaper.study import Variation
 from artpaper.workers import in_processes
@@ -60,7 +60,7 @@ def attack_all(params: Params, workspace: Path, target: Path, *, progress: bool 
     Args:
         params: all parameters.
         workspace: holds ``frames/`` and the trained models.
-        target: the folder of the predictions.
+        target: where ``predictions/`` and ``minimum_norm/`` go.
         progress: show a bar that counts models.
     Returns:
         The models' folders, each with one file an attack, in the order of the trainings.
@@ -84,7 +84,7 @@ def attack_all(params: Params, workspace: Path, target: Path, *, progress: bool 
         for variation, _ in in_processes(work, wanted, workers):
             bar.set_postfix_str(f"{variation.name} seed {variation.seed}")
             bar.update(1)
-    return [target / variation.name / f"seed{variation.seed}" for variation in wanted]
+    return [target / "predictions" / variation.name / f"seed{variation.seed}" for variation in wanted]
 
 
 def attack_model(
@@ -95,11 +95,11 @@ def attack_model(
     Args:
         variation: which model.
         workspace: holds ``frames/`` and the trained models.
-        target: the folder of all predictions.
+        target: where ``predictions/`` and ``minimum_norm/`` go.
         threads: of PyTorch; as they are by default.
         progress: show a bar per attack.
     Returns:
-        The model's folder below ``target``.
+        Its folder of predictions.
     Raises:
         CheckpointError: the model or a surrogate is missing or another one.
         DataError: frames have not been prepared, or the disk is full.
@@ -141,15 +141,16 @@ def _attack_model(variation: Variation, workspace: Path, target: Path, progress:
         ]
     )
     universal = _universal(model, params, workspace)
-    attacks = {"clean": Planned(_clean, True, 1 / 3), **plan(params, nets, universal)}
+    attacks = {"clean": Planned(_clean, 0.0, 1 / 3), **plan(params, nets, universal)}
     if seed == params.stress.seeds[0]:
         attacks |= sweeps(params)
-    folder = target / name / f"seed{seed}"
-    for attack, planned in attacks.items():
-        path = folder / f"{attack}.parquet"
+    folder = target / "predictions" / name / f"seed{seed}"
+    shortest = target / "minimum_norm" / name / f"seed{seed}"
+    for attack, planned in {**attacks, "fmn": minimum_norm(params)}.items():
+        path = (shortest if attack == "fmn" else folder) / f"{attack}.parquet"
         if _made_from(path) == depends:
             continue
-        details = {"attack": attack, "epsilon": radius(params), "passes": planned.passes, "made_from": depends,
+        details = {"attack": attack, "epsilon": planned.epsilon, "passes": planned.passes, "made_from": depends,
                    "member": planned.member, "synthetic": params.data.source == "synthetic"}  # fmt: skip
 
         def rows(start: int, planned: Planned = planned) -> Iterator[dict[str, Any]]:
@@ -183,8 +184,13 @@ def ensemble_of(members: list[Path], folder: Path) -> Path:
     worst = worst.append_column("winner", pa.array([members[index].stem for index in winner]))
     metadata = json.loads(tables[0].schema.metadata[b"artpaper"])
     notes = [json.loads(table.schema.metadata[b"artpaper"]) for table in tables]
-    metadata |= {"attack": "ensemble", "members": [path.stem for path in members], "member": False,
-                 "passes": sum(note["passes"] for note in notes)}  # fmt: skip
+    metadata |= {
+        "attack": "ensemble",
+        "members": [path.stem for path in members],
+        "member": False,
+        "epsilon": max(note["epsilon"] for note in notes),
+        "passes": sum(note["passes"] for note in notes),
+    }
     path = folder / "ensemble.parquet"
     write_table(path, worst.replace_schema_metadata({"artpaper": json.dumps(metadata, sort_keys=True)}))
     return path
