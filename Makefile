@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export TF_CPP_MIN_LOG_LEVEL := 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test browser docs report check nbval lab clean
+.PHONY: help setup repro stress test browser docs report check nbval lab clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ repro: $(READY)  ## run the pipeline: prepare, train, attack, Tables 1-3, Figure
 report: $(READY)  ## bring the run up to date and render it: report.html, one file to read
 	@$(BIN)/dvc repro report
 	@echo "open $(CURDIR)/report.html"
+
+stress: $(READY)  ## strong attacks on the paper's models and their controls, and the verdict: hours (README says how many)
+	@$(BIN)/dvc repro stress/dvc.yaml
 
 test: $(READY) check  ## run the checks and every test, notebooks included
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile

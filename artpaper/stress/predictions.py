@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -194,6 +195,24 @@ def ensemble_of(members: list[Path], folder: Path) -> Path:
     path = folder / "ensemble.parquet"
     write_table(path, worst.replace_schema_metadata({"artpaper": json.dumps(metadata, sort_keys=True)}))
     return path
+
+
+def losses(target: Path) -> pd.DataFrame:
+    """Every video's loss under every attack of every model, as the files of a stress test say.
+
+    Args:
+        target: the folder that holds ``predictions/``.
+    Returns:
+        One row a model, seed, attack and video: ``model, seed, attack, epsilon, member, id, loss`` (nats) and ``norm`` (unit of
+        the features).
+    """
+    parts = []
+    for path in sorted((target / "predictions").glob("*/seed*/*.parquet")):
+        table = pq.read_table(path, columns=["id", "loss", "norm"])
+        note = json.loads(table.schema.metadata[b"artpaper"])
+        told = {name: note[name] for name in ("model", "seed", "attack", "epsilon", "member")}
+        parts.append(table.to_pandas().assign(**told))
+    return pd.concat(parts, ignore_index=True)
 
 
 def _rows(
