@@ -105,7 +105,7 @@ def test_nothing_to_confuse_is_a_constant(name: str, label: float, classes: int)
     """Beside a video that has something, which keeps its own value and gradient."""
     logits, y = videos(2, max(classes, 2))
     logits, y = logits[:, :classes].float().clone().requires_grad_(), y[:, :classes].float().clone()
-    y[0] = label
+    y[0], y[1] = label, logits[1] == logits[1].max()  # the second video's one label comes first
     value = RANKING[name](logits, y)
     (gradient,) = torch.autograd.grad(value.sum(), logits)
     assert value[0] == 0
