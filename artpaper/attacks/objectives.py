@@ -43,16 +43,15 @@ def margin(logits: Float[Tensor, "batch classes"], y: Float[Tensor, "batch class
 def dlr(logits: Float[Tensor, "batch classes"], y: Float[Tensor, "batch classes"]) -> Float[Tensor, " batch"]:
     """Difference of logits ratio for label sets: the margin, whatever the scale and the shift of the logits.
 
-    With k true labels and the logits sorted, z_1 >= z_2 >= ..., it is :func:`margin` / (z_1 - z_{k+2}): between -1 and
-    0 where all true labels come first, above 0 otherwise, and the published loss itself for one true label. Where there
-    are fewer than k + 2 classes the last logit takes the place of z_{k+2}. Where z_1 = z_{k+2} the margin is not
-    divided. It is 0 for a video without labels or with every label.
+    With the logits sorted, z_1 >= ... >= z_K, it is :func:`margin` / (z_1 - z_K), between -1 and 1, and above 0 once
+    the two sets overlap. The published loss for one label divides by z_1 - z_3, the same for three classes. For label
+    sets that ratio can be raised by making the best logits equal, as soon as a true label is behind, and mostly one is
+    from the start. With two classes only its sign is left, with gradient 0. Where all logits are equal, where a video
+    has no labels and where it has every label, it is 0.
 
-    Source: Croce and Hein 2020, Eq. 6, for one label; its form for label sets is this project's.
+    Source: Croce and Hein 2020, section 4, for one label; its form for label sets is this project's.
     """
-    ordered = logits.sort(dim=-1, descending=True).values  # (B, K)
-    last = (y > 0).sum(dim=-1, keepdim=True).add(1).clamp(max=logits.shape[-1] - 1)  # index of z_{k+2}
-    spread = ordered[:, 0] - ordered.gather(-1, last).squeeze(-1)
+    spread = logits.amax(dim=-1) - logits.amin(dim=-1)
     return margin(logits, y) / torch.where(spread > 0, spread, 1.0)
 
 

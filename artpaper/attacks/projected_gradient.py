@@ -79,8 +79,8 @@ def pgd(
         model, x, y, mask, epsilon=epsilon, norm=norm, scope=scope, modalities=modalities, objective=objective,
         movable=movable,
     )  # fmt: skip
-    length = 2.5 * epsilon / steps if step_size is None else step_size
     for point in ascent.starts(steps, restarts, random_start, start, seed):
+        length = 2.5 * epsilon / steps if step_size is None else step_size
         for _ in range(steps):
             _, gradient = ascent.visit(point)
             point = ascent.step(point, gradient, length)

@@ -7,11 +7,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from artpaper.attacks import Attack, deepfool, fgm, multilabel_deepfool
+from artpaper.attacks import Attack, apgd, deepfool, fgm, multilabel_deepfool, pgd
 from tests import toy
 
 ATTACKS: dict[str, Callable[..., Attack]] = {
     "fgm": lambda *given: fgm(*given, epsilon=0.5),
+    "pgd": lambda *given: pgd(*given, epsilon=0.5, steps=3),
+    "apgd": lambda *given: apgd(*given, epsilon=0.5, steps=3),
     "deepfool": deepfool,
     "multilabel_deepfool": multilabel_deepfool,
 }

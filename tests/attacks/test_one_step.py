@@ -8,7 +8,7 @@ from jaxtyping import TypeCheckError
 from torch import nn
 from torch.nn import functional as F
 
-from artpaper.attacks import fgm, l2_norm, steepest
+from artpaper.attacks import bce, fgm, l2_norm, random_direction, steepest
 from tests import toy
 
 
@@ -59,6 +59,40 @@ def test_equals_foolbox_single_label() -> None:
     ours = fgm(net, x, y, mask, epsilon=0.5, objective=lambda z, t: F.cross_entropy(z, t, reduction="none"))
     torch.testing.assert_close(ours.perturbation, theirs - x, atol=1e-6, rtol=0)
     assert torch.equal(ours.diagnostics["fooled"], fooled)
+
+
+def test_infinity_norm_equals_foolbox() -> None:
+    net = toy.model()
+    x, _, mask = toy.batch(videos=16)
+    labels = net(x, mask).argmax(1)
+    _, theirs, _ = foolbox.attacks.LinfFastGradientAttack()(oracle(net, mask), x, labels, epsilons=0.05)
+    ours = fgm(
+        net, x, F.one_hot(labels, toy.CLASSES).float(), mask, epsilon=0.05, norm="linf",
+        objective=lambda z, t: F.cross_entropy(z, t, reduction="none"),
+    ).perturbation  # fmt: skip
+    torch.testing.assert_close(ours, theirs - x, atol=1e-6, rtol=0)
+    assert (ours[~mask] == 0).all()
+
+
+def test_a_random_direction_of_the_cube_is_a_corner() -> None:
+    net = toy.model()
+    x, y, mask = toy.batch(videos=16)
+    found = random_direction(net, x, y, mask, epsilon=0.05, norm="linf").perturbation
+    torch.testing.assert_close(found.abs(), 0.05 * mask[:, :, None].expand_as(x))
+    assert 0.4 < (found[mask] > 0).double().mean() < 0.6
+
+
+def test_losses_before_and_after_are_the_papers() -> None:
+    net = toy.model()
+    x, y, mask = toy.batch(videos=16)
+    for found in (
+        fgm(net, x, y, mask, epsilon=0.5, objective=lambda z, t: -bce(z, t)),
+        random_direction(net, x, y, mask, epsilon=0.5),
+    ):
+        for name, frames in (("clean_loss", x), ("loss", x + found.perturbation)):
+            loss = F.binary_cross_entropy_with_logits(net(frames, mask).double(), y.double(), reduction="none").mean(1)
+            assert found.diagnostics[name].dtype == torch.float64
+            torch.testing.assert_close(found.diagnostics[name], loss)
 
 
 def test_linear_model_analytically() -> None:
