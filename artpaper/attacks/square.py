@@ -78,8 +78,7 @@ def square(
             raise ValueError(f"{name} is a share of the video's and cannot be {share}")
     x, generator = x.detach(), np.random.default_rng(seed)
     ball = _Ball(mask, epsilon, norm, scope, modalities or getattr(model, "modalities", None))
-    clean = logits = _ask(model, x, mask)
-    warn_of_probabilities(clean)
+    clean = logits = _first_answer(model, x, mask)
     best, value = torch.zeros_like(x), _comparable(objective(clean, y))
     for query in range(queries):
         # drawn alike whatever the batch and however long its videos are
@@ -136,6 +135,12 @@ def _block(mask: Tensor, generator: np.random.Generator, dim: int, frames: float
     place = mask.cumsum(dim=1) - 1  # of a frame among the real ones (B, T)
     inside = mask & (place >= first) & (place < first + length)
     return inside[:, :, None] & torch.from_numpy(chosen).to(mask.device)
+
+
+def _first_answer(model: Callable[[Tensor, Tensor], Tensor], x: Tensor, mask: Tensor) -> Tensor:
+    logits = _ask(model, x, mask)
+    warn_of_probabilities(logits)
+    return logits
 
 
 def _ask(model: Callable[[Tensor, Tensor], Tensor], x: Tensor, mask: Tensor) -> Tensor:
