@@ -128,7 +128,7 @@ def test_linear_model_mass_moves_to_where_it_counts() -> None:
 
 def test_a_block_is_a_run_of_real_frames_and_a_set_of_features() -> None:
     """Seen from outside: the second query may change a block of the first one's perturbation only."""
-    x, y, mask = toy.batch()
+    x, _, mask = toy.batch()
     asked: list[Tensor] = []
 
     def net(frames: Tensor, mask: Tensor) -> Tensor:
