@@ -5,13 +5,16 @@ from artpaper.attacks.auto_projected_gradient import apgd
 from artpaper.attacks.ball import Norm, Scope, l2_norm, project, steepest
 from artpaper.attacks.deepfool import Criterion, deepfool
 from artpaper.attacks.ensemble import ensemble
+from artpaper.attacks.minimum_norm import fmn
 from artpaper.attacks.multilabel_deepfool import multilabel_deepfool
 from artpaper.attacks.objectives import OBJECTIVES, Objective, bce, dlr, margin, predicted_bce, top_k_ap
 from artpaper.attacks.one_step import fgm
 from artpaper.attacks.projected_gradient import pgd
 from artpaper.attacks.random_direction import random_direction
 from artpaper.attacks.result import Attack, hit, input_gradient
+from artpaper.attacks.square import square
 from artpaper.attacks.structured import fit_universal, k_frames, one_modality, universal
+from artpaper.attacks.transfer import transfer
 
 __all__ = [
     "OBJECTIVES",
@@ -29,6 +32,7 @@ __all__ = [
     "ensemble",
     "fgm",
     "fit_universal",
+    "fmn",
     "hit",
     "input_gradient",
     "k_frames",
@@ -40,7 +44,9 @@ __all__ = [
     "predicted_bce",
     "project",
     "random_direction",
+    "square",
     "steepest",
     "top_k_ap",
+    "transfer",
     "universal",
 ]
