@@ -1,0 +1,196 @@
+"""Fast Minimum-Norm attack: walk along the model's boundary, in L2, in a ball that tightens around the clean video."""
+
+import math
+from collections.abc import Callable
+from typing import get_args
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from artpaper.attacks.deepfool import STABILITY, Criterion, ask
+from artpaper.attacks.result import Attack, hit, norms, warn_of_probabilities
+
+SHRUNK = 0.01  # length of the last step over that of the first, as the authors have it
+FINEST = 0.001  # share by which the ball changes in the last step, as the authors have it
+
+
+def fmn(
+    model: Callable[[Tensor, Tensor], Tensor],
+    x: Float[Tensor, "batch time dim"],
+    y: Float[Tensor, "batch classes"],
+    mask: Bool[Tensor, "batch time"],
+    *,
+    criterion: Criterion = "top1_change",
+    steps: int = 100,
+    start: Float[Tensor, "batch time dim"] | None = None,
+    step_size: float | None = None,
+    gamma: float = 0.05,
+) -> Attack:
+    """Smallest L2 perturbation found that fools the model, for every video by itself.
+
+    Each step follows the gradient of the margin to the wrong side and is projected into a ball around the clean video.
+    Until the video has been fooled once, the ball reaches to the boundary of the model taken as linear; then it shrinks
+    by gamma where the video is fooled and grows by gamma where it is not. Both step and gamma fall along a cosine. Of
+    all iterates that fool the model the one of smallest norm is kept.
+
+    Unlike :func:`artpaper.attacks.deepfool.deepfool` it goes on after the boundary has been crossed, and looks at all
+    labels, but at the best rival alone in each step. So by itself it may end at another boundary that is further away;
+    with DeepFool's perturbation as ``start`` it never ends further away than that.
+
+    The model is attacked in the mode it is in, on its logits: call ``model.eval()`` first. The parameters' ``.grad`` is
+    left as it was.
+
+    Args:
+        model: any callable ``model(x, mask) -> logits (batch, classes)``, not only ours.
+        x: frames as the model receives them, float (batch, time, dim), unit of the normalised features.
+        y: label sets, multi-hot (batch, classes); only criterion "hit1_loss" looks at them.
+        mask: True on real frames, bool (batch, time); padding is never moved.
+        criterion: what counts as fooled: see :data:`artpaper.attacks.deepfool.Criterion`. A tie does not.
+        steps: gradient steps a video is given.
+        start: perturbation to begin from, (batch, time, dim), unit of x; where it does not fool, it is left aside.
+        step_size: length of the first step, unit of x. By default, of each video: the norm of its start or, without
+            one, the way to the boundary if the model were linear.
+        gamma: share by which the ball changes in the first step.
+    Returns:
+        Attack: perturbation (batch, time, dim), both logits, and the diagnostics of
+        :func:`artpaper.attacks.deepfool.deepfool`. A video never fooled keeps what it reached, not ``fooled``: its
+        norm is where the search ended and bounds nothing. ``iterations`` counts the gradients taken. A video already
+        wrong, or without a usable gradient (0 or not finite), is not asked about again.
+    Raises:
+        ValueError: unknown criterion, steps < 1, step_size <= 0, gamma not between 0 and 1, mask or start does not fit
+            x, or the model's answer is not one tensor (batch, classes).
+    Warns:
+        UserWarning: all of the model's answers lie in [0, 1], as probabilities do.
+    Source: Pintor et al. 2021 (arXiv:2102.12827), Algorithm 1, for L2; the default step is this project's, for features
+        have no common range as pixels have.
+    """
+    if criterion not in get_args(Criterion):
+        raise ValueError(f"criterion {criterion!r} is none of {', '.join(get_args(Criterion))}")
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, not {steps}")
+    if step_size is not None and step_size <= 0:
+        raise ValueError(f"step_size is a length and cannot be {step_size}")
+    if not 0 < gamma < 1:
+        raise ValueError(f"gamma is a share of the ball's radius and cannot be {gamma}")
+    if mask.shape != x.shape[:2]:
+        raise ValueError(f"mask {tuple(mask.shape)} does not fit frames {tuple(x.shape)}")
+    if start is not None and start.shape != x.shape:
+        raise ValueError(f"start {tuple(start.shape)} does not fit frames {tuple(x.shape)}")
+    search = _Search(model, x, y, mask, criterion)
+    active = search.begin(start, step_size)
+    for step in range(steps):
+        if not len(active):
+            break
+        cosine = (1 + math.cos(math.pi * step / steps)) / 2
+        active = search.advance(active, SHRUNK + (1 - SHRUNK) * cosine, FINEST + (gamma - FINEST) * cosine)
+    search.look(active)
+    return search.result()
+
+
+class _Search:
+    """What is known of every video so far."""
+
+    def __init__(
+        self, model: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor, mask: Tensor, criterion: Criterion
+    ) -> None:
+        self.model, self.x, self.y, self.mask, self.criterion = model, x.detach(), y, mask, criterion
+        self.perturbation, self.best = torch.zeros_like(self.x), torch.zeros_like(self.x)
+        self.best_norm = torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)  # inf: never fooled
+        self.iterations = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        self.stuck, self.already_wrong = torch.zeros(2, len(x), dtype=torch.bool, device=x.device)
+
+    def begin(self, start: Tensor | None, step_size: float | None) -> Tensor:
+        """Look at the clean videos and at the start; returns the rows to go on with."""
+        rows = torch.arange(len(self.x), device=self.x.device)
+        frames, logits = ask(self.model, self.x, self.mask, gradient=True)
+        self.clean, self.adversarial = logits.detach(), logits.detach().clone()
+        if self.criterion == "hit1_loss":
+            self.already_wrong = ~hit(self.clean, self.y)
+        way, length, _ = self._boundary(rows, frames, logits)
+        self.gradient_norm = torch.where(way.isfinite(), length, 0.0).masked_fill(self.already_wrong, torch.nan)
+        rows = rows[~self.already_wrong]
+        if start is not None:
+            self.perturbation[rows] = torch.where(self.mask[rows][:, :, None], start.detach()[rows], 0.0)
+            self.look(rows)
+            self.perturbation *= self.best_norm.isfinite()[:, None, None]  # where it does not fool: the clean video
+        self.radius = self.best_norm.clone()
+        length = torch.where(self.radius.isfinite(), self.radius, way)
+        self.first_step = length if step_size is None else torch.full_like(way, step_size)
+        return rows
+
+    def advance(self, rows: Tensor, share: float, change: float) -> Tensor:
+        """Take a step, a share of the first one, in a ball that changes by a share; returns the rows to go on with."""
+        frames, logits = ask(self.model, self.x[rows] + self.perturbation[rows], self.mask[rows], gradient=True)
+        way, length, gradient = self._boundary(rows, frames, logits)
+        fooled, norm = self._keep(rows, logits.detach())
+        best, radius = self.best_norm[rows], self.radius[rows]
+        radius = torch.where(
+            fooled,
+            torch.minimum(radius * (1 - change), best),
+            torch.where(best.isfinite(), radius * (1 + change), norm + way),
+        )
+        scale = (share * self.first_step[rows] / length).to(gradient.dtype)
+        usable = scale.isfinite() & way.isfinite()
+        self.radius[rows] = radius
+        self.stuck[rows] = ~(usable | best.isfinite())
+        self.iterations[rows] += usable
+        gradient *= scale.where(usable, 0.0)[:, None, None]
+        moved = self.perturbation[rows] - gradient
+        self.perturbation[rows] = (
+            moved * (radius / _norm(moved)).clamp(max=1).nan_to_num(nan=1.0).to(moved)[:, None, None]
+        )
+        go = usable | fooled  # where there is nothing to follow, a smaller ball is still worth a look
+        return rows[go]
+
+    def look(self, rows: Tensor) -> None:
+        """Ask the model about these videos' perturbations and keep those that are the best so far."""
+        if len(rows):
+            _, logits = ask(self.model, self.x[rows] + self.perturbation[rows], self.mask[rows], gradient=False)
+            self._keep(rows, logits)
+
+    def result(self) -> Attack:
+        warn_of_probabilities(self.clean)
+        diagnostics = norms(self.x, self.mask, self.best) | {
+            "gradient_norm": self.gradient_norm,
+            "zero_gradient": self.stuck,
+            "iterations": self.iterations,
+            "already_wrong": self.already_wrong,
+            "fooled": self.best_norm.isfinite(),
+        }
+        return Attack(self.best, self.clean, self.adversarial, diagnostics)
+
+    def _keep(self, rows: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep what is better than the best, or reached where nothing has fooled; says what fools, and the norms."""
+        norm, fooled = _norm(self.perturbation[rows]), self._margin(rows, logits) < 0
+        better = fooled & (norm < self.best_norm[rows])
+        taken = better | self.best_norm[rows].isinf()
+        self.best_norm[rows[better]] = norm[better]
+        self.best[rows[taken]] = self.perturbation[rows[taken]]
+        self.adversarial[rows[taken]] = logits[taken]
+        return fooled, norm
+
+    def _margin(self, rows: Tensor, logits: Tensor) -> Tensor:
+        """How far the logits are on the clean side of the nearest boundary in logits, inf without one (batch,)."""
+        clean = self.clean[rows]
+        if self.criterion == "threshold":
+            return torch.where(clean > 0, logits, -logits).amin(dim=1)
+        top = F.one_hot(clean.argmax(dim=1), clean.shape[1]).bool()
+        own = top if self.criterion == "top1_change" else self.y[rows] > 0
+        return logits.masked_fill(~own, -torch.inf).amax(dim=1) - logits.masked_fill(own, -torch.inf).amax(dim=1)
+
+    def _boundary(self, rows: Tensor, frames: Tensor, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The way to the boundary of the linear model and the gradient's norm (float64), and the margin's gradient."""
+        with torch.enable_grad():
+            margin = self._margin(rows, logits)
+            (gradient,) = torch.autograd.grad(margin.sum(), frames)
+        gradient = gradient.masked_fill(~self.mask[rows][:, :, None], 0.0)
+        length = _norm(gradient)
+        way = margin.detach().double().abs() / length + STABILITY
+        return way, length, gradient
+
+
+def _norm(x: Tensor) -> Tensor:
+    """Norm of every video, float64 (batch,)."""
+    return torch.linalg.vector_norm(x, dim=(1, 2), dtype=torch.float64)

@@ -1,0 +1,56 @@
+"""Transfer: a perturbation made for one model, shown to another."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from artpaper.attacks.result import Attack, diagnosed, logits_of, warn_of_probabilities
+
+FOLLOWED = ("gradient_norm", "zero_gradient", "iterations")  # what tells of the search, and so of the surrogate
+
+
+def transfer(
+    model: Callable[[Tensor, Tensor], Tensor],
+    x: Float[Tensor, "batch time dim"],
+    y: Float[Tensor, "batch classes"],
+    mask: Bool[Tensor, "batch time"],
+    *,
+    surrogate: Callable[[Tensor, Tensor], Tensor],
+    attack: Callable[..., Attack],
+) -> Attack:
+    """Show a model the perturbation that an attack finds for a surrogate: a black box that is never asked on the way.
+
+    Where it raises the model's loss by more than the same attack on the model itself, the model's gradients mislead.
+    The model itself is asked about the clean and about the perturbed video only, without gradients. Both models are
+    taken in the mode they are in: call ``eval()`` on them first.
+
+    Args:
+        model: any callable ``model(x, mask) -> logits (batch, classes)``; it is asked, never followed.
+        x: frames as both models receive them, float (batch, time, dim), unit of the normalised features.
+        y: label sets, multi-hot (batch, classes).
+        mask: True on real frames, bool (batch, time).
+        surrogate: any callable of the same kind, over the same frames and classes.
+        attack: called as ``attack(surrogate, x, y, mask)``; its other arguments are bound beforehand, as in
+            ``functools.partial(pgd, epsilon=1.5)``.
+    Returns:
+        Attack: the surrogate's perturbation (batch, time, dim) with the model's logits. ``gradient_norm``,
+        ``zero_gradient`` and ``iterations`` are those of the search on the surrogate; all else is said of the model:
+        ``already_wrong`` and ``fooled`` of its top label, whatever the attack's own goal.
+    Raises:
+        ValueError: the model's answer is not one tensor (batch, classes), or the attack refuses its arguments.
+    Warns:
+        UserWarning: all of a model's answers lie in [0, 1], as probabilities do.
+    Source: Papernot et al. 2016 (arXiv:1605.07277); Athalye et al. 2018 on what transfer says of gradients.
+    """
+    found = attack(surrogate, x, y, mask)
+    with torch.no_grad():
+        clean, adversarial = logits_of(model, x, mask), logits_of(model, x + found.perturbation, mask)
+    warn_of_probabilities(clean)
+    followed = {name: found.diagnostics[name] for name in FOLLOWED}
+    shown = diagnosed(
+        x, y, mask, found.perturbation, clean, adversarial, gradient_norm=followed["gradient_norm"],
+        zero_gradient=followed["zero_gradient"], iterations=0,
+    )  # fmt: skip
+    return Attack(found.perturbation, clean, adversarial, shown.diagnostics | followed)
