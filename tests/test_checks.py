@@ -62,7 +62,9 @@ def checked(model: Model, **choices: object) -> tuple[set[str], list[Finding], l
     """The checks that trip on 64 videos the model has not seen, every finding, and the warnings."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        findings = check_model(model, *videos(64, seed=7), **{"epsilon": 1.0, "queries": 100, "progress": False, **choices})
+        findings = check_model(
+            model, *videos(64, seed=7), **{"epsilon": 1.0, "queries": 100, "progress": False, **choices}
+        )
     told = [str(warning.message) for warning in caught if issubclass(warning.category, RobustnessWarning)]
     return {finding.check for finding in findings if finding.tripped}, findings, told
 
