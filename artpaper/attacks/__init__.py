@@ -3,12 +3,15 @@
 from artpaper.attacks.auto_projected_gradient import apgd
 from artpaper.attacks.ball import Norm, Scope, l2_norm, project, steepest
 from artpaper.attacks.deepfool import Criterion, deepfool
+from artpaper.attacks.minimum_norm import fmn
 from artpaper.attacks.multilabel_deepfool import multilabel_deepfool
 from artpaper.attacks.objectives import OBJECTIVES, Objective, bce, dlr, margin, predicted_bce, top_k_ap
 from artpaper.attacks.one_step import fgm
 from artpaper.attacks.projected_gradient import pgd
 from artpaper.attacks.random_direction import random_direction
 from artpaper.attacks.result import Attack, hit, input_gradient
+from artpaper.attacks.square import square
+from artpaper.attacks.transfer import transfer
 
 __all__ = [
     "OBJECTIVES",
@@ -22,6 +25,7 @@ __all__ = [
     "deepfool",
     "dlr",
     "fgm",
+    "fmn",
     "hit",
     "input_gradient",
     "l2_norm",
@@ -31,6 +35,8 @@ __all__ = [
     "predicted_bce",
     "project",
     "random_direction",
+    "square",
     "steepest",
     "top_k_ap",
+    "transfer",
 ]

@@ -14,6 +14,7 @@ from artpaper.attacks.result import Attack, hit, norms, warn_of_probabilities
 
 SHRUNK = 0.01  # length of the last step over that of the first, as the authors have it
 FINEST = 0.001  # share by which the ball changes in the last step, as the authors have it
+SMALLER = 1 - 1e-6  # a perturbation counts as smaller from here on: of two that only rounding tells apart, the first
 
 
 def fmn(
@@ -164,7 +165,7 @@ class _Search:
     def _keep(self, rows: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Keep what is better than the best, or reached where nothing has fooled; says what fools, and the norms."""
         norm, fooled = _norm(self.perturbation[rows]), self._margin(rows, logits) < 0
-        better = fooled & (norm < self.best_norm[rows])
+        better = fooled & (norm < SMALLER * self.best_norm[rows])
         taken = better | self.best_norm[rows].isinf()
         self.best_norm[rows[better]] = norm[better]
         self.best[rows[taken]] = self.perturbation[rows[taken]]

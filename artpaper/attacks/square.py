@@ -1,0 +1,148 @@
+"""Square Attack on frames and features: a random search that only asks the model, block after block."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from artpaper.attacks.ball import Norm, Scope, l2_norm, steepest
+from artpaper.attacks.objectives import Objective, bce
+from artpaper.attacks.result import Attack, diagnosed, logits_of, warn_of_probabilities
+
+
+def square(
+    model: Callable[[Tensor, Tensor], Tensor],
+    x: Float[Tensor, "batch time dim"],
+    y: Float[Tensor, "batch classes"],
+    mask: Bool[Tensor, "batch time"],
+    *,
+    epsilon: float,
+    norm: Norm = "l2",
+    scope: Scope = "joint",
+    modalities: Mapping[str, int] | None = None,
+    objective: Objective = bce,
+    queries: int = 200,
+    frames: float = 1.0,
+    features: float = 0.05,
+    seed: int = 0,
+) -> Attack:
+    """Black-box attack that reads scores: random blocks of a perturbation are redrawn and kept where that does harm.
+
+    The first query is a random sign for every feature, the same in all frames, of length epsilon. Each further query
+    redraws one block, a run of frames times a random set of features, with a new random sign for every feature. In the
+    L-infinity ball the block becomes +-epsilon. In the L2 ball the block is turned halfway towards the new signs, and
+    is given the mass of a second block, which becomes 0, so that the whole keeps the length epsilon. A video takes the
+    step only if its own objective rises; so the objective is never below the clean video's.
+
+    Where this departs from the source: their blocks are squares of an image, all colours at once, with one sign a
+    colour. Here the time axis takes the place of the two axes of the image, and features that of the colours; but there
+    are hundreds of them, so a block takes some only, and for features have no neighbours they are any, not a run. A
+    block's weights are flat where theirs in L2 fall off from a centre. Its size stays, where theirs shrinks: with 200
+    queries the fixed one did as much harm or more (measured on AudioSet), and so did blocks over all frames, as one
+    would expect where a model averages over frames.
+
+    The model is asked in the mode it is in, without gradients: call ``model.eval()`` first. It is asked ``queries``
+    times about each video, and once more, before that, about the clean one.
+
+    Args:
+        model: any callable ``model(x, mask) -> logits (batch, classes)``; it is asked, never followed.
+        x: frames as the model receives them, float (batch, time, dim), unit of the normalised features.
+        y: label sets, multi-hot (batch, classes).
+        mask: True on real frames, bool (batch, time); padding is never moved.
+        epsilon: radius of the ball around each video, same unit as x.
+        norm: of the ball: "l2" or "linf".
+        scope: what one L2 ball spans: "joint" (the video), "modality" or "frame"; mass moves within a ball only.
+        modalities: widths along ``dim`` for scope "modality"; by default the model's own ``modalities``.
+        objective: loss to raise, ``(logits, y) -> (batch,)``; the paper's binary cross-entropy by default.
+        queries: how often the model is asked about a perturbed video.
+        frames: share of a video's frames in a block, one frame at the least.
+        features: share of the features in a block, one feature at the least.
+        seed: of the draws, which are the same for every video whatever the batch.
+    Returns:
+        Attack: perturbation (batch, time, dim) on the ball's surface, or 0 where no query did harm; both logits;
+        diagnostics. ``gradient_norm`` is NaN and ``zero_gradient`` False, for none is taken; ``iterations`` is
+        ``queries``.
+    Raises:
+        ValueError: unknown norm, epsilon is negative, queries < 1, frames or features not in (0, 1], mask or the widths
+            do not fit x, or the model's answer is not one tensor (batch, classes).
+    Warns:
+        UserWarning: all of the model's answers lie in [0, 1], as probabilities do.
+    Source: Andriushchenko et al. 2020 (arXiv:1912.00049), Algorithms 1-3.
+    """
+    if queries < 1:
+        raise ValueError(f"queries must be at least 1, not {queries}")
+    for name, share in (("frames", frames), ("features", features)):
+        if not 0 < share <= 1:
+            raise ValueError(f"{name} is a share of the video's and cannot be {share}")
+    x, generator = x.detach(), np.random.default_rng(seed)
+    ball = _Ball(mask, epsilon, norm, scope, modalities or getattr(model, "modalities", None))
+    clean = logits = _ask(model, x, mask)
+    warn_of_probabilities(clean)
+    best, value = torch.zeros_like(x), _comparable(objective(clean, y))
+    for query in range(queries):
+        # drawn alike whatever the batch and however long its videos are
+        signs = torch.from_numpy(generator.choice([-1.0, 1.0], x.shape[2])).to(x)  # (D,)
+        target, source = (_block(mask, generator, x.shape[2], frames, features) for _ in range(2))
+        candidate = ball.redraw(best, signs, target, source) if query else ball.surface(signs.expand_as(x))
+        answer = _ask(model, x + candidate, mask)
+        found = _comparable(objective(answer, y))
+        better = found > value
+        best = torch.where(better[:, None, None], candidate, best)
+        logits = torch.where(better[:, None], answer, logits)
+        value = torch.where(better, found, value)
+    unknown = torch.full((len(x),), torch.nan, dtype=torch.float64, device=x.device)
+    return diagnosed(
+        x, y, mask, best, clean, logits, gradient_norm=unknown, zero_gradient=unknown == 0, iterations=queries
+    )
+
+
+class _Ball:
+    """Where perturbations may be, and how a block of one is redrawn without leaving the surface."""
+
+    def __init__(
+        self, mask: Tensor, epsilon: float, norm: Norm, scope: Scope, modalities: Mapping[str, int] | None
+    ) -> None:
+        self.mask, self.epsilon, self.norm, self.scope, self.modalities = mask, epsilon, norm, scope, modalities
+
+    def surface(self, point: Tensor, epsilon: float | None = None) -> Tensor:
+        """The perturbation of full length in each ball that points to ``point``."""
+        return steepest(
+            point, self.mask, epsilon=self.epsilon if epsilon is None else epsilon, norm=self.norm, scope=self.scope,
+            modalities=self.modalities,
+        )  # fmt: skip
+
+    def redraw(self, point: Tensor, signs: Tensor, target: Tensor, source: Tensor) -> Tensor:
+        """The perturbation with its target block redrawn, in L2 at the cost of its source block."""
+        if self.norm == "linf":
+            return torch.where(target, self.epsilon * signs, point)
+        kept = point.masked_fill(target | source, 0.0)
+        budget = (self.epsilon**2 - self._length(kept) ** 2).clamp(min=0).sqrt()
+        turned = self.surface(self.surface(target * signs, 1.0) + self.surface(target * point, 1.0), 1.0)
+        touched = self._length(turned) > 0  # a ball that the target misses keeps what it has
+        return self.surface(torch.where(touched, kept + budget * turned, point))
+
+    def _length(self, point: Tensor) -> Tensor:
+        return l2_norm(point, self.scope, self.modalities)
+
+
+def _block(mask: Tensor, generator: np.random.Generator, dim: int, frames: float, features: float) -> Tensor:
+    """A run of each video's frames times a set of features, True inside (batch, time, dim)."""
+    start, chosen = generator.random(), generator.permutation(dim) < max(1, round(features * dim))
+    count = mask.sum(dim=1, keepdim=True)  # (B, 1)
+    length = (frames * count).round().clamp(min=1)
+    first = (start * (count - length + 1)).floor()
+    place = mask.cumsum(dim=1) - 1  # of a frame among the real ones (B, T)
+    inside = mask & (place >= first) & (place < first + length)
+    return inside[:, :, None] & torch.from_numpy(chosen).to(mask.device)
+
+
+def _ask(model: Callable[[Tensor, Tensor], Tensor], x: Tensor, mask: Tensor) -> Tensor:
+    with torch.no_grad():
+        return logits_of(model, x, mask)
+
+
+def _comparable(values: Tensor) -> Tensor:
+    """Values of which none is better than itself: what is not a number is the worst."""
+    return values.masked_fill(values.isnan(), -torch.inf)
