@@ -102,7 +102,7 @@ def check_results(
     radii = sorted(gap_by_epsilon)
     if len(radii) > 1 and gap_by_epsilon[radii[0]] > lowest_gap:
         left = (gap_by_epsilon[radii[-1]] - lowest_gap) / (gap_by_epsilon[radii[0]] - lowest_gap)
-        findings.append(_finding("floor_not_reached", left, FLOOR, f"{{:.1%}} of it is left at {radii[-1]:g}"))
+        findings.append(_finding("floor_not_reached", left, FLOOR, f"({{:.1%}} of it at {radii[-1]:.4g})"))
     return findings
 
 
