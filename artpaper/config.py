@@ -126,9 +126,10 @@ class Params:
         for name in self.controls:
             self._control(name)
         known = [*self.models, *self.controls]
-        for name in self.stress.models:
-            if name not in known:
-                raise ValueError(f"stress.models names {name!r}, but models and controls have {', '.join(known)}")
+        for key in ("models", "surrogates"):
+            for name in getattr(self.stress, key):
+                if name not in known:
+                    raise ValueError(f"stress.{key} names {name!r}, but models and controls have {', '.join(known)}")
 
     def with_controls(self) -> "Params":
         """The same parameters, with the entries of group ``controls`` among those of group ``models``."""

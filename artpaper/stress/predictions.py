@@ -203,8 +203,8 @@ def losses(target: Path) -> pd.DataFrame:
     Args:
         target: the folder that holds ``predictions/``.
     Returns:
-        One row a model, seed, attack and video: ``model, seed, attack, epsilon, member, id``, ``loss`` (nats) and ``norm`` (unit
-        of the features).
+        One row a model, seed, attack and video: ``model, seed, attack, epsilon, member, id``, ``loss`` (nats) and
+        ``norm`` (unit of the features).
     """
     parts = []
     for path in sorted((target / "predictions").glob("*/seed*/*.parquet")):

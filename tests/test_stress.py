@@ -1,0 +1,191 @@
+"""The stress test's run: what is trained for how long, what is kept, and that its files say what the attacks did."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from artpaper import study
+from artpaper.attacks import bce, fgm
+from artpaper.checkpoints import load_model
+from artpaper.config import Params
+from artpaper.data.batches import model_inputs
+from artpaper.data.store import FrameStore
+from artpaper.errors import ArtpaperError, DataError
+from artpaper.robustness import subset
+from artpaper.stress import predictions
+from artpaper.stress.pipeline import quick, stress
+from artpaper.stress.predictions import ensemble_of, losses
+from artpaper.stress.trainings import describe, variations
+from artpaper.training import train
+from tests.pipeline import changed, link_frames
+
+MODELS = ["non_art", "art", "uniform_art", "pgd_at"]
+
+
+@pytest.fixture(scope="module")
+def params(small_params: Params) -> Params:
+    """Four models, two seeds, a few steps of everything."""
+    short = {"models": MODELS, "seeds": [0, 1], "videos": 10, "steps": 2, "queries": 3, "epsilons": [0.1, 4.0],
+             "step_counts": [1], "surrogates": ["non_art", "art"]}  # fmt: skip
+    return changed(small_params, train={"max_steps": 6, "validate_every": 3}, stress=short, compute={"workers": 1})
+
+
+@pytest.fixture(scope="module")
+def workspace(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return link_frames(small, tmp_path_factory.mktemp("stress"))
+
+
+@pytest.fixture(scope="module")
+def target(params: Params, workspace: Path) -> Path:
+    return stress(params, workspace, progress=False)
+
+
+def test_cost_is_equal(params: Params) -> None:
+    steps = {v.name: v.params.train.max_steps for v in variations(params)}
+    assert steps == {"non_art": 6, "art": 6, "uniform_art": 6, "pgd_at": 4}  # three passes a step, not two
+    free = changed(params, stress={"equal_cost": False, "max_steps": 5})
+    assert {v.params.train.max_steps for v in variations(free)} == {5}
+    assert [v.seed for v in variations(params)] == [0] * 4 + [1] * 4  # a run cut short has whole seeds
+
+
+def test_the_training_table_says_what_was_trained(params: Params, target: Path) -> None:
+    table = pd.read_csv(target / "training.csv").set_index(["model", "seed"])
+    assert list(table.index) == [(model, seed) for seed in (0, 1) for model in MODELS]
+    assert table.loc[("pgd_at", 0), ["steps", "passes_per_step"]].tolist() == [4, 3]
+    assert table.loc[("uniform_art", 1), "attention_uniform_rms"] < 1e-6
+    assert table.loc[("uniform_art", 1), "attention_entropy"] == pytest.approx(1, abs=1e-6)
+    assert (table.loc["art", "attention_uniform_rms"] > 1e-3).all()
+    assert (table.loc["art", "attention_change_rms"] > 0).all()
+    assert describe(params, "pgd_at") == table.loc[("pgd_at", 0), "description"]
+
+
+def test_every_model_meets_every_attack(params: Params, target: Path) -> None:
+    found = {path: {file.stem for file in path.glob("*.parquet")} for path in target.glob("predictions/*/seed*")}
+    assert len(found) == 8
+    everywhere = set.intersection(*found.values())
+    assert {"clean", "random", "one_step", "pgd", "square", "apgd_dlr", "attention_scores", "ensemble"} <= everywhere
+    for path, names in found.items():
+        swept = {"epsilon_0.1", "epsilon_4", "steps_1"} if path.name == "seed0" else set()
+        own = {"transfer_non_art", "transfer_art"} - {f"transfer_{path.parent.name}"}  # not from a model to itself
+        assert names - everywhere == swept | own
+    assert len(list(target.glob("minimum_norm/*/seed*/fmn.parquet"))) == 8
+
+
+def test_a_file_holds_what_the_attack_does(params: Params, workspace: Path, target: Path) -> None:
+    """The one-step attack once more, on one video at a time."""
+    variation = variations(params)[2]
+    model, _ = load_model(variation.model(workspace))
+    store = FrameStore(workspace / "frames" / "test")
+    store = store.subset(subset(store.ids, 10, params.base.seed))
+    rows = pq.read_table(target / "predictions" / "uniform_art" / "seed0" / "one_step.parquet").to_pylist()
+    assert [row["id"] for row in rows] == store.ids
+    for row, batch in zip(rows, store.batches(1, max_frames=params.features.max_frames), strict=True):
+        x, y, mask = model_inputs(batch, params.features, model.modalities, torch.device("cpu"))
+        result = fgm(model, x, y, mask, epsilon=params.attack.epsilon)
+        assert row["loss"] == pytest.approx(bce(result.adversarial_logits, y).item(), rel=1e-5)
+        assert row["classes"][0] == result.adversarial_logits.argmax().item()
+        assert row["scores"][0] == pytest.approx(result.adversarial_logits.max().item(), rel=1e-4)
+        assert row["labels"] == y[0].nonzero().flatten().tolist()
+
+
+def test_the_ensemble_is_the_worst_of_its_members_for_every_video(target: Path) -> None:
+    table = losses(target)
+    members = table[table["member"]].groupby(["model", "seed", "id"])["loss"].max()
+    ensemble = table[table["attack"] == "ensemble"].set_index(["model", "seed", "id"])["loss"]
+    pd.testing.assert_series_equal(ensemble.sort_index(), members.sort_index(), check_exact=True)
+    balls = table[~table["attack"].str.endswith("linf")]
+    assert (balls["norm"] <= balls["epsilon"] * (1 + 1e-6)).all()
+
+
+def test_a_finished_run_does_nothing_and_a_hole_is_filled(
+    params: Params, workspace: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path: path.read_bytes() for path in target.rglob("*.parquet")}
+    hole = target / "predictions" / "art" / "seed1" / "pgd.parquet"
+    hole.unlink()
+    written = []
+    real = predictions.write_resumable
+    monkeypatch.setattr(predictions, "write_resumable", lambda path, *rest: written.append(path) or real(path, *rest))
+    stress(params, workspace, progress=False)
+    assert written == [hole]
+    assert {path: path.read_bytes() for path in target.rglob("*.parquet")} == before
+
+
+def test_other_parameters_make_other_files(
+    params: Params, workspace: Path, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    less = changed(params, stress={"models": ["art"], "seeds": [1], "steps": 1})
+    asked = []
+    real = predictions.write_resumable
+    monkeypatch.setattr(
+        predictions, "write_resumable", lambda path, *rest: asked.append(path.stem) or real(path, *rest)
+    )
+    stress(less, workspace, target=tmp_path, progress=False)
+    first = list(asked)
+    stress(less, workspace, target=tmp_path, progress=False)
+    assert asked == first  # nothing more
+    stress(changed(less, stress={"queries": 2}), workspace, target=tmp_path, progress=False)
+    assert asked == 2 * first
+    assert (target / "predictions" / "art" / "seed1" / "pgd.parquet").is_file()
+
+
+def test_the_pipelines_own_model_is_not_trained_again(
+    params: Params, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = link_frames(small, tmp_path)
+    train(params, "art", 0, workspace, progress=False)
+    only = changed(params, stress={"models": ["art"], "seeds": [0], "surrogates": []})
+    monkeypatch.setattr("artpaper.stress.trainings.train", lambda *_args, **_kw: pytest.fail("trained again"))
+    stress(only, workspace, progress=False)
+    assert not (workspace / "study").exists()
+    assert isinstance(variations(only)[0], study.Variation)
+
+
+def test_members_about_other_videos_are_refused(target: Path, tmp_path: Path) -> None:
+    folder = target / "predictions" / "art" / "seed0"
+    turned = pq.read_table(folder / "pgd.parquet")
+    pq.write_table(turned.take(list(range(len(turned)))[::-1]), tmp_path / "pgd.parquet")
+    with pytest.raises(DataError, match=r"pgd\.parquet: not the videos of one_step\.parquet"):
+        ensemble_of([folder / "one_step.parquet", tmp_path / "pgd.parquet"], tmp_path)
+
+
+def test_quick_is_quick(params: Params) -> None:
+    full = Params()
+    short = quick(full)
+    assert short.stress.models == full.stress.models  # nothing is left out
+    assert (short.stress.seeds, short.stress.max_steps) == ((0,), full.train.max_steps // 10)
+    assert short.stress.videos < full.stress.videos
+    assert dataclasses.replace(short, stress=full.stress) == full  # nothing else is changed
+    assert quick(params).stress.videos == 10  # never more than was asked for
+
+
+def test_an_unknown_model_or_a_bad_control_is_refused() -> None:
+    for values, message in (
+        ({"models": ["artt"]}, "stress.models names 'artt', but models and controls have non_art, art, a_art, "),
+        ({"surrogates": ["artt"]}, "stress.surrogates names 'artt'"),
+    ):
+        with pytest.raises((ValueError, ArtpaperError), match=message):
+            changed(Params(), stress=values)
+    for control, message in (
+        ({"like": "nobody"}, "controls.it.like: no 'nobody' in group models"),
+        ({"alpha": 2.0}, "controls.it.like: no None in group models"),
+        ({"like": "art", "aplha": 2.0}, "controls.it: unknown parameter aplha; did you mean alpha"),
+        ({"like": "art", "consistency": True}, "controls.it: .*consistency"),
+    ):
+        with pytest.raises((ValueError, ArtpaperError), match=message):
+            changed(Params(), controls={"it": control})
+
+
+def test_metadata_says_how_a_file_was_made(target: Path) -> None:
+    note = json.loads(
+        pq.read_schema(target / "predictions" / "art" / "seed0" / "ensemble.parquet").metadata[b"artpaper"]
+    )
+    assert note["attack"] == "ensemble"
+    assert {"pgd", "square", "transfer_non_art"} <= set(note["members"])
+    assert not {"transfer_art", "epsilon_4", "steps_1"} & set(note["members"])
+    assert note["synthetic"] is True
