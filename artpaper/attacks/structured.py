@@ -52,7 +52,7 @@ def k_frames(
     gradient, _ = input_gradient(model, x, y, mask, objective)
     steepness = torch.linalg.vector_norm(gradient, dim=2, dtype=torch.float64).nan_to_num(nan=0.0)  # (B, T)
     order = steepness.masked_fill(~mask, -1.0).argsort(dim=1, descending=True, stable=True)  # (B, T), padding last
-    movable = torch.zeros_like(mask).scatter(1, order[:, :frames], True) & mask  # (B, T)
+    movable = torch.zeros_like(mask).scatter(1, order[:, :frames], True)  # (B, T)
     movable = movable[:, :, None].expand_as(x)
     return attack(model, x, y, mask, epsilon=epsilon, objective=objective, movable=movable, **options)
 

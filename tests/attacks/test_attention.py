@@ -140,6 +140,20 @@ def test_what_is_told_is_of_the_models_own_logits(attack: Callable[..., Attack])
     torch.testing.assert_close(found.diagnostics["loss"], bce(found.adversarial_logits, y))
 
 
+def test_the_sum_followed_is_the_loss_and_every_modalitys_change() -> None:
+    net, x, other, y, mask = moved()
+    weight, start = 0.7, other - x
+    frames = other.clone().requires_grad_(True)
+    logits, maps = net(frames, mask, return_attention=True)
+    with torch.no_grad():
+        clean = net(x, mask, return_attention=True)[1]
+    change = sum((maps[name] - clean[name]).square().sum((1, 2)).add(1e-30).sqrt() for name in toy.MODALITIES)
+    (slope,) = torch.autograd.grad((bce(logits, y) + weight * change).sum(), frames)
+    found = attention_pgd(net, x, y, mask, epsilon=100.0, weight=weight, start=start, steps=1)
+    expected = (slope * mask[:, :, None]).flatten(1).norm(dim=1)
+    torch.testing.assert_close(found.diagnostics["gradient_norm"], expected, atol=1e-9, rtol=1e-6)
+
+
 @pytest.mark.parametrize("attack", [pgd, apgd])
 def test_the_second_search_begins_where_the_first_ended(attack: Callable[..., Attack]) -> None:
     net, x, _, y, mask = moved(videos=24)

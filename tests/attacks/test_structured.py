@@ -61,6 +61,15 @@ def test_the_frames_are_those_of_largest_gradient() -> None:
         assert sorted(best) == found.perturbation[i].abs().amax(1).nonzero().flatten().tolist()
 
 
+def test_padding_takes_no_frames_place() -> None:
+    """Even for a model that looks at padding more than at anything else."""
+    net = toy.Linear(sum(WIDTHS), toy.CLASSES)
+    x, y, mask = toy.batch(dtype=DOUBLE)
+    leaky = lambda x, mask: net(x, mask) + 9 * (x * ~mask[:, :, None]).sum(1) @ net.weight.T  # noqa: E731
+    moved = k_frames(leaky, x, y, mask, epsilon=0.5, frames=2, steps=2).perturbation.abs().amax(2) > 0
+    assert torch.equal(moved.sum(1), mask.sum(1).clamp(max=2))
+
+
 def test_a_gradient_that_is_no_number_does_not_choose_a_frame() -> None:
     x, y, mask = toy.batch(dtype=DOUBLE)
     net = toy.Linear(sum(WIDTHS), toy.CLASSES)
@@ -101,6 +110,15 @@ def test_one_modality_of_a_linear_model_moves_as_worked_out(modality: str) -> No
     torch.testing.assert_close(rise, 0.5 * w[columns].norm() / mask.sum(1).double().sqrt(), atol=1e-9, rtol=0)
 
 
+def test_widths_given_by_hand_reach_the_ball() -> None:
+    net, x, y, mask, _ = linear()  # it knows of no modalities
+    found = one_modality(net, x, y, mask, epsilon=0.5, modalities=toy.MODALITIES, scope="modality", steps=5)
+    norms = l2_norm(found.perturbation, "modality", toy.MODALITIES)
+    assert (norms[:, :, :16] == 0).all()
+    assert (norms[:, :, 16:] <= 0.5 * (1 + 1e-6)).all()
+    assert (norms[:, :, 16:] > 0.1).all()
+
+
 def test_an_unknown_modality_is_told_with_the_known_ones() -> None:
     net = toy.model()
     x, y, mask = toy.batch()
@@ -121,12 +139,13 @@ def test_universal_of_a_linear_model_is_worked_out(passes: int) -> None:
     torch.testing.assert_close(fitted, (0.5 * w / w.norm() / 3).expand(9, -1), atol=1e-9, rtol=0)
 
 
+@pytest.mark.parametrize("scale", [1e-3, 7.0])
 @pytest.mark.parametrize("scope", ["joint", "modality", "frame"])
-def test_universal_is_cut_to_the_frames_and_brought_to_epsilon(scope: str) -> None:
+def test_universal_is_cut_to_the_frames_and_brought_to_epsilon(scope: str, scale: float) -> None:
     net = toy.model(dtype=DOUBLE)
     x, y, mask = toy.batch(dtype=DOUBLE)
     fitted = torch.randn(9, 24, dtype=DOUBLE, generator=torch.Generator().manual_seed(1))
-    found = universal(net, x, y, mask, epsilon=0.5, perturbation=7 * fitted, scope=scope)
+    found = universal(net, x, y, mask, epsilon=0.5, perturbation=scale * fitted, scope=scope)
     norms = l2_norm(found.perturbation, scope, toy.MODALITIES).expand_as(x)[mask]
     torch.testing.assert_close(norms, torch.full_like(norms, 0.5))
     for i, length in enumerate(mask.sum(1).tolist()):
@@ -174,6 +193,27 @@ def test_batches_of_other_lengths_are_fitted_together() -> None:
     longer = (torch.cat([x, torch.ones(6, 3, 24, dtype=DOUBLE)], 1), y, torch.cat([mask, mask.new_zeros(6, 3)], 1))
     again = fit_universal(net, [longer, long], epsilon=0.5, passes=2)
     torch.testing.assert_close(again, fitted, atol=1e-12, rtol=0)
+
+
+def test_the_fit_is_the_ascent_written_down() -> None:
+    """Video by video, no padding: the gradient is taken where the perturbation, as each video is shown it, has led."""
+    net = toy.model(dtype=DOUBLE)
+    batches = [toy.batch(seed=seed, dtype=DOUBLE) for seed in (0, 1)]
+    fitted, step = torch.zeros(9, 24, dtype=DOUBLE), 2.5 * 2.0 / 6
+    for x, y, mask in batches * 3:
+        total = torch.zeros_like(fitted)
+        for i, length in enumerate(mask.sum(1).tolist()):
+            shown = fitted[:length] * (2.0 / fitted[:length].norm().clamp(min=1e-30))
+            frames = (x[i, :length] + shown).requires_grad_(True)
+            loss = bce(net(frames[None], torch.ones(1, length, dtype=torch.bool)), y[i : i + 1]).sum()
+            total[:length] += torch.autograd.grad(loss, frames)[0]
+        fitted = fitted + step * total / total.norm()
+        fitted = fitted * (2.0 / fitted.norm()).clamp(max=1.0)
+    ours = fit_universal(net, batches, epsilon=2.0, passes=3)
+    torch.testing.assert_close(ours, fitted, atol=1e-10, rtol=0)
+    # a model that looks at padding is fitted on its real frames alone
+    leaky = lambda x, mask: net(x, mask) + (x * ~mask[:, :, None]).sum((1, 2))[:, None]  # noqa: E731
+    torch.testing.assert_close(fit_universal(leaky, batches, epsilon=2.0, passes=3), fitted, atol=1e-10, rtol=0)
 
 
 def test_a_fit_without_batches_or_passes_is_refused() -> None:
