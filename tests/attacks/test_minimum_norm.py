@@ -83,6 +83,23 @@ def test_from_deepfool_never_further_and_most_often_nearer(criterion: Criterion,
     assert torch.equal(attack.diagnostics["fooled"], first.diagnostics["fooled"])
 
 
+def test_the_smallest_of_all_that_fooled_is_kept(trained: nn.Module) -> None:  # noqa: F811
+    x, y, mask = toy.batch(videos=1, seed=5)
+    norms: list[float] = []
+
+    def watched(frames: Tensor, mask: Tensor) -> Tensor:
+        logits = trained(frames, mask)
+        if logits.argmax() != trained(x, mask).argmax():
+            norms.append((frames - x).double().norm().item())
+        return logits
+
+    for steps in (3, 5, 8, 13, 21):
+        norms.clear()
+        attack = fmn(watched, x, y, mask, steps=steps, gamma=0.5)
+        assert attack.diagnostics["norm"].item() == pytest.approx(min(norms), rel=1e-5)
+        assert max(norms) > 1.01 * min(norms)
+
+
 def test_a_start_that_does_not_fool_is_left_aside(trained: nn.Module) -> None:  # noqa: F811
     x, y, mask = toy.batch(videos=16, seed=5)
     without = fmn(trained, x, y, mask, steps=30)
