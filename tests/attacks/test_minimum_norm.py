@@ -83,6 +83,26 @@ def test_from_deepfool_never_further_and_most_often_nearer(criterion: Criterion,
     assert torch.equal(attack.diagnostics["fooled"], first.diagnostics["fooled"])
 
 
+def test_the_smallest_of_all_that_fooled_is_kept() -> None:
+    net, (x, y, mask) = toy.model(), (part[4:5] for part in toy.batch(seed=5))
+    top = net(x, mask).argmax()
+    norms: list[float] = []
+
+    def watched(frames: Tensor, mask: Tensor) -> Tensor:
+        logits = net(frames, mask)
+        if logits.argmax() != top:
+            norms.append((frames - x).double().norm().item())
+        return logits
+
+    later_ones_larger = 0
+    for steps in (8, 21, 30, 40):
+        norms.clear()
+        attack = fmn(watched, x, y, mask, steps=steps, gamma=0.5)
+        assert attack.diagnostics["norm"].item() == pytest.approx(min(norms), rel=1e-5)
+        later_ones_larger += norms[-1] > 1.0001 * min(norms)
+    assert later_ones_larger
+
+
 def test_a_start_that_does_not_fool_is_left_aside(trained: nn.Module) -> None:  # noqa: F811
     x, y, mask = toy.batch(videos=16, seed=5)
     without = fmn(trained, x, y, mask, steps=30)
