@@ -18,7 +18,7 @@ Events = Bool[np.ndarray, " videos"]
 TOLERATED = 0.01  # share of videos in which a comparison may go the wrong way
 ERRORS = 3.0  # standard errors of that share on top
 MARGIN = 0.05  # how much more an attack must raise the loss to beat another, a share of the other's rise: steps from a
-# random point end some degrees off the gradient even where the loss is a plane, and reach 2 % less than one along it
+# random point end some degrees off the gradient even where the loss is a plane, and reach 1 % less than one along it
 ROUNDING = 1e-5  # differences below this share of the clean loss are float32's
 LEAKING = 0.25  # the same of label leaking: where the loss bends within epsilon, two first-order steps may swap ranks
 FLOOR = 0.1  # share of the clean GAP that may be left at the largest epsilon
