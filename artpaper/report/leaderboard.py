@@ -14,8 +14,8 @@ MEASURED = {"clean": "clean", "one_step": "one step", "pgd": "PGD", "ensemble": 
 TRAINING = ("model", "seed", "steps", "passes_per_step", "attention_uniform_rms", "description")
 READING = {
     "claimed": "GAP in the paper's Table 1, on YouTube-8M, clean and under its one-step attack; it has no other model.",
-    "one step, PGD, ensemble": "GAP under the paper's own attack, under projected gradient ascent on the loss, and under "
-    "the worst of all attacks for each video.",
+    "one step, PGD, ensemble": "GAP under the paper's own attack, under projected gradient ascent, and under the worst "
+    "of all attacks for each video.",
     "distance to uniform": "root mean square distance of the clean attention maps to uniform ones, as a share of the "
     "uniform weight 1/T; 0 is uniform attention.",
     "passes": "forward and backward passes over a batch that training took, thousands, mean over seeds.",

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pandas as pd
@@ -148,7 +148,8 @@ STATEMENTS = (
         overstates,
     ),
     Statement(
-        "A-ART's gradients are masked: Square or transfer harms it more than PGD does", "the mean loss is higher", masked,
+        "A-ART's gradients are masked: Square or transfer harms it more than PGD does", "the mean loss is higher",
+        masked,
     ),
     Statement(
         "Uniform attention with ART's term is at least as robust as A-ART", "no lower by the margin under the ensemble",
@@ -199,14 +200,15 @@ def verdict_table(found: Sequence[Verdict]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["statement", "text", "verdict", *columns])
 
 
-def verdict_markdown(found: Sequence[Verdict], rules: Rules, source: str) -> str:
-    """The page: the verdicts to read first, then the evidence of each and the rules.
+def verdict_markdown(tables: Tables, rules: Rules, source: str) -> str:
+    """The page: the verdicts to read first, then the evidence of each, the rules, and what another margin changes.
 
     Args:
-        found: what was found about each of :data:`STATEMENTS`, in order.
-        rules: those that were applied.
+        tables: of one stress test.
+        rules: when a statement counts as decided.
         source: ``data.source``, or "fabricated".
     """
+    found = verdicts(tables, STATEMENTS, rules)
     lines = [
         [str(place), statement.text, one.verdict]
         for place, (statement, one) in enumerate(zip(STATEMENTS, found, strict=True), start=1)
@@ -228,10 +230,12 @@ def verdict_markdown(found: Sequence[Verdict], rules: Rules, source: str) -> str
     text += [
         "## The rules",
         "",
-        f"Parameters: {values}. A difference is **above** the margin ({rules.margin:g} points; 0 for the loss) if it is "
-        f"positive with p at most {rules.alpha:g}; it is not if its whole interval lies below the margin. One is **no "
-        f"lower** if its whole interval lies above minus the margin; it is lower if p is at most {rules.alpha:g} "
+        f"Parameters: {values}. A difference is **above** the margin ({rules.margin:g} points; 0 for the loss) if it "
+        f"is positive with p at most {rules.alpha:g}; it is not if its whole interval lies below the margin. One is "
+        f"**no lower** if its whole interval lies above minus the margin; it is lower if p is at most {rules.alpha:g} "
         "otherwise. All else cannot be told.",
+        "",
+        *(_with_margin(tables, rules, found, factor * rules.margin) for factor in (0.5, 2)),
     ]
     return "\n".join(text) + "\n"
 
@@ -251,5 +255,15 @@ def write_verdict(tables: Tables, rules: Rules, source: str, folder: str | Path)
     """
     found = verdicts(tables, STATEMENTS, rules)
     save_table(verdict_table(found), Path(folder) / "verdict.csv")
-    save_text(verdict_markdown(found, rules, source), Path(folder) / "verdict.md")
+    save_text(verdict_markdown(tables, rules, source), Path(folder) / "verdict.md")
     return found
+
+
+def _with_margin(tables: Tables, rules: Rules, found: Sequence[Verdict], margin: float) -> str:
+    others = verdicts(tables, STATEMENTS, replace(rules, margin=min(margin, 100.0)))
+    changed = [
+        f"statement {place} {other.verdict}"
+        for place, (one, other) in enumerate(zip(found, others, strict=True), start=1)
+        if one.verdict != other.verdict
+    ]
+    return f"- With a margin of {margin:g}: {', '.join(changed) or 'the same verdicts'}."

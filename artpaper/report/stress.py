@@ -26,7 +26,7 @@ NAMES = MODELS | {
     "uniform_art": "uniform + ART",
     "temperature_art": "temperature + ART",
     "entropy_art": "entropy + ART",
-    "random_att": "random-direction term",
+    "random_att": "A-ART, random direction",
     "pgd_at": "PGD-AT",
     "trades": "TRADES",
     "vat": "VAT",

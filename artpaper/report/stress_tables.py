@@ -13,7 +13,7 @@ from artpaper.report.stress import METRICS, SWEEPS, Stress, attack_name, data_no
 from artpaper.report.style import markdown_table, save_table, save_text
 from artpaper.statistics import difference, estimate, holm
 
-REFERENCES = ("art", "uniform_art")  # every model is compared with these
+REFERENCES = ("uniform_art", "art")  # every model is compared with these
 COMPARED = ("clean", "one_step", "pgd", "ensemble")  # on these test sets
 FAMILIES = {
     "claims": "what the verdicts rest on, and nothing else",
