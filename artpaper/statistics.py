@@ -109,7 +109,7 @@ class Sample:
 
     Attributes:
         seeds: training seeds.
-        values: on the videos as they are (seeds,).
+        points: its values on the videos as they are (seeds,).
         draws: on each bootstrap sample (seeds, draws); the same samples in everything that is compared.
         videos: how many videos there are.
     Raises:
@@ -117,13 +117,13 @@ class Sample:
     """
 
     seeds: tuple[int, ...]
-    values: Float64[np.ndarray, " _"]
+    points: Float64[np.ndarray, " _"]
     draws: Float64[np.ndarray, "_ _"]
     videos: int
 
     def __post_init__(self) -> None:
-        if not self.seeds or len(self.values) != len(self.seeds) or len(self.draws) != len(self.seeds):
-            raise ValueError(f"{len(self.values)} values and {len(self.draws)} rows of draws for seeds {self.seeds}")
+        if not self.seeds or len(self.points) != len(self.seeds) or len(self.draws) != len(self.seeds):
+            raise ValueError(f"{len(self.points)} values and {len(self.draws)} rows of draws for seeds {self.seeds}")
 
     def minus(self, other: "Sample") -> "Sample":
         """The paired difference, seed by seed.
@@ -133,7 +133,7 @@ class Sample:
         """
         if self.seeds != other.seeds or self.videos != other.videos or self.draws.shape != other.draws.shape:
             raise ValueError("only samples of the same seeds, videos and draws can be paired")
-        return Sample(self.seeds, self.values - other.values, self.draws - other.draws, self.videos)
+        return Sample(self.seeds, self.points - other.points, self.draws - other.draws, self.videos)
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def difference(sample: Sample, other: Sample) -> Estimate:
 
 def _combine(samples: Sequence[Sample], signs: Sequence[int]) -> Estimate:
     """The signed sum of the samples' means; seeds are independent between samples, videos are shared."""
-    value = sum(sign * float(one.values.mean()) for one, sign in zip(samples, signs, strict=True))
+    value = sum(sign * float(one.points.mean()) for one, sign in zip(samples, signs, strict=True))
     means = np.sum([sign * one.draws.mean(axis=0) for one, sign in zip(samples, signs, strict=True)], axis=0)
     over_videos = float(means.var(ddof=1))  # of this mean over these very trainings
     sizes = [len(one.seeds) for one in samples]
@@ -193,7 +193,7 @@ def _combine(samples: Sequence[Sample], signs: Sequence[int]) -> Estimate:
         variance, freedom = over_videos, math.inf
     else:
         own = sum(_own_noise(one) / n for one, n in zip(samples, sizes, strict=True))
-        parts = [float(one.values.var(ddof=1)) / n for one, n in zip(samples, sizes, strict=True)]
+        parts = [float(one.points.var(ddof=1)) / n for one, n in zip(samples, sizes, strict=True)]
         variance = max(over_videos - own, 0.0) + sum(parts)
         lost = sum(part**2 / (n - 1) for part, n in zip(parts, sizes, strict=True))
         freedom = variance**2 / lost if lost > 0 else math.inf

@@ -1,6 +1,8 @@
 """One row a model: what the paper claims beside what is measured, in the manner of RobustBench."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -103,7 +105,7 @@ def write_leaderboard(board: pd.DataFrame, folder: str | Path) -> None:
     save_text(leaderboard_markdown(board), Path(folder) / "leaderboard.md")
 
 
-def _interval(row: dict[str, float], attack: str) -> str:
+def _interval(row: Mapping[str, Any], attack: str) -> str:
     if np.isnan(row[attack]):
         return "–"
     return f"{row[attack]:.2f} [{row[f'{attack}_low']:.2f}, {row[f'{attack}_high']:.2f}]"

@@ -96,7 +96,11 @@ def approaches_uniform(tables: Tables, rules: Rules) -> Verdict:
 
 
 def beats_uniform(tables: Tables, rules: Rules) -> Verdict:
-    """Some model that keeps its attention beats the uniform control under the ensemble at no lower clean GAP."""
+    """Some model that keeps its attention beats the uniform control under the ensemble at no lower clean GAP.
+
+    Raises:
+        NotMeasured: no such model was compared with the control.
+    """
     _, reference = tables.flatness("art")
     far = tables.training.groupby("model")["attention_uniform_rms"].mean() >= rules.kept * reference.mean()
     effects: list[Effect] = []

@@ -86,6 +86,9 @@ class Stress:
     def sample(self, metric: str, model: str, attack: str) -> Sample:
         """One model under one attack.
 
+        Args:
+            metric: one of :data:`METRICS`.
+            model, attack: names.
         Raises:
             NotMeasured: the stress test has no such file.
         """

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation
-from matplotlib.transforms import Bbox
+from matplotlib.transforms import Bbox, BboxBase
 
 from artpaper.errors import DataError
 from artpaper.report.paper import MODELS
@@ -150,7 +150,7 @@ def _label_points(
 ) -> None:
     """Put each name beside its point where it hides no point and no other name; a thin line leads where it is far."""
     at = {model: axes.transData.transform(point) for model, point in points.items()}
-    taken = [Bbox.from_bounds(x - 7, y - 7, 14, 14) for x, y in at.values()]
+    taken: list[BboxBase] = [Bbox.from_bounds(x - 7, y - 7, 14, 14) for x, y in at.values()]
     solid = len(taken)  # a leader may cross a bar, but no point
     for bars in axes.collections:  # error bars, which a name should not lie on either
         for segment in getattr(bars, "get_segments", list)():
@@ -185,12 +185,12 @@ def _moved(label: Annotation, offset: tuple[float, float]) -> Bbox:
     return Bbox(label.get_window_extent().get_points())
 
 
-def _overlap(one: Bbox, other: Bbox) -> float:
+def _overlap(one: BboxBase, other: BboxBase) -> float:
     common = Bbox.intersection(one, other)
     return 0.0 if common is None else _area(common)
 
 
-def _area(box: Bbox) -> float:
+def _area(box: BboxBase) -> float:
     return float(box.width * box.height)
 
 
