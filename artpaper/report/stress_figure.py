@@ -142,7 +142,7 @@ def _front(axes: Axes, points: list[tuple[float, float]]) -> None:
         corner_x, corner_y, color=CONTROL, linestyle=(0, (1, 1)), linewidth=1.8, label="front of uniform attention"
     )
     axes.set(xlim=(x0, x1), ylim=(y0, y1))
-    axes.legend(loc="lower left", fontsize=8, frameon=True)
+    axes.legend(loc="lower right", fontsize=8, frameon=True)
 
 
 def _label_points(
