@@ -1,0 +1,273 @@
+"""The statements about A-ART that a stress test decides, and the page that says what it found."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pandas as pd
+
+from artpaper.report import paper
+from artpaper.report.evidence import NotMeasured
+from artpaper.report.stress import attack_name, data_note, model_name
+from artpaper.report.style import markdown_table, save_table, save_text
+from artpaper.report.verdict import (
+    FAILS,
+    HOLDS,
+    UNTOLD,
+    Effect,
+    Rules,
+    Statement,
+    Tables,
+    Verdict,
+    above,
+    effect_text,
+    every,
+    no_worse,
+    opposite,
+    some,
+    verdicts,
+)
+
+REFERENCE = "uniform_art"  # attention that no perturbation can move, trained with ART's term: what a defence must beat
+
+
+def more_robust(model: str, over: str, attack: str) -> Statement:
+    """One model keeps more GAP than another under an attack.
+
+    Args:
+        model: expected above.
+        over: expected below.
+        attack: a declared comparison of the two under it must exist.
+    """
+
+    def judge(tables: Tables, rules: Rules) -> Verdict:
+        effect = tables.difference(model, attack, over)
+        return Verdict((effect,), above(effect, rules), effect_text(effect))
+
+    under = {"one_step": "the paper's own one-step attack"}.get(attack, f"the {attack_name(attack)} of attacks")
+    return Statement(
+        f"{model_name(model)} is more robust than {model_name(over)} under {under}", "above the margin, in GAP", judge
+    )
+
+
+def overstates(tables: Tables, rules: Rules) -> Verdict:
+    """A-ART's GAP falls from the one-step attack to the ensemble."""
+    effect = tables.difference("a_art", "ensemble", "a_art", "one_step")
+    return Verdict((effect,), above(opposite(effect), rules), effect_text(effect))
+
+
+def masked(tables: Tables, rules: Rules) -> Verdict:
+    """An attack without A-ART's gradients raises its loss more than one with them."""
+    effects, missing = [], []
+    for attack in ("square", "transfer"):
+        try:
+            effects.append(tables.difference("a_art", attack, "a_art", "pgd", "loss"))
+        except NotMeasured as error:
+            missing.append(f"not measured: {error}")
+    parts = [above(effect, rules, margin=0.0) for effect in effects] + [UNTOLD] * len(missing)
+    return Verdict(tuple(effects), some(parts), "; ".join([*map(effect_text, effects), *missing]))
+
+
+def uniform_is_enough(tables: Tables, rules: Rules) -> Verdict:
+    """Uniform attention with ART's term keeps as much as A-ART under the ensemble."""
+    effect = tables.difference("a_art", "ensemble", REFERENCE)
+    return Verdict((effect,), no_worse(opposite(effect), rules), effect_text(effect))
+
+
+def adversarial_term(tables: Tables, rules: Rules) -> Verdict:
+    """ART's term makes models robust with and without attention, and A-ART's attention adds nothing to it."""
+    with_attention = tables.difference("art", "ensemble", "non_art")
+    without = tables.difference(REFERENCE, "ensemble", "uniform")
+    attention = tables.difference("a_art", "ensemble", REFERENCE)
+    parts = [above(with_attention, rules), above(without, rules), no_worse(opposite(attention), rules)]
+    effects = (with_attention, without, attention)
+    return Verdict(effects, every(parts), "; ".join(map(effect_text, effects)))
+
+
+def approaches_uniform(tables: Tables, rules: Rules) -> Verdict:
+    """With a large beta clean attention is close to uniform, for every seed."""
+    (strong, each), (art, reference) = tables.flatness("a_art_strong"), tables.flatness("art")
+    shares = each / reference.mean()
+    reason = f"its distance to uniform is {shares.min():.3f} to {shares.max():.3f} of ART's over {len(shares)} seeds"
+    flat = shares <= rules.flat
+    decided = HOLDS if flat.all() else FAILS if not flat.any() else UNTOLD
+    return Verdict((strong, art), decided if len(shares) > 1 else UNTOLD, reason)
+
+
+def beats_uniform(tables: Tables, rules: Rules) -> Verdict:
+    """Some model that keeps its attention beats the uniform control under the ensemble at no lower clean GAP.
+
+    Raises:
+        NotMeasured: no such model was compared with the control.
+    """
+    _, reference = tables.flatness("art")
+    far = tables.training.groupby("model")["attention_uniform_rms"].mean() >= rules.kept * reference.mean()
+    effects: list[Effect] = []
+    parts, told = [], []
+    for model in far[far].index:
+        try:
+            clean, attacked = (
+                tables.difference(model, attack, REFERENCE, family="defences") for attack in ("clean", "ensemble")
+            )
+        except NotMeasured:
+            continue
+        effects += [clean, attacked]
+        equal = UNTOLD if clean.seeds == 1 else HOLDS if clean.high >= 0 else FAILS
+        parts.append(every([above(attacked, rules), equal]))
+        if parts[-1] == HOLDS:
+            told.append(f"{effect_text(attacked)}; {effect_text(clean)}")
+    if not parts:
+        raise NotMeasured(f"no model that keeps its attention beside {REFERENCE}")
+    if not told:
+        best = max(effects[1::2], key=lambda effect: effect.value)
+        told = [f"none of {len(parts)} models that keep their attention does; the highest: {effect_text(best)}"]
+    return Verdict(tuple(effects), some(parts), "; ".join(told))
+
+
+def keeps_its_score(tables: Tables, rules: Rules) -> Verdict:
+    """The share of its clean GAP that A-ART loses under the ensemble is about what it loses in the paper."""
+    clean = tables.gap("a_art", "clean")
+    fall = opposite(tables.difference("a_art", "ensemble", "a_art", "clean"))
+    printed = [paper.row(1, "GAP", split).a_art for split in paper.SPLITS]
+    theirs = 1 - printed[1] / printed[0]
+    lost, least, most = (number / clean.value for number in (fall.value, fall.low, fall.high))
+    allowed = rules.lost * theirs
+    decided = HOLDS if most <= allowed else FAILS if least > allowed else UNTOLD
+    reason = (
+        f"it loses {100 * lost:.1f} % [{100 * least:.1f}, {100 * most:.1f}] of its clean GAP, {100 * theirs:.1f} % "
+    )
+    reason += f"in the paper; the same share of the paper's clean {printed[0]:.2f} would leave "
+    reason += (
+        f"{printed[0] * (1 - lost):.1f}, not {printed[1]:.2f}" if decided == FAILS else f"{printed[0] * (1 - lost):.1f}"
+    )
+    return Verdict((clean, opposite(fall)), UNTOLD if fall.seeds == 1 else decided, reason)
+
+
+STATEMENTS = (
+    more_robust("a_art", "art", "one_step"),
+    more_robust("a_art", "art", "ensemble"),
+    Statement(
+        "The one-step attack overstates A-ART's robustness", "GAP falls by more than the margin to the ensemble",
+        overstates,
+    ),
+    Statement(
+        "A-ART's gradients are masked: Square or transfer harms it more than PGD does", "the mean loss is higher",
+        masked,
+    ),
+    Statement(
+        "Uniform attention with ART's term is at least as robust as A-ART", "no lower by the margin under the ensemble",
+        uniform_is_enough,
+    ),
+    Statement(
+        "What robustness there is comes from the adversarial term, not from attention",
+        "under the ensemble ART's term adds more than the margin with softmax and with uniform attention, and uniform "
+        "attention with it is no lower than A-ART by the margin", adversarial_term,
+    ),
+    more_robust("a_art", "random_att", "ensemble"),
+    Statement(
+        "A large beta approaches uniform attention", "distance to uniform at most `flat` of ART's for every seed",
+        approaches_uniform,
+    ),
+    Statement(
+        "A defence that keeps its attention beats uniform attention with ART's term, at no lower clean GAP",
+        "distance to uniform at least `kept` of ART's; under the ensemble above the margin; the interval of the clean "
+        "difference reaches 0 or lies above it", beats_uniform,
+    ),
+    Statement(
+        "A-ART keeps its clean score under the ensemble as the paper's does under one step (91.04 of 92.00)",
+        "it loses at most `lost` times the share that it loses in the paper", keeps_its_score,
+    ),
+)  # fmt: skip
+
+
+def verdict_table(found: Sequence[Verdict]) -> pd.DataFrame:
+    """Every number of the page: a row per statement and number.
+
+    Args:
+        found: what was found about each of :data:`STATEMENTS`, in order.
+    Returns:
+        Columns statement (its number), text, verdict, name, value, low, high, p, seeds, videos, file, where (JSON:
+        columns and their values) and column: the value is the mean of that column over those rows. A statement without
+        numbers has one row with empty cells.
+    """
+    columns = ["name", "value", "low", "high", "p", "seeds", "videos", "file", "where", "column"]
+    rows = []
+    for place, (statement, one) in enumerate(zip(STATEMENTS, found, strict=True), start=1):
+        told = (place, statement.text, one.verdict)
+        for effect in one.evidence:
+            cells = [getattr(effect, name) for name in columns]
+            cells[columns.index("where")] = json.dumps(dict(effect.where), sort_keys=True)
+            rows.append((*told, *cells))
+        if not one.evidence:
+            rows.append((*told, *[None] * len(columns)))
+    return pd.DataFrame(rows, columns=["statement", "text", "verdict", *columns])
+
+
+def verdict_markdown(tables: Tables, rules: Rules, source: str) -> str:
+    """The page: the verdicts to read first, then the evidence of each, the rules, and what another margin changes.
+
+    Args:
+        tables: of one stress test.
+        rules: when a statement counts as decided.
+        source: ``data.source``, or "fabricated".
+    """
+    found = verdicts(tables, STATEMENTS, rules)
+    lines = [
+        [str(place), statement.text, one.verdict]
+        for place, (statement, one) in enumerate(zip(STATEMENTS, found, strict=True), start=1)
+    ]
+    values = ", ".join(f"`{field.name}` {getattr(rules, field.name):g}" for field in fields(rules))
+    text = [
+        "# Is A-ART robust?",
+        "",
+        f"{data_note(source)} Verdicts are computed by rule from the stress test's tables; differences of GAP are in "
+        "points of percent, brackets are 95 % intervals over training seeds and videos, p is Holm's over the family of "
+        "comparisons. With one training seed nothing is told of training, so nothing that needs it is decided.",
+        "",
+        markdown_table(["#", "statement", "verdict"], lines, 3),
+        "## The evidence",
+        "",
+    ]
+    for place, (statement, one) in enumerate(zip(STATEMENTS, found, strict=True), start=1):
+        text += [f"**{place}. {statement.text}**: *{one.verdict}*. {one.reason}. Rule: {statement.rule}.", ""]
+    text += [
+        "## The rules",
+        "",
+        f"Parameters: {values}. A difference is **above** the margin ({rules.margin:g} points; 0 for the loss) if it "
+        f"is positive with p at most {rules.alpha:g}; it is not if its whole interval lies below the margin. One is "
+        f"**no lower** if its whole interval lies above minus the margin; it is lower if p is at most {rules.alpha:g} "
+        "otherwise. All else cannot be told.",
+        "",
+        *(_with_margin(tables, rules, found, factor * rules.margin) for factor in (0.5, 2)),
+    ]
+    return "\n".join(text) + "\n"
+
+
+def write_verdict(tables: Tables, rules: Rules, source: str, folder: str | Path) -> list[Verdict]:
+    """Judge every statement and write ``verdict.csv`` and ``verdict.md``.
+
+    Args:
+        tables: of one stress test.
+        rules: when a statement counts as decided.
+        source: ``data.source``, or "fabricated".
+        folder: where the files go.
+    Returns:
+        What was found about each of :data:`STATEMENTS`.
+    Raises:
+        OSError: the folder cannot be written, or the disk is full.
+    """
+    found = verdicts(tables, STATEMENTS, rules)
+    save_table(verdict_table(found), Path(folder) / "verdict.csv")
+    save_text(verdict_markdown(tables, rules, source), Path(folder) / "verdict.md")
+    return found
+
+
+def _with_margin(tables: Tables, rules: Rules, found: Sequence[Verdict], margin: float) -> str:
+    others = verdicts(tables, STATEMENTS, replace(rules, margin=min(margin, 100.0)))
+    changed = [
+        f"statement {place} {other.verdict}"
+        for place, (one, other) in enumerate(zip(found, others, strict=True), start=1)
+        if one.verdict != other.verdict
+    ]
+    return f"- With a margin of {margin:g}: {', '.join(changed) or 'the same verdicts'}."
