@@ -29,6 +29,7 @@ from artpaper.groups import (
     Loss,
     Model,
     Reading,
+    Rules,
     Stress,
     Study,
     Swept,
@@ -52,6 +53,7 @@ __all__ = [
     "Model",
     "Params",
     "Reading",
+    "Rules",
     "Stress",
     "Study",
     "Swept",
@@ -117,6 +119,7 @@ class Params:
     figures: Figures = Figures()
     experiment: Experiment = Experiment()
     stress: Stress = Stress()
+    verdict: Rules = Rules()
     compute: Compute = Compute()
 
     def __post_init__(self) -> None:

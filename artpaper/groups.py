@@ -295,8 +295,7 @@ class Stress:
     is trained for fewer steps. ``videos`` of the test set are attacked, chosen by a seeded hash, inside a ball of
     radius ``epsilon``; null is ``attack.epsilon``. ``steps`` and ``restarts`` are those of the projected gradient,
     ``queries`` those of the black box; transferred attacks are made on ``surrogates``. ``epsilons`` and
-    ``step_counts`` are the sweeps, on the first seed. ``draws`` are the bootstrap's, ``level`` is the error that the
-    verdict allows over all its comparisons.
+    ``step_counts`` are the sweeps, on the first seed.
     """
 
     models: tuple[str, ...] = (
@@ -315,8 +314,25 @@ class Stress:
     queries: Count = 200
     epsilons: tuple[NonNegative, ...] = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 32.0)
     step_counts: tuple[Count, ...] = (1, 2, 5, 10, 50)
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Rules:
+    """Group ``verdict``: when a statement about the stress test counts as decided; change one and run again.
+
+    ``draws`` is the number of bootstrap samples of the videos. A difference is more than chance if its p value, Holm's
+    over its family, is at most ``alpha``. Differences of GAP that are surely smaller than ``margin`` (points of
+    percent) do not matter; 2 is less than a quarter of what A-ART gains over ART in the paper (9.07). Attention whose
+    distance to uniform is at most ``flat`` of ART's counts as uniform, at least ``kept`` of it as kept. A-ART may lose
+    ``lost`` times the share of its clean GAP that it loses in the paper.
+    """
+
     draws: Count = 1000
-    level: Fraction = 0.05
+    alpha: Fraction = 0.05
+    margin: Annotated[float, Field(ge=0, le=100)] = 2.0
+    flat: Fraction = 0.1
+    kept: Fraction = 0.5
+    lost: NonNegative = 2.0
 
 
 @dataclass(frozen=True, config=CHECKED)

@@ -126,11 +126,25 @@ class Workspace:
             save_table(robustness_table(runs(self.need_robustness)), self.figures / "figure4.csv")
         return self.root
 
-    def _missing(self, path: Path) -> bool:
+    def need_stress(self) -> Path:
+        """The stress test's files, made now if this is a scratch workspace without them.
+
+        Raises:
+            ArtpaperError: they are missing in the pipeline's own workspace.
+        """
+        from artpaper.stress.pipeline import stress
+
+        target = self.root / "stress"
+        if self._missing(target / "training.csv", "dvc repro stress/dvc.yaml"):
+            self.need_frames()
+            stress(self.params, self.root, progress=False)
+        return target
+
+    def _missing(self, path: Path, maker: str = "dvc repro") -> bool:
         if path.exists():
             return False
         if not self.scratch:
-            raise ArtpaperError(f"{path}: not made yet; `dvc repro` makes it")
+            raise ArtpaperError(f"{path}: not made yet; `{maker}` makes it")
         return True
 
 

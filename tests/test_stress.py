@@ -68,11 +68,20 @@ def test_every_model_meets_every_attack(params: Params, target: Path) -> None:
     found = {path: {file.stem for file in path.glob("*.parquet")} for path in target.glob("predictions/*/seed*")}
     assert len(found) == 8
     everywhere = set.intersection(*found.values())
-    assert {"clean", "random", "one_step", "pgd", "square", "apgd_dlr", "attention_scores", "ensemble"} <= everywhere
+    assert {
+        "clean",
+        "random",
+        "one_step",
+        "pgd",
+        "square",
+        "transfer",
+        "apgd_dlr",
+        "attention_scores",
+        "ensemble",
+    } <= everywhere
     for path, names in found.items():
         swept = {"epsilon_0.1", "epsilon_4", "steps_1"} if path.name == "seed0" else set()
-        own = {"transfer_non_art", "transfer_art"} - {f"transfer_{path.parent.name}"}  # not from a model to itself
-        assert names - everywhere == swept | own
+        assert names - everywhere == swept
     assert len(list(target.glob("minimum_norm/*/seed*/fmn.parquet"))) == 8
 
 
@@ -160,7 +169,7 @@ def test_quick_is_quick(params: Params) -> None:
     assert short.stress.models == full.stress.models  # nothing is left out
     assert (short.stress.seeds, short.stress.max_steps) == ((0,), full.train.max_steps // 10)
     assert short.stress.videos < full.stress.videos
-    assert dataclasses.replace(short, stress=full.stress) == full  # nothing else is changed
+    assert dataclasses.replace(short, stress=full.stress, verdict=full.verdict) == full  # nothing else is changed
     assert quick(params).stress.videos == 10  # never more than was asked for
 
 
@@ -186,6 +195,6 @@ def test_metadata_says_how_a_file_was_made(target: Path) -> None:
         pq.read_schema(target / "predictions" / "art" / "seed0" / "ensemble.parquet").metadata[b"artpaper"]
     )
     assert note["attack"] == "ensemble"
-    assert {"pgd", "square", "transfer_non_art"} <= set(note["members"])
-    assert not {"transfer_art", "epsilon_4", "steps_1"} & set(note["members"])
+    assert {"pgd", "square", "transfer"} <= set(note["members"])
+    assert not {"epsilon_4", "steps_1"} & set(note["members"])
     assert note["synthetic"] is True

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from artpaper.config import Rules
 from artpaper.report import paper
 from artpaper.report.evidence import NotMeasured
 from artpaper.report.stress import attack_name, data_note, model_name
@@ -16,7 +17,6 @@ from artpaper.report.verdict import (
     HOLDS,
     UNTOLD,
     Effect,
-    Rules,
     Statement,
     Tables,
     Verdict,
@@ -29,7 +29,8 @@ from artpaper.report.verdict import (
     verdicts,
 )
 
-REFERENCE = "uniform_art"  # attention that no perturbation can move, trained with ART's term: what a defence must beat
+REFERENCE = "uniform_art"  # attention that no perturbation can move, trained with ART's term
+UNIFORM = (REFERENCE, "uniform_wide")  # what a defence must beat, each of them
 
 
 def more_robust(model: str, over: str, attack: str) -> Statement:
@@ -96,33 +97,44 @@ def approaches_uniform(tables: Tables, rules: Rules) -> Verdict:
 
 
 def beats_uniform(tables: Tables, rules: Rules) -> Verdict:
-    """Some model that keeps its attention beats the uniform control under the ensemble at no lower clean GAP.
+    """Some model that keeps its attention beats every uniform control under the ensemble at no lower clean GAP.
 
     Raises:
-        NotMeasured: no such model was compared with the control.
+        NotMeasured: no such model was compared with the controls.
     """
     _, reference = tables.flatness("art")
     far = tables.training.groupby("model")["attention_uniform_rms"].mean() >= rules.kept * reference.mean()
-    effects: list[Effect] = []
-    parts, told = [], []
+    found = []
     for model in far[far].index:
-        try:
-            clean, attacked = (
-                tables.difference(model, attack, REFERENCE, family="defences") for attack in ("clean", "ensemble")
-            )
-        except NotMeasured:
-            continue
-        effects += [clean, attacked]
-        equal = UNTOLD if clean.seeds == 1 else HOLDS if clean.high >= 0 else FAILS
-        parts.append(every([above(attacked, rules), equal]))
-        if parts[-1] == HOLDS:
-            told.append(f"{effect_text(attacked)}; {effect_text(clean)}")
-    if not parts:
-        raise NotMeasured(f"no model that keeps its attention beside {REFERENCE}")
+        pairs = []
+        for control in UNIFORM:
+            try:
+                clean, attacked = (
+                    tables.difference(model, attack, control, family="defences") for attack in ("clean", "ensemble")
+                )
+            except NotMeasured:
+                continue
+            equal = UNTOLD if clean.seeds == 1 else HOLDS if clean.high >= 0 else FAILS
+            pairs.append((every([above(attacked, rules), equal]), attacked, clean))
+        if pairs:
+            found.append((every([decided for decided, *_ in pairs]), pairs))
+    if not found:
+        raise NotMeasured(f"no model that keeps its attention beside {' or '.join(UNIFORM)}")
+    told = [
+        "; ".join(f"{effect_text(attacked)}, {effect_text(clean)}" for _, attacked, clean in pairs)
+        for decided, pairs in found
+        if decided == HOLDS
+    ]
     if not told:
-        best = max(effects[1::2], key=lambda effect: effect.value)
-        told = [f"none of {len(parts)} models that keep their attention does; the highest: {effect_text(best)}"]
-    return Verdict(tuple(effects), some(parts), "; ".join(told))
+        # of each model the control that it does worst against, and of these the best
+        best = max((min((one[1] for one in pairs), key=_value) for _, pairs in found), key=_value)
+        told = [f"none of {len(found)} models that keep their attention does; the nearest: {effect_text(best)}"]
+    effects = tuple(effect for _, pairs in found for _, *both in pairs for effect in both)
+    return Verdict(effects, some([decided for decided, _ in found]), "; ".join(told))
+
+
+def _value(effect: Effect) -> float:
+    return effect.value
 
 
 def keeps_its_score(tables: Tables, rules: Rules) -> Verdict:
@@ -171,7 +183,8 @@ STATEMENTS = (
     ),
     Statement(
         "A defence that keeps its attention beats uniform attention with ART's term, at no lower clean GAP",
-        "distance to uniform at least `kept` of ART's; under the ensemble above the margin; the interval of the clean "
+        "distance to uniform at least `kept` of ART's; against each uniform control, at ART's radius and at four times "
+        "it, under the ensemble above the margin, and the interval of the clean "
         "difference reaches 0 or lies above it", beats_uniform,
     ),
     Statement(
@@ -210,14 +223,16 @@ def verdict_markdown(tables: Tables, rules: Rules, source: str) -> str:
     Args:
         tables: of one stress test.
         rules: when a statement counts as decided.
-        source: ``data.source``, or "fabricated".
+        source: ``data.source``.
     """
     found = verdicts(tables, STATEMENTS, rules)
     lines = [
         [str(place), statement.text, one.verdict]
         for place, (statement, one) in enumerate(zip(STATEMENTS, found, strict=True), start=1)
     ]
-    values = ", ".join(f"`{field.name}` {getattr(rules, field.name):g}" for field in fields(rules))
+    values = ", ".join(
+        f"`{field.name}` {getattr(rules, field.name):g}" for field in fields(rules) if field.name != "draws"
+    )
     text = [
         "# Is A-ART robust?",
         "",
@@ -250,7 +265,7 @@ def write_verdict(tables: Tables, rules: Rules, source: str, folder: str | Path)
     Args:
         tables: of one stress test.
         rules: when a statement counts as decided.
-        source: ``data.source``, or "fabricated".
+        source: ``data.source``.
         folder: where the files go.
     Returns:
         What was found about each of :data:`STATEMENTS`.

@@ -19,18 +19,23 @@ from artpaper.report.style import DATA
 from artpaper.statistics import Gap, Sample, bootstrap_counts
 
 METRICS = {"gap": "GAP (%)", "hit_at_1": "Hit@1 (%)", "loss": "loss (nats)"}
+MAKER = "`dvc repro stress/dvc.yaml`"
 COLUMNS = ["id", "labels", "classes", "scores", "loss"]
 NAMES = MODELS | {
-    "a_art_strong": "A-ART, large β",
+    "a_art_strong": "A-ART, β 1",
+    "random_att": "A-ART, random step",
+    "entropy_art": "entropy + ART",
+    "temperature_art": "temperature + ART",
     "uniform": "uniform attention",
     "uniform_art": "uniform + ART",
-    "temperature_art": "temperature + ART",
-    "entropy_art": "entropy + ART",
-    "random_att": "A-ART, random direction",
+    "uniform_wide": "uniform + ART, 4ε",
     "pgd_at": "PGD-AT",
     "trades": "TRADES",
     "vat": "VAT",
     "gradalign": "GradAlign",
+    "art_wide": "ART, 4ε",
+    "relative_att": "relative attention, 4ε",
+    "relative_sharp": "relative + peaked, 4ε",
 }
 ATTACKS = {
     "clean": "clean",
@@ -41,19 +46,19 @@ ATTACKS = {
     "apgd_margin": "APGD, margin",
     "apgd_dlr": "APGD, DLR",
     "apgd_top_k_ap": "APGD, top-k AP",
-    "attention": "attention",
+    "attention_maps": "attention, maps",
+    "attention_scores": "attention, scores",
     "square": "Square",
     "transfer": "transfer",
     "ensemble": "ensemble",
-    "pgd_predicted": "PGD, predicted",
     "one_step_predicted": "one step, predicted",
+    "pgd_predicted": "PGD, predicted",
     "frames_1": "one frame",
     "universal": "universal",
     "fgsm_linf": "FGSM, L∞",
     "pgd_linf": "PGD, L∞",
 }
 SWEEPS = ("epsilon", "steps")
-MADE_UP = "FABRICATED numbers of no model, to try the statistics on."
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ class Stress:
     """Everything the stress test measured, ready to be compared.
 
     Attributes:
-        source: ``data.source`` of the predictions; "fabricated" where no model made them.
+        source: ``data.source`` of the predictions.
         videos: how many test videos, the same for every model.
         epsilon: of each attack, unit of the normalised features; 0 on clean videos.
         samples: metric ("gap", "hit_at_1" in percent, "loss" in nats), model and attack -> its values over seeds and
@@ -112,7 +117,7 @@ def read_stress(folder: str | Path, draws: int = 1000, seed: int = 0) -> Stress:
     folder = Path(folder)
     paths = sorted((folder / "predictions").glob("*/seed*/*.parquet"))
     if not paths:
-        raise DataError(f"{folder / 'predictions'}: no predictions under attack; make them with `dvc repro`")
+        raise DataError(f"{folder / 'predictions'}: no predictions under attack; make them with {MAKER}")
     counts = np.empty((0, 0), np.int32)
     first: tuple[Path, dict[str, Any], pa.Table] | None = None
     epsilons: dict[str, tuple[Path, float]] = {}
@@ -148,21 +153,13 @@ def attack_name(attack: str) -> str:
 
 
 def data_name(source: str) -> str:
-    """What a title calls the data; synthetic and fabricated ones in capitals.
-
-    Args:
-        source: ``data.source``, or "fabricated".
-    """
-    return "FABRICATED numbers" if source == "fabricated" else DATA[source]
+    """What a title calls the data of ``data.source``; synthetic ones in capitals."""
+    return DATA[source]
 
 
 def data_note(source: str) -> str:
-    """The sentence about the data in a caption.
-
-    Args:
-        source: ``data.source``, or "fabricated".
-    """
-    return MADE_UP if source == "fabricated" else SOURCES[source]
+    """The sentence about the data of ``data.source`` in a caption."""
+    return SOURCES[source]
 
 
 def _read(path: Path) -> tuple[dict[str, Any], pa.Table]:
@@ -172,7 +169,7 @@ def _read(path: Path) -> tuple[dict[str, Any], pa.Table]:
         note: dict[str, Any] = {name: str(given[name]) for name in ("model", "attack", "source")}
         note |= {"seed": int(given["seed"]), "epsilon": float(given["epsilon"] or 0)}
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: not a file of the stress test: {error}; make it anew with `dvc repro`") from None
+        raise DataError(f"{path}: not a file of the stress test: {error}; make it anew with {MAKER}") from None
     return note, rows.combine_chunks()
 
 
@@ -182,14 +179,14 @@ def _check(
     model, seed, attack = path.parts[-3:]
     told = (note["model"], f"seed{note['seed']}", f"{note['attack']}.parquet")
     if told != (model, seed, attack):
-        raise DataError(f"{path}: says of itself {'/'.join(told)}; make it anew with `dvc repro`")
-    if note["source"] not in {*DATA, "fabricated"} or note["source"] != first_note["source"]:
+        raise DataError(f"{path}: says of itself {'/'.join(told)}; make it anew with {MAKER}")
+    if note["source"] not in DATA or note["source"] != first_note["source"]:
         raise DataError(f"{path}: data source {note['source']}, {first} has {first_note['source']}; make both anew")
     if not len(rows) or len(rows["id"].unique()) < len(rows):
-        raise DataError(f"{path}: holds no video, or one twice; make it anew with `dvc repro`")
+        raise DataError(f"{path}: holds no video, or one twice; make it anew with {MAKER}")
     for column in ("id", "labels"):
         if not rows[column].equals(first_rows[column]):
-            raise DataError(f"{path} and {first}: other videos or labels ({column}); make both anew with `dvc repro`")
+            raise DataError(f"{path} and {first}: other videos or labels ({column}); make both anew with {MAKER}")
 
 
 def _resample(path: Path, rows: pa.Table, counts: np.ndarray) -> dict[str, tuple[float, np.ndarray]]:
@@ -216,7 +213,7 @@ def _lists(path: Path, rows: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarr
     places = (np.cumsum(lengths) - lengths)[:, None] + np.arange(top)  # (videos, top)
     best, values = (part.flatten().to_numpy(zero_copy_only=False)[places] for part in (classes, scores))
     if np.isnan(values).any() or (np.diff(values, axis=1) > 0).any():
-        raise DataError(f"{path}: scores are NaN or not in descending order; make it anew with `dvc repro`")
+        raise DataError(f"{path}: scores are NaN or not in descending order; make it anew with {MAKER}")
     positives = labels.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)  # (videos,)
     truth = labels.flatten().to_numpy(zero_copy_only=False)  # (labels,)
     width = 1 + int(max(best.max(), truth.max(initial=0)))

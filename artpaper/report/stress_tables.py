@@ -13,11 +13,11 @@ from artpaper.report.stress import METRICS, SWEEPS, Stress, attack_name, data_no
 from artpaper.report.style import markdown_table, save_table, save_text
 from artpaper.statistics import difference, estimate, holm
 
-REFERENCES = ("uniform_art", "art")  # every model is compared with these
+REFERENCES = ("uniform_art", "uniform_wide", "art")  # every model is compared with these
 COMPARED = ("clean", "one_step", "pgd", "ensemble")  # on these test sets
 FAMILIES = {
     "claims": "what the verdicts rest on, and nothing else",
-    "defences": "every model against ART and against uniform attention with ART's term",
+    "defences": "every model against ART, and against uniform attention with ART's term at its radius and at four times it",
     "attacks": "the same model under two attacks: the ensemble against one step and against no attack (GAP), the black "
     "box and transfer against PGD (loss)",
 }

@@ -1,7 +1,7 @@
 """Is A-ART robust? Statements that a stress test decides, each with its evidence; the words come from the numbers.
 
 A statement holds, does not hold, or cannot be told. Which of them is said depends on the numbers in the stress test's
-tables and on :class:`Rules`, all of them in one place.
+tables and on group ``verdict`` of the parameters (:class:`artpaper.config.Rules`).
 """
 
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from artpaper.errors import ConfigError
+from artpaper.config import Rules
 from artpaper.report.evidence import NotMeasured
 from artpaper.report.leaderboard import read_training
 from artpaper.report.results import read_table
@@ -19,33 +19,6 @@ from artpaper.report.stress import attack_name, model_name
 from artpaper.report.verdicts import FAILS, HOLDS
 
 UNTOLD = "cannot be told"
-
-
-@dataclass(frozen=True)
-class Rules:
-    """When a statement counts as decided; change one and run again.
-
-    Attributes:
-        alpha: a difference is more than chance if its p value, Holm's over its family, is at most this.
-        margin: differences of GAP that are surely smaller do not matter, points of percent; 2 is less than a quarter of
-            what A-ART gains over ART in the paper (9.07).
-        flat: attention whose distance to uniform is at most this share of ART's counts as uniform.
-        kept: attention whose distance to uniform is at least this share of ART's counts as kept.
-        lost: A-ART may lose so many times the share of its clean GAP that it loses in the paper.
-    Raises:
-        ConfigError: a share outside 0 to 1, or a negative number.
-    """
-
-    alpha: float = 0.05
-    margin: float = 2.0
-    flat: float = 0.1
-    kept: float = 0.5
-    lost: float = 2.0
-
-    def __post_init__(self) -> None:
-        for name, most in {"alpha": 1.0, "margin": 100.0, "flat": 1.0, "kept": 1.0, "lost": np.inf}.items():
-            if not 0 <= getattr(self, name) <= most:
-                raise ConfigError(f"{name} {getattr(self, name)}: expected a number from 0 to {most:g}")
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,6 @@ def quick(params: Params) -> Params:
             restarts=1,
             queries=min(20, stress.queries),
             step_counts=tuple(count for count in stress.step_counts if count <= 10),
-            draws=min(200, stress.draws),
         ),
+        verdict=dataclasses.replace(params.verdict, draws=min(200, params.verdict.draws)),
     )

@@ -11,6 +11,8 @@ from artpaper.attacks import (
     Attack,
     apgd,
     attention_pgd,
+    deepfool,
+    ensemble,
     fgm,
     fmn,
     k_frames,
@@ -25,7 +27,6 @@ from artpaper.attacks import (
 from artpaper.config import Params
 from artpaper.models import FrameTransformer
 
-ADAPTIVE = 0.1  # what the change of attention counts beside the loss, both of which are some hundredths
 SEARCHED = ("bce", "margin", "dlr", "top_k_ap")  # the objectives that APGD raises
 Run = Callable[[FrameTransformer, Tensor, Tensor, Tensor], Attack]
 
@@ -42,8 +43,8 @@ class Planned:
     """
 
     run: Run
-    epsilon: float
-    passes: float
+    epsilon: int | float
+    passes: int | float
     member: bool = True
 
 
@@ -59,24 +60,24 @@ def plan(params: Params, surrogates: Mapping[str, FrameTransformer], common: Ten
     steps, corner = stress.steps, _corner(params, common.shape[-1])
     one_step = partial(fgm, epsilon=epsilon, scope=scope)
     search = partial(pgd, epsilon=epsilon, scope=scope, steps=steps)
-    adaptive = partial(attention_pgd, epsilon=epsilon, scope=scope, steps=steps, weight=ADAPTIVE)
-    runs: dict[str, tuple[Run, float]] = {
+    adaptive = partial(attention_pgd, epsilon=epsilon, scope=scope, steps=steps)
+    runs: dict[str, tuple[Run, int | float]] = {
         "random": (partial(random_direction, epsilon=epsilon, scope=scope), 1 / 3),
         "universal": (partial(universal, perturbation=common, epsilon=epsilon, scope=scope), 1 / 3),
         "one_step": (one_step, 1),
         "one_step_predicted": (partial(one_step, objective=predicted_bce), 1),
         "pgd": (partial(search, restarts=stress.restarts), steps * stress.restarts),
         "pgd_predicted": (partial(search, objective=predicted_bce), steps),
-        "attention_maps": (partial(adaptive, over="maps"), steps),
-        "attention_scores": (partial(adaptive, over="scores"), steps),
+        "attention_maps": (partial(adaptive, over="maps", weight=0.1), 2 * steps),
+        "attention_scores": (partial(adaptive, over="scores", weight=0.01), 2 * steps),
         "frames_1": (partial(k_frames, frames=1, epsilon=epsilon, scope=scope, steps=steps), steps),
         "square": (partial(square, epsilon=epsilon, scope=scope, queries=stress.queries), stress.queries / 3),
     }
     for name in SEARCHED:
         objective = OBJECTIVES[name]
         runs[f"apgd_{name}"] = (partial(apgd, epsilon=epsilon, scope=scope, steps=steps, objective=objective), steps)
-    for name, surrogate in surrogates.items():
-        runs[f"transfer_{name}"] = (partial(transfer, surrogate=surrogate, attack=search), steps)
+    if surrogates:
+        runs["transfer"] = (partial(_transferred, surrogates=surrogates, attack=search), steps * len(surrogates))
     modalities = next(iter(surrogates.values())).modalities if surrogates else {}
     if len(modalities) > 1:
         for name in modalities:
@@ -105,7 +106,21 @@ def sweeps(params: Params) -> dict[str, Planned]:
 def minimum_norm(params: Params) -> Planned:
     """The shortest way to a wrong top label, which no ball bounds."""
     steps = 2 * params.stress.steps
-    return Planned(partial(fmn, criterion="hit1_loss", steps=steps), float("inf"), steps, member=False)
+    return Planned(partial(_shortest, steps=steps), float("inf"), steps, member=False)
+
+
+def _shortest(model: FrameTransformer, x: Tensor, y: Tensor, mask: Tensor, steps: int) -> Attack:
+    """FMN from DeepFool's result, so that it is never further."""
+    start = deepfool(model, x, y, mask, criterion="hit1_loss").perturbation
+    return fmn(model, x, y, mask, criterion="hit1_loss", steps=steps, start=start)
+
+
+def _transferred(
+    model: FrameTransformer, x: Tensor, y: Tensor, mask: Tensor, surrogates: Mapping[str, FrameTransformer], attack: Run
+) -> Attack:
+    """Of every video the transferred attack that harms it most."""
+    found = {name: transfer(model, x, y, mask, surrogate=other, attack=attack) for name, other in surrogates.items()}
+    return ensemble(found, y)[0]
 
 
 def radius(params: Params) -> float:

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from artpaper.attacks import Attack, fit_universal
-from artpaper.attacks.result import logits_of
+from artpaper.attacks import Attack, bce, fit_universal
+from artpaper.attacks.result import attack_result, logits_of
 from artpaper.attention import attention_numbers
 from artpaper.config import Params, as_dict
 from artpaper.data.batches import model_inputs
@@ -223,6 +223,8 @@ def _rows(
         x, y, mask = model_inputs(batch, params.features, model.modalities, device)
         result = planned.run(model, x, y, mask)
         columns: dict[str, Any] = {name: values.cpu().numpy() for name, values in result.diagnostics.items()}
+        for name, logits in (("clean_loss", result.clean_logits), ("loss", result.adversarial_logits)):
+            columns[name] = bce(logits.double(), y.double()).cpu().numpy()  # minimum-norm attacks do not tell
         columns |= {"id": batch.ids, "labels": [row.nonzero().flatten().tolist() for row in batch.labels]}
         listed = [max(TOP_K, len(labels)) for labels in columns["labels"]]
         columns["classes"], columns["scores"] = best_classes(result.adversarial_logits.cpu(), listed)
@@ -245,8 +247,6 @@ def _attention(model: FrameTransformer, x: Tensor, attacked: Tensor, mask: Tenso
 
 
 def _clean(model: FrameTransformer, x: Tensor, y: Tensor, mask: Tensor) -> Attack:
-    from artpaper.attacks.result import attack_result
-
     with torch.no_grad():
         logits = logits_of(model, x, mask)
     nothing = torch.zeros_like(x)

@@ -12,7 +12,6 @@ from matplotlib.text import Text
 
 from artpaper.errors import DataError
 from artpaper.metrics import gap_from_top
-from artpaper.report.fabricated import fabricate, need_stress
 from artpaper.report.leaderboard import leaderboard, leaderboard_markdown, read_training, write_leaderboard
 from artpaper.report.stress import Stress, read_stress
 from artpaper.report.stress_figure import stress_figure, sweep_figure
@@ -26,6 +25,7 @@ from artpaper.report.stress_tables import (
 )
 from artpaper.report.style import save_figure
 from artpaper.statistics import Sample, holm
+from tests.fabricated import fabricate
 
 SMALL = {"models": ("art", "uniform_art"), "attacks": ("clean", "ensemble"), "videos": 40}
 
@@ -70,7 +70,7 @@ def test_values_are_those_of_the_files(folder, stress):
     assert sample.draws[1].std() == pytest.approx(rows["loss"].std() / np.sqrt(250), rel=0.2)
     assert stress.models == ["non_art", "art", "a_art", "uniform_art", "weak"]
     assert stress.attacks[:4] == ["clean", "one_step", "pgd", "ensemble"]
-    assert (stress.videos, stress.source, stress.epsilon["clean"]) == (250, "fabricated", 0)
+    assert (stress.videos, stress.source, stress.epsilon["clean"]) == (250, "synthetic", 0)
 
 
 def test_a_worse_model_is_found_and_equal_ones_are_not_told_apart(stress):
@@ -254,7 +254,7 @@ def rewrite(path, column=None, value=None, **note):
     [
         ({"model": "vat"}, "says of itself vat/seed0/ensemble.parquet"),
         ({"seed": 7}, "says of itself uniform_art/seed7"),
-        ({"source": "yt8m"}, "data source yt8m, .* has fabricated"),
+        ({"source": "yt8m"}, "data source yt8m, .* has synthetic"),
         ({"source": "hearsay"}, "data source hearsay"),
         ({"epsilon": 2.0}, "epsilon 2.0 against 1.5"),
         ({"column": "id", "value": "other"}, "other videos or labels .id"),
@@ -280,6 +280,3 @@ def test_a_missing_or_damaged_stress_test_is_named_with_its_remedy(tmp_path):
     path.write_bytes(b"no parquet")
     with pytest.raises(DataError, match=r"clean\.parquet: not a file of the stress test"):
         read_stress(tmp_path)
-    with pytest.raises(DataError, match="not made yet; `dvc repro` makes it"):
-        need_stress(tmp_path / "absent", scratch=False)
-    assert need_stress(tmp_path, scratch=False) == tmp_path

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 
 from artpaper.errors import ConfigError, DataError
-from artpaper.report.fabricated import fabricate
 from artpaper.report.leaderboard import leaderboard, read_training, write_leaderboard
 from artpaper.report.statements import STATEMENTS, verdict_markdown, verdict_table, write_verdict
 from artpaper.report.stress import read_stress
@@ -26,6 +25,7 @@ from artpaper.report.verdict import (
     verdicts,
 )
 from artpaper.report.verdicts import FAILS, HOLDS
+from tests.fabricated import fabricate
 
 ONE_STEP, ENSEMBLE, OVERSTATES, MASKED, UNIFORM, TERM, RANDOM, FLAT, BEATS, KEEPS = range(10)
 

@@ -1,7 +1,4 @@
-"""Fabricated files of a stress test whose truth is known: to try tables, figures and verdicts without any model.
-
-No model made them, every file says so (source "fabricated"), and so do the tables and figures drawn from them.
-"""
+"""Fabricated files of a stress test whose truth is known: tables, figures and verdicts are tried on them."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,7 +10,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from artpaper.atomic import atomic_file
-from artpaper.errors import DataError
 from artpaper.report.style import save_table
 
 CLASSES = 40
@@ -35,7 +31,7 @@ def fabricate(
     seeds: Sequence[int] = (0, 1, 2),
     videos: int = 150,
     skill: Mapping[tuple[str, str], float] | None = None,
-    source: str = "fabricated",
+    source: str = "synthetic",
 ) -> Path:
     """Write ``predictions/<model>/seed<k>/<attack>.parquet`` and ``training.csv`` for models that do not exist.
 
@@ -68,23 +64,6 @@ def fabricate(
                 _write(path, logits, truth, labels, note | {"epsilon": 0.0 if attack == "clean" else 1.5, "norm": "l2"})
     save_table(_training(models, seeds), folder / "training.csv")
     return folder
-
-
-def need_stress(folder: str | Path, scratch: bool) -> Path:
-    """The stress test's folder; in a scratch workspace without one, fabricated files take its place.
-
-    Args:
-        folder: where the stress test is, or would be.
-        scratch: whether this is a workspace to try things in.
-    Raises:
-        DataError: there is none, and this is the pipeline's own workspace.
-    """
-    folder = Path(folder)
-    if (folder / "predictions").is_dir():
-        return folder
-    if not scratch:
-        raise DataError(f"{folder / 'predictions'}: not made yet; `dvc repro` makes it")
-    return fabricate(folder)
 
 
 def _skill(model: str, attack: str) -> float:
