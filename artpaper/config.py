@@ -81,8 +81,8 @@ def _controls() -> dict[str, dict[str, Any]]:
         "uniform_wide": {"like": "art", "attention": "uniform", "epsilon": 2.0},
         "pgd_at": {"like": "art", "clean": 0.0, "adversary": "projected", "steps": 2},
         "trades": {"like": "art", "alpha": 50.0, "adversary": "projected", "consistency": True},
-        "vat": {"like": "art", "alpha": 50.0, "adversary": "virtual", "consistency": True},
-        "gradalign": {"like": "art", "alignment": 0.2},
+        "vat": {"like": "art", "alpha": 10.0, "adversary": "virtual", "consistency": True},
+        "gradalign": {"like": "art", "alignment": 0.002},
         "art_wide": {"like": "art", "epsilon": 2.0},
         "relative_att": {"like": "a_art", "epsilon": 2.0, "beta": 0.03, "attention_relative": True},
         "relative_sharp": {

@@ -15,12 +15,13 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from artpaper.atomic import atomic_file
 from artpaper.attacks import Attack, bce, fit_universal
 from artpaper.attacks.result import attack_result, logits_of
 from artpaper.attention import attention_numbers
 from artpaper.config import Params, as_dict
 from artpaper.data.batches import model_inputs
-from artpaper.data.store import FrameStore, write_table
+from artpaper.data.store import FrameStore
 from artpaper.device import best_device
 from artpaper.errors import DataError
 from artpaper.evaluation import best_classes, describe, trained_model, write_resumable
@@ -74,13 +75,8 @@ def attack_all(params: Params, workspace: Path, target: Path, *, progress: bool 
 
     wanted = variations(params)
     workers = params.compute.workers
-    work = partial(
-        attack_model,
-        workspace=workspace,
-        target=target,
-        threads=max(1, (os.cpu_count() or 1) // workers),
-        progress=False,
-    )
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    work = partial(attack_model, params=params, workspace=workspace, target=target, threads=threads, progress=False)
     with tqdm(total=len(wanted), unit="model", desc="attack", disable=not progress) as bar:
         for variation, _ in in_processes(work, wanted, workers):
             bar.set_postfix_str(f"{variation.name} seed {variation.seed}")
@@ -89,12 +85,19 @@ def attack_all(params: Params, workspace: Path, target: Path, *, progress: bool 
 
 
 def attack_model(
-    variation: Variation, workspace: Path, target: Path, threads: int | None = None, *, progress: bool = True
+    variation: Variation,
+    params: Params,
+    workspace: Path,
+    target: Path,
+    threads: int | None = None,
+    *,
+    progress: bool = True,
 ) -> Path:
     """Put one trained model to every attack, its ensemble and, for the first seed, the sweeps.
 
     Args:
-        variation: which model.
+        variation: which model, one of those of ``params``.
+        params: all parameters, as they are before any model's own.
         workspace: holds ``frames/`` and the trained models.
         target: where ``predictions/`` and ``minimum_norm/`` go.
         threads: of PyTorch; as they are by default.
@@ -108,14 +111,14 @@ def attack_model(
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     try:
-        return _attack_model(variation, workspace, target, progress)
+        return _attack_model(variation, params, workspace, target, progress)
     finally:
         torch.set_num_threads(before)
 
 
-def _attack_model(variation: Variation, workspace: Path, target: Path, progress: bool) -> Path:
-    params, name, seed = variation.params, variation.name, variation.seed
-    model, note = trained_model(params, name, seed, workspace, variation.model(workspace))
+def _attack_model(variation: Variation, params: Params, workspace: Path, target: Path, progress: bool) -> Path:
+    own, name, seed = variation.params, variation.name, variation.seed
+    model, note = trained_model(own, name, seed, workspace, variation.model(workspace))
     whole = FrameStore(workspace / "frames" / "test")
     store = whole.subset(subset(whole.ids, params.stress.videos, params.base.seed))
     surrogates = {other.name: other for other in variations(params) if other.seed == seed}
@@ -124,22 +127,11 @@ def _attack_model(variation: Variation, workspace: Path, target: Path, progress:
         other: trained_model(surrogates[other].params, other, seed, workspace, surrogates[other].model(workspace))[0]
         for other in chosen
     }
-    own = _content(variation.model(workspace) / "model.safetensors")
+    weights = _content(variation.model(workspace) / "model.safetensors")
     others = [_content(surrogates[other].model(workspace) / "model.safetensors") for other in chosen]
-    settings = {
-        key: value
-        for key, value in as_dict(params.stress).items()
-        if key not in ("models", "seeds", "draws", "level", "epsilons", "step_counts")
-    }
+    settings = [getattr(params.stress, key) for key in ("videos", "epsilon", "steps", "restarts", "queries")]
     depends = fingerprint(
-        [
-            own,
-            others,
-            store.fingerprint,
-            settings,
-            as_dict(params.attack),
-            code("attacks", "stress/plan.py", "stress/predictions.py", "models.py"),
-        ]
+        [weights, others, store.fingerprint, settings, as_dict(params.attack), as_dict(params.features), code(*MADE_BY)]
     )
     universal = _universal(model, params, workspace)
     attacks = {"clean": Planned(_clean, 0.0, 1 / 3), **plan(params, nets, universal)}
@@ -158,7 +150,7 @@ def _attack_model(variation: Variation, workspace: Path, target: Path, progress:
             return _rows(model, store, params, planned, start)
 
         write_resumable(
-            path, rows, SCHEMA, describe(params, name, seed, note, store) | details, len(store),
+            path, rows, SCHEMA, describe(own, name, seed, note, store) | details, len(store),
             params.attack.batch_size, [depends], workspace / ".resume", f"{attack} {name} seed {seed}", progress,
         )  # fmt: skip
     ensemble_of([folder / f"{attack}.parquet" for attack, planned in attacks.items() if planned.member], folder)
@@ -193,7 +185,8 @@ def ensemble_of(members: list[Path], folder: Path) -> Path:
         "passes": sum(note["passes"] for note in notes),
     }
     path = folder / "ensemble.parquet"
-    write_table(path, worst.replace_schema_metadata({"artpaper": json.dumps(metadata, sort_keys=True)}))
+    with atomic_file(path) as temporary:
+        pq.write_table(worst.replace_schema_metadata({"artpaper": json.dumps(metadata, sort_keys=True)}), temporary)
     return path
 
 

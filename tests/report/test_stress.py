@@ -167,7 +167,7 @@ def test_the_leaderboard_has_the_papers_claims_beside_ours_sorted(folder, stress
     write_leaderboard(board, tmp_path)
     text = (tmp_path / "leaderboard.md").read_text()
     assert "92.00 → 91.04" in text
-    assert "FABRICATED" in text
+    assert "SYNTHETIC" in text
     assert len(pd.read_csv(tmp_path / "leaderboard.csv")) == 5
 
 
@@ -274,7 +274,7 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path, change, match):
 
 
 def test_a_missing_or_damaged_stress_test_is_named_with_its_remedy(tmp_path):
-    with pytest.raises(DataError, match=r"no predictions under attack; make them with `dvc repro`"):
+    with pytest.raises(DataError, match=r"no predictions under attack; make them with `dvc repro stress/dvc\.yaml`"):
         read_stress(tmp_path)
     path = fabricate(tmp_path, **SMALL, seeds=(0,)) / "predictions" / "art" / "seed0" / "clean.parquet"
     path.write_bytes(b"no parquet")

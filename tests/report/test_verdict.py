@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from artpaper.config import Params, build
 from artpaper.errors import ConfigError, DataError
 from artpaper.report.leaderboard import leaderboard, read_training, write_leaderboard
 from artpaper.report.statements import STATEMENTS, verdict_markdown, verdict_table, write_verdict
@@ -183,8 +184,8 @@ def test_whoever_disagrees_changes_one_parameter(place, rules, expected):
 
 def test_impossible_rules_are_refused():
     for wrong in ({"alpha": 1.5}, {"margin": -1.0}, {"lost": float("nan")}):
-        with pytest.raises(ConfigError, match=f"{next(iter(wrong))} .*expected a number from 0"):
-            Rules(**wrong)
+        with pytest.raises(ConfigError, match=f"verdict.{next(iter(wrong))}: "):
+            build(Params, {"verdict": wrong}, "test")
 
 
 def test_one_seed_decides_nothing():
@@ -245,7 +246,7 @@ def test_from_files_to_words(tmp_path):
     }.items():
         assert found[place].verdict == expected, STATEMENTS[place].text
     assert found[ONE_STEP].verdict != HOLDS
-    assert "FABRICATED" in (tmp_path / "verdict.md").read_text()
+    assert "SYNTHETIC" in (tmp_path / "verdict.md").read_text()
     back = pd.read_csv(tmp_path / "verdict.csv")
     assert list(back.groupby("statement")["verdict"].first()) == [one.verdict for one in found]
     pd.testing.assert_frame_equal(
