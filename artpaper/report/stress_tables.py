@@ -17,8 +17,8 @@ REFERENCES = ("uniform_art", "uniform_wide", "art")  # every model is compared w
 COMPARED = ("clean", "one_step", "pgd", "ensemble")  # on these test sets
 FAMILIES = {
     "claims": "what the verdicts rest on, and nothing else",
-    "defences": "every model against ART, and against uniform attention with ART's term at its radius and at four times "
-    "it",
+    "defences": "every model against ART, and against uniform attention with ART's term at its and at four times its "
+    "radius",
     "attacks": "the same model under two attacks: the ensemble against one step and against no attack (GAP), the black "
     "box and transfer against PGD (loss)",
 }
