@@ -55,6 +55,7 @@ lab: $(READY)  ## open JupyterLab on this machine only, with a token
 	$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 notebooks
 
 clean:  ## remove what the pipeline made and the environment (the DVC cache stays)
-	rm -rf $(VENV) .clean .resume small study frames models predictions robustness tables claims reports dvc_plots
-	rm -f report.html figures/figure* figures/attention.* figures/curves.* figures/epsilon.*
+	rm -rf $(VENV) .clean .resume small study frames models predictions robustness tables claims reports dvc_plots verdict
+	rm -rf stress/predictions stress/minimum_norm stress/training.csv stress/quick
+	rm -f report.html figures/figure* figures/attention.* figures/curves.* figures/epsilon.* figures/stress.* figures/sweeps.*
 	rm -rf docs/_build docs/notebooks docs/results docs/CLAIMS.md docs/CHANGELOG.md

@@ -61,7 +61,15 @@ def fabricate(
                 logits = 0.8 * shared + 0.6 * noise + truth * (margin + easy)[:, None] - 2
                 path = folder / "predictions" / model / f"seed{seed}" / f"{attack}.parquet"
                 note = {"model": model, "seed": seed, "attack": attack, "source": source, "passes": 1}
-                _write(path, logits, truth, labels, note | {"epsilon": 0.0 if attack == "clean" else 1.5, "norm": "l2"})
+                clean = skill.get((model, "clean"), _skill(model, "clean")) + shift - margin
+                _write(
+                    path,
+                    logits,
+                    logits + truth * clean,
+                    truth,
+                    labels,
+                    note | {"epsilon": 0.0 if attack == "clean" else 1.5, "norm": "l2"},
+                )
     save_table(_training(models, seeds), folder / "training.csv")
     return folder
 
@@ -79,11 +87,16 @@ def _skill(model: str, attack: str) -> float:
 
 
 def _write(
-    path: Path, logits: np.ndarray, truth: np.ndarray, labels: list[np.ndarray], note: dict[str, object]
+    path: Path,
+    logits: np.ndarray,
+    clean: np.ndarray,
+    truth: np.ndarray,
+    labels: list[np.ndarray],
+    note: dict[str, object],
 ) -> None:
     best = np.argsort(-logits, axis=1, kind="stable")[:, :TOP].astype(np.int32)  # (videos, top)
     scores = np.take_along_axis(logits, best, axis=1).astype(np.float32)
-    loss = np.logaddexp(0, np.where(truth, -logits, logits)).mean(axis=1)  # (videos,)
+    loss, before = (np.logaddexp(0, np.where(truth, -z, z)).mean(axis=1) for z in (logits, clean))  # (videos,)
     wrong = ~np.take_along_axis(truth, best[:, :1], axis=1)[:, 0]
     ids = [f"v{place:05d}" for place in range(len(loss))]
     rows = pa.table(
@@ -92,8 +105,9 @@ def _write(
             "labels": pa.array([one.astype(np.int32) for one in labels], pa.list_(pa.int32())),
             "classes": pa.array(list(best), pa.list_(pa.int32())),
             "scores": pa.array(list(scores), pa.list_(pa.float32())),
-            "clean_loss": loss,
+            "clean_loss": before,
             "loss": loss,
+            "zero_gradient": np.zeros(len(loss), bool),
             "already_wrong": wrong,
             "fooled": wrong,
         }

@@ -55,6 +55,8 @@ def plan(params: Params, surrogates: Mapping[str, FrameTransformer], common: Ten
         params: all parameters; group ``stress`` says how long each attack searches.
         surrogates: the models that transfer attacks are made on.
         common: one perturbation for all videos (time, dim), in the unit of the normalised features.
+    Returns:
+        Each attack by its name, which is the name of its file too.
     """
     stress, epsilon, scope = params.stress, radius(params), params.attack.scope
     steps, corner = stress.steps, _corner(params, common.shape[-1])

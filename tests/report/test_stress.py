@@ -14,6 +14,7 @@ from artpaper.errors import DataError
 from artpaper.metrics import gap_from_top
 from artpaper.report.leaderboard import leaderboard, leaderboard_markdown, read_training, write_leaderboard
 from artpaper.report.stress import Stress, read_stress
+from artpaper.report.stress_checks import checks_markdown, checks_table
 from artpaper.report.stress_figure import stress_figure, sweep_figure
 from artpaper.report.stress_tables import (
     differences_markdown,
@@ -280,3 +281,27 @@ def test_a_missing_or_damaged_stress_test_is_named_with_its_remedy(tmp_path):
     path.write_bytes(b"no parquet")
     with pytest.raises(DataError, match=r"clean\.parquet: not a file of the stress test"):
         read_stress(tmp_path)
+
+
+def test_the_checks_say_which_model_is_not_to_be_trusted(tmp_path) -> None:
+    """ "masked" does worse under Square than under PGD, and keeps its GAP at any epsilon; the other is honest."""
+    attacks = ("clean", "random", "one_step", "pgd", "square", "epsilon_1", "epsilon_99")
+    skill = {("masked", "pgd"): 1.9, ("masked", "one_step"): 1.9, ("masked", "square"): 0.5}
+    skill |= {("masked", "epsilon_99"): 1.9, ("art", "epsilon_99"): -9.0}
+    folder = fabricate(tmp_path, ("art", "masked"), attacks, seeds=(0, 1), videos=200, skill=skill)
+    for attack in ("epsilon_1", "epsilon_99"):
+        (folder / "predictions" / "masked" / "seed1" / f"{attack}.parquet").unlink()
+    table = checks_table(folder, sweep_table(stress_table(read_stress(folder, draws=20)), "epsilon"))
+    tripped = table[table["tripped"]].groupby(["model", "seed"])["check"].agg(set).to_dict()
+    assert tripped == {
+        ("masked", 0): {"black_box_beats_white_box", "floor_not_reached"},
+        ("masked", 1): {"black_box_beats_white_box"},  # not swept, so nothing is said of its floor
+    }
+    lines = [
+        [cell.strip("` \\") for cell in line.split("|")]
+        for line in checks_markdown(table).replace("\\", "").splitlines()
+    ]
+    told = {line[1]: line[2:6] for line in lines if len(line) > 5}
+    assert told["black_box_beats_white_box"][0] == "masked seed 0, masked seed 1"
+    assert told["zero_gradients"] == ["none", "0.000", "0.000", "4"]
+    assert told["floor_not_reached"][3] == "3"  # asked of those that were swept
