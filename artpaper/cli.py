@@ -93,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     publish.add_argument("target", type=Path, help="such as results/audioset")
     publish.add_argument("--command", required=True, help="what a reader types to make the same")
+    publish.add_argument("--stress", action="store_true", help="the stress test's verdict instead, into TARGET/stress")
     publish.set_defaults(run=_publish)
 
     claims = commands.add_parser("claims", help="write CLAIMS.md from the published runs in results/")
@@ -173,10 +174,10 @@ def _refresh(parsed: argparse.Namespace) -> None:
 
 def _publish(parsed: argparse.Namespace) -> None:
     from artpaper.notebooks import project_root
-    from artpaper.report.publish import publish
+    from artpaper.report.publish import publish, publish_stress
 
-    made = publish(project_root(), parsed.target, parsed.command)
-    print(f"{parsed.target}: tables of commit {made['commit'][:12]}")
+    made = (publish_stress if parsed.stress else publish)(project_root(), parsed.target, parsed.command)
+    print(f"{parsed.target}: results of commit {made['commit'][:12]}")
 
 
 def _claims(parsed: argparse.Namespace) -> None:

@@ -14,6 +14,7 @@ from artpaper.atomic import atomic_file, replace_folder
 from artpaper.config import load_params
 from artpaper.errors import ArtpaperError
 
+NOT_OURS = (".gitignore", "synthetic_data*", "stress.*", "sweeps.*")  # of figures/: not made by dvc.yaml
 PACKAGES = ("torch", "numpy", "pyarrow", "tensorflow-cpu", "tensorflow", "dvc", "papermill")
 
 
@@ -31,18 +32,12 @@ def publish(workspace: Path, target: Path, command: str) -> dict[str, Any]:
     """
     if not (workspace / "tables" / "table1.md").is_file():
         raise ArtpaperError(f"{workspace / 'tables'}: no tables to publish; `dvc repro` makes them")
-    commit, changed = revision(workspace)
-    if changed:
-        raise ArtpaperError("\n".join(["commit these first, or no commit says what was run:", *changed]))
-    if subprocess.run([sys.executable, "-m", "dvc", "status", "--quiet"], cwd=workspace).returncode:
-        raise ArtpaperError(
-            "the tables are older than params.yaml or the code (see `dvc status`); run `dvc repro` first"
-        )
+    commit = _clean(workspace, "dvc.yaml")
     params = load_params(workspace / "params.yaml")
     made = target.with_name(f".{target.name}.new")
     shutil.rmtree(made, ignore_errors=True)
     for name in ("tables", "figures", "claims", "metrics"):
-        shutil.copytree(workspace / name, made / name, ignore=shutil.ignore_patterns(".gitignore", "synthetic_data*"))
+        shutil.copytree(workspace / name, made / name, ignore=shutil.ignore_patterns(*NOT_OURS))
     for name in ("params.yaml", "frames/summary.json"):
         shutil.copy2(workspace / name, made / Path(name).name)
     for model in params.experiment.models:
@@ -53,14 +48,58 @@ def publish(workspace: Path, target: Path, command: str) -> dict[str, Any]:
                 shutil.copy2(run / name, made / "models" / model / f"seed{seed}" / name)
     if (target / "README.md").is_file():  # written by hand
         shutil.copy2(target / "README.md", made / "README.md")
-    provenance = {
-        "commit": commit,
-        "command": command,
-        **environment(),
-    }
-    with atomic_file(made / "provenance.json") as temporary:
-        temporary.write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
+    if (target / "stress").is_dir():  # published by itself
+        shutil.copytree(target / "stress", made / "stress")
+    provenance = _provenance(made, commit, command)
     replace_folder(made, target)
+    return provenance
+
+
+def publish_stress(workspace: Path, target: Path, command: str) -> dict[str, Any]:
+    """Copy the stress test's verdict, tables and figures to ``target/stress``, with a ``provenance.json`` beside them.
+
+    Args:
+        workspace: the project's folder, where the stress test has run.
+        target: the published run it belongs to, such as ``results/audioset``.
+        command: what a reader types to make the same.
+    Returns:
+        What provenance.json says.
+    Raises:
+        ArtpaperError: there is no verdict, it is older than the parameters or the code, or code has uncommitted
+            changes.
+    """
+    if not (workspace / "verdict" / "verdict.md").is_file():
+        raise ArtpaperError(f"{workspace / 'verdict'}: nothing to publish; `dvc repro stress/dvc.yaml` makes it")
+    commit = _clean(workspace, "stress/dvc.yaml")
+    made = target / ".stress.new"
+    shutil.rmtree(made, ignore_errors=True)
+    shutil.copytree(workspace / "verdict", made)
+    for path in (*workspace.glob("figures/stress.*"), *workspace.glob("figures/sweeps.*")):
+        shutil.copy2(path, made)
+    for name in ("params.yaml", "stress/training.csv"):
+        shutil.copy2(workspace / name, made)
+    provenance = _provenance(made, commit, command)
+    replace_folder(made, target / "stress")
+    return provenance
+
+
+def _clean(workspace: Path, pipeline: str) -> str:
+    """The commit that made these results; refused where none did, or where they are older than what made them."""
+    commit, changed = revision(workspace)
+    if changed:
+        raise ArtpaperError("\n".join(["commit these first, or no commit says what was run:", *changed]))
+    if subprocess.run([sys.executable, "-m", "dvc", "status", "--quiet", pipeline], cwd=workspace).returncode:
+        raise ArtpaperError(
+            f"the results are older than params.yaml or the code (see `dvc status {pipeline}`); run `dvc repro "
+            f"{pipeline}` first"
+        )
+    return commit
+
+
+def _provenance(folder: Path, commit: str, command: str) -> dict[str, Any]:
+    provenance = {"commit": commit, "command": command, **environment()}
+    with atomic_file(folder / "provenance.json") as temporary:
+        temporary.write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
     return provenance
 
 
@@ -72,7 +111,7 @@ def revision(folder: Path) -> tuple[str, list[str]]:
     Raises:
         ArtpaperError: it is not under Git.
     """
-    changed = _git(folder, "status", "--porcelain", "--", "artpaper", "notebooks", "dvc.yaml")
+    changed = _git(folder, "status", "--porcelain", "--", "artpaper", "notebooks", "dvc.yaml", "stress/dvc.yaml")
     return _git(folder, "rev-parse", "HEAD"), [line.split(maxsplit=1)[1] for line in changed.splitlines()]
 
 
