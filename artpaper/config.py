@@ -129,18 +129,21 @@ class Params:
         for name in self.controls:
             self._control(name)
         known = [*self.models, *self.controls]
-        for key in ("models", "surrogates"):
-            for name in getattr(self.stress, key):
-                if name not in known:
-                    raise ValueError(f"stress.{key} names {name!r}, but models and controls have {', '.join(known)}")
+        for name in self.stress.models:
+            if name not in known:
+                raise ValueError(f"stress.models names {name!r}, but models and controls have {', '.join(known)}")
+        for name in self.stress.surrogates:
+            if name not in self.stress.models:
+                raise ValueError(f"stress.surrogates names {name!r}, which is none of stress.models")
 
     def with_controls(self) -> "Params":
         """The same parameters, with the entries of group ``controls`` among those of group ``models``."""
-        return dataclasses.replace(
-            self, models={**self.models, **{name: self._control(name) for name in self.controls}}
-        )
+        controls = {name: self._control(name) for name in self.controls}
+        return dataclasses.replace(self, models={**self.models, **controls}, controls={})
 
     def _control(self, name: str) -> Control:
+        if name in self.models:
+            raise ValueError(f"controls.{name}: group models has one of that name; choose another")
         changes = dict(self.controls[name])
         like = changes.pop("like", None)
         if like not in self.models:

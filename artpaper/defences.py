@@ -14,7 +14,8 @@ L = clean * L_CE + alpha * D(x + R) + beta * attention - entropy * H + alignment
 - relative attention (ours): the change of a map over its own distance to uniform, so that flattening it gains nothing.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -111,8 +112,7 @@ def defended(
     ball = Ball(config.epsilon, config.scope, getattr(model, "modalities", None))
 
     def ask(frames: Tensor) -> tuple[Tensor, Maps]:
-        with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
-            torch.set_rng_state(draws)
+        with _same_units(x, draws):
             return model(frames, mask, return_attention=True)
 
     logits: Tensor = x
@@ -144,7 +144,7 @@ def defended(
     if config.entropy:
         loss = loss - config.entropy * mean_entropy(maps, mask)
     if config.alignment > 0:
-        loss = loss + config.alignment * (1 - _alignment(model, x, y, mask, ball, noise))
+        loss = loss + config.alignment * (1 - _alignment(model, x, y, mask, ball, noise, draws))
     silent = (gradient * mask[:, :, None]).flatten(1).abs().amax(dim=1) == 0
     parts |= {"perturbation_norm": l2_norm(perturbation).mean().item(), "zero_gradients": float(silent.sum().item())}
     return loss, {"loss": loss.item(), **parts}
@@ -234,16 +234,31 @@ def _gradient(ask: Ask, x: Tensor, y: Tensor, reference: Tensor, config: Control
     return gradient
 
 
-def _alignment(model: nn.Module, x: Tensor, y: Tensor, mask: Tensor, ball: Ball, noise: torch.Generator) -> Tensor:
+def _alignment(
+    model: nn.Module, x: Tensor, y: Tensor, mask: Tensor, ball: Ball, noise: torch.Generator, draws: Tensor
+) -> Tensor:
     """Mean cosine of the loss's gradients at a video and at a random point of its ball, on some of the videos."""
     x, y, mask = x[::ALIGNED].detach(), y[::ALIGNED], mask[::ALIGNED]
     direction = ball.step(_like(x, noise), mask)
     radius = torch.rand(len(x), 1, 1, generator=noise, dtype=x.dtype, device=x.device)
-    both = torch.cat([x, x + radius * direction]).requires_grad_(True)
-    loss = F.binary_cross_entropy_with_logits(model(both, torch.cat([mask, mask])), torch.cat([y, y]), reduction="sum")
-    (gradient,) = torch.autograd.grad(loss, both, create_graph=True)
-    near, far = (gradient * torch.cat([mask, mask])[:, :, None]).flatten(1).chunk(2)
+    gradients = []
+    for frames in (x, x + radius * direction):
+        frames.requires_grad_(True)
+        with _same_units(x, draws):  # or the cosine would be that of two dropouts
+            logits = model(frames, mask)
+        loss = F.binary_cross_entropy_with_logits(logits, y.to(logits.dtype), reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, frames, create_graph=True)
+        gradients.append((gradient * mask[:, :, None]).flatten(1))
+    near, far = gradients
     return F.cosine_similarity(near, far, dim=1, eps=1e-12).mean()
+
+
+@contextmanager
+def _same_units(x: Tensor, draws: Tensor) -> Iterator[None]:
+    """Passes in here drop the units that the generator's state ``draws`` says; it is left as it was."""
+    with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
+        torch.set_rng_state(draws)
+        yield
 
 
 def _like(x: Tensor, noise: torch.Generator) -> Tensor:

@@ -5,7 +5,7 @@ in ``profiles/`` name every key, so a reader never has to look here for a value.
 """
 
 import dataclasses
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
@@ -177,6 +177,14 @@ class Control(Loss):
     def __post_init__(self) -> None:
         if self.adversary == "one_step" and (self.consistency or self.clean != 1):
             raise ValueError("consistency, and another weight of clean, need adversary 'projected' or 'virtual'")
+        if self.adversary == "virtual" and not self.consistency:
+            raise ValueError("adversary 'virtual' asks for no labels and needs consistency")
+        if self.adversary != "projected" and self.steps != 1:
+            raise ValueError(f"steps {self.steps}: only adversary 'projected' takes more than one")
+        if not self.beta and (self.attention_relative or self.attention_adversary == "random"):
+            raise ValueError("attention_relative and attention_adversary need a beta above 0")
+        if self.attention_relative and (self.attention_squared or self.attention_detach_clean):
+            raise ValueError("attention_relative has no squared and no detached form")
         if not self.clean and (self.consistency or self.beta or self.entropy):
             raise ValueError("clean 0 leaves no clean pass for consistency, beta or entropy to compare with")
 
@@ -281,10 +289,14 @@ class Experiment:
     seeds: Annotated[tuple[Natural, ...], Field(min_length=1)] = (0,)
 
     def __post_init__(self) -> None:
-        for name in ("models", "seeds"):
-            values = getattr(self, name)
-            if len(set(values)) < len(values):
-                raise ValueError(f"{name} names one twice: {', '.join(map(str, values))}")
+        _once(self, "models", "seeds")
+
+
+def _once(group: Any, *names: str) -> None:
+    for name in names:
+        values = getattr(group, name)
+        if len(set(values)) < len(values):
+            raise ValueError(f"{name} names one twice: {', '.join(map(str, values))}")
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -294,11 +306,15 @@ class Stress:
     ``max_steps`` null is ``train.max_steps``; with ``equal_cost`` a model whose step takes more passes than ART's two
     is trained for fewer steps. ``videos`` of the test set are attacked, chosen by a seeded hash, inside a ball of
     radius ``epsilon``; null is ``attack.epsilon``. ``steps`` and ``restarts`` are those of the projected gradient,
-    ``queries`` those of the black box; transferred attacks are made on ``surrogates``. ``epsilons`` and
+    ``queries`` those of the black box; transferred attacks are made on the first two of ``surrogates`` that are not the
+    model itself. ``epsilons`` and
     ``step_counts`` are the sweeps, on the first seed.
+
+    Raises:
+        ValueError: a model, a seed or a surrogate is named twice.
     """
 
-    models: tuple[str, ...] = (
+    models: Annotated[tuple[str, ...], Field(min_length=1)] = (
         "non_art", "art", "a_art", "a_art_strong", "random_att", "entropy_art", "temperature_art", "uniform",
         "uniform_art", "uniform_wide", "pgd_at", "trades", "vat", "gradalign", "art_wide", "relative_att",
         "relative_sharp",
@@ -307,13 +323,16 @@ class Stress:
     max_steps: Count | None = None
     equal_cost: bool = True
     videos: Count = 1000
-    surrogates: tuple[str, ...] = ("non_art", "art")
+    surrogates: tuple[str, ...] = ("non_art", "art", "uniform_art")
     epsilon: NonNegative | None = None
     steps: Count = 20
     restarts: Count = 2
     queries: Count = 200
     epsilons: tuple[NonNegative, ...] = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 32.0)
     step_counts: tuple[Count, ...] = (1, 2, 5, 10, 50)
+
+    def __post_init__(self) -> None:
+        _once(self, "models", "seeds", "surrogates")
 
 
 @dataclass(frozen=True, config=CHECKED)

@@ -237,13 +237,17 @@ def test_a_random_step_stands_in_for_the_adversary_in_the_attention_term_alone()
         {"beta": 1.0, "attention_adversary": "random"},
         {"adversary": "projected", "consistency": True},
         {"adversary": "virtual", "consistency": True},
+        {"alignment": 1.0},
     ],
 )
 def test_every_pass_drops_the_same_units(switches: dict[str, Any]) -> None:
     """With epsilon 0 nothing moves, so any change would be dropout's."""
     net, (x, y, mask) = toy.model(dropout=0.5), toy.batch()
     _, parts = defended(net.train(), x, y, mask, Control(alpha=1.0, epsilon=0.0, **switches))
-    assert parts["attention" if "beta" in switches else "adversarial"] == 0
+    if "alignment" in switches:
+        assert parts["loss"] == pytest.approx(2 * parts["cross_entropy"], rel=1e-5)  # the cosine is 1
+    else:
+        assert parts["attention" if "beta" in switches else "adversarial"] == 0
 
 
 def test_padding_is_never_moved() -> None:

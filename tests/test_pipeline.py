@@ -234,6 +234,32 @@ def test_a_run_can_be_published_and_its_claims_read(project: Project) -> None:
     project.call("git", "checkout", "--", ".")
 
 
+@pytest.mark.timeout(600)
+def test_the_stress_test_has_a_pipeline_of_its_own(project: Project) -> None:
+    """A bare `dvc repro` leaves it alone, as the fixture's did; a changed rule is judged by without another attack."""
+    project.set("models: [non_art, art, a_art, uniform_art, relative_att]", "models: [art, uniform_art]")
+    project.set("surrogates: [non_art, art, uniform_art]", "surrogates: [art, uniform_art]")
+    assert project.repro("stress/dvc.yaml") == {"attacks", "verdict"}
+    verdict = (project.folder / "verdict" / "verdict.md").read_text()
+    assert "SYNTHETIC" in verdict
+    kept = digest(project.folder / "stress" / "predictions")
+    project.set("  margin: 2.0", "  margin: 0.5")
+    assert project.repro("stress/dvc.yaml") == {"verdict"}
+    assert "`margin` 0.5" in (project.folder / "verdict" / "verdict.md").read_text()
+    project.call("git", "add", "-A")
+    project.call("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "stress")
+    project.call("artpaper", "publish", "results/small", "--stress", "--command", "dvc repro stress/dvc.yaml")
+    published = project.folder / "results" / "small" / "stress"
+    assert (published / "verdict.md").read_bytes() == (project.folder / "verdict" / "verdict.md").read_bytes()
+    assert {"leaderboard.csv", "checks.csv", "training.csv", "stress.png", "provenance.json"} <= {
+        path.name for path in published.iterdir()
+    }
+    project.set("seeds: [0, 1]\n  max_steps: 20", "seeds: [0]\n  max_steps: 20")
+    assert project.repro("stress/dvc.yaml") == {"attacks", "verdict"}
+    now = digest(project.folder / "stress" / "predictions")
+    assert now == {name: value for name, value in kept.items() if "seed0" in name}  # no attack was made again
+
+
 def test_unknown_notebook_parameter_is_an_error(project: Project) -> None:
     command = [str(BIN / "artpaper"), "run", "notebooks/train.ipynb", "reports/x.ipynb", "-p", "modle", "art"]
     done = subprocess.run(command, cwd=project.folder, capture_output=True, text=True)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -22,17 +23,19 @@ from artpaper.stress.pipeline import quick, stress
 from artpaper.stress.predictions import ensemble_of, losses
 from artpaper.stress.trainings import describe, variations
 from artpaper.training import train
-from tests.pipeline import changed, link_frames
+from tests.pipeline import changed, digest, link_frames
 
-MODELS = ["non_art", "art", "uniform_art", "pgd_at"]
+MODELS = ["art", "uniform_art", "pgd_at"]
 
 
 @pytest.fixture(scope="module")
 def params(small_params: Params) -> Params:
     """Four models, two seeds, a few steps of everything."""
     short = {"models": MODELS, "seeds": [0, 1], "videos": 10, "steps": 2, "queries": 3, "epsilons": [0.1, 4.0],
-             "step_counts": [1], "surrogates": ["non_art", "art"]}  # fmt: skip
-    return changed(small_params, train={"max_steps": 6, "validate_every": 3}, stress=short, compute={"workers": 1})
+             "step_counts": [1], "surrogates": ["art", "uniform_art"], "max_steps": None}  # fmt: skip
+    narrow = {"projection": 16, "heads": 4}
+    run = {"max_steps": 6, "validate_every": 3}
+    return changed(small_params, model=narrow, train=run, stress=short, compute={"workers": 1})
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +50,10 @@ def target(params: Params, workspace: Path) -> Path:
 
 def test_cost_is_equal(params: Params) -> None:
     steps = {v.name: v.params.train.max_steps for v in variations(params)}
-    assert steps == {"non_art": 6, "art": 6, "uniform_art": 6, "pgd_at": 4}  # three passes a step, not two
+    assert steps == {"art": 6, "uniform_art": 6, "pgd_at": 4}  # three passes a step, not two
     free = changed(params, stress={"equal_cost": False, "max_steps": 5})
     assert {v.params.train.max_steps for v in variations(free)} == {5}
-    assert [v.seed for v in variations(params)] == [0] * 4 + [1] * 4  # a run cut short has whole seeds
+    assert [v.seed for v in variations(params)] == [0] * 3 + [1] * 3  # a run cut short has whole seeds
 
 
 def test_the_training_table_says_what_was_trained(params: Params, target: Path) -> None:
@@ -61,12 +64,14 @@ def test_the_training_table_says_what_was_trained(params: Params, target: Path) 
     assert table.loc[("uniform_art", 1), "attention_entropy"] == pytest.approx(1, abs=1e-6)
     assert (table.loc["art", "attention_uniform_rms"] > 1e-3).all()
     assert (table.loc["art", "attention_change_rms"] > 0).all()
+    assert table["minimum_norm_median"].gt(0).all()
+    assert table["minimum_norm_unfooled"].between(0, 1).all()
     assert describe(params, "pgd_at") == table.loc[("pgd_at", 0), "description"]
 
 
 def test_every_model_meets_every_attack(params: Params, target: Path) -> None:
     found = {path: {file.stem for file in path.glob("*.parquet")} for path in target.glob("predictions/*/seed*")}
-    assert len(found) == 8
+    assert len(found) == 6
     everywhere = set.intersection(*found.values())
     assert {
         "clean",
@@ -82,12 +87,12 @@ def test_every_model_meets_every_attack(params: Params, target: Path) -> None:
     for path, names in found.items():
         swept = {"epsilon_0.1", "epsilon_4", "steps_1"} if path.name == "seed0" else set()
         assert names - everywhere == swept
-    assert len(list(target.glob("minimum_norm/*/seed*/fmn.parquet"))) == 8
+    assert len(list(target.glob("minimum_norm/*/seed*/fmn.parquet"))) == 6
 
 
 def test_a_file_holds_what_the_attack_does(params: Params, workspace: Path, target: Path) -> None:
     """The one-step attack once more, on one video at a time."""
-    variation = variations(params)[2]
+    variation = variations(params)[1]
     model, _ = load_model(variation.model(workspace))
     store = FrameStore(workspace / "frames" / "test")
     store = store.subset(subset(store.ids, 10, params.base.seed))
@@ -114,33 +119,44 @@ def test_the_ensemble_is_the_worst_of_its_members_for_every_video(target: Path) 
 def test_a_finished_run_does_nothing_and_a_hole_is_filled(
     params: Params, workspace: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = {path: path.read_bytes() for path in target.rglob("*.parquet")}
-    hole = target / "predictions" / "art" / "seed1" / "pgd.parquet"
-    hole.unlink()
-    written = []
-    real = predictions.write_resumable
-    monkeypatch.setattr(predictions, "write_resumable", lambda path, *rest: written.append(path) or real(path, *rest))
+    before = digest(target)
+    written = recorded(monkeypatch)
+    shutil.rmtree(target / "predictions")
     stress(params, workspace, progress=False)
-    assert written == [hole]
-    assert {path: path.read_bytes() for path in target.rglob("*.parquet")} == before
+    assert (written, digest(target)) == ([], before)  # it is all kept in study/
+    (hole,) = workspace.glob("study/art-seed1-attacked-*/pgd.parquet")
+    hole.unlink()
+    stress(params, workspace, progress=False)
+    assert (written, digest(target)) == ([hole.stem], before)
 
 
-def test_other_parameters_make_other_files(
+def test_other_parameters_make_other_files_and_lose_none(
     params: Params, workspace: Path, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    less = changed(params, stress={"models": ["art"], "seeds": [1], "steps": 1})
-    asked = []
-    real = predictions.write_resumable
-    monkeypatch.setattr(
-        predictions, "write_resumable", lambda path, *rest: asked.append(path.stem) or real(path, *rest)
-    )
+    written = recorded(monkeypatch)
+    less = changed(params, stress={"models": ["art"], "seeds": [1], "surrogates": []})
     stress(less, workspace, target=tmp_path, progress=False)
-    first = list(asked)
-    stress(less, workspace, target=tmp_path, progress=False)
-    assert asked == first  # nothing more
+    assert {path.name for path in tmp_path.glob("predictions/*/*")} == {"seed1"}  # nothing of other parameters
+    first = list(written)
+    assert "epsilon_4" in first  # seed 1 is now the first
     stress(changed(less, stress={"queries": 2}), workspace, target=tmp_path, progress=False)
-    assert asked == 2 * first
-    assert (target / "predictions" / "art" / "seed1" / "pgd.parquet").is_file()
+    assert {"square", "pgd"} <= set(written[len(first) :])
+    count = len(written)
+    stress(params, workspace, progress=False)
+    assert len(written) == count  # back again: nothing is made
+
+
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the attacks whose files are written from now on."""
+    written: list[str] = []
+    real = predictions.write_resumable
+
+    def record(path: Path, *rest: object) -> Path:
+        written.append(path.stem)
+        return real(path, *rest)
+
+    monkeypatch.setattr(predictions, "write_resumable", record)
+    return written
 
 
 def test_the_pipelines_own_model_is_not_trained_again(
@@ -176,7 +192,8 @@ def test_quick_is_quick(params: Params) -> None:
 def test_an_unknown_model_or_a_bad_control_is_refused() -> None:
     for values, message in (
         ({"models": ["artt"]}, "stress.models names 'artt', but models and controls have non_art, art, a_art, "),
-        ({"surrogates": ["artt"]}, "stress.surrogates names 'artt'"),
+        ({"surrogates": ["artt"]}, "stress.surrogates names 'artt', which is none of stress.models"),
+        ({"seeds": [0, 0]}, "seeds names one twice: 0, 0"),
     ):
         with pytest.raises((ValueError, ArtpaperError), match=message):
             changed(Params(), stress=values)
@@ -185,9 +202,14 @@ def test_an_unknown_model_or_a_bad_control_is_refused() -> None:
         ({"alpha": 2.0}, "controls.it.like: no None in group models"),
         ({"like": "art", "aplha": 2.0}, "controls.it: unknown parameter aplha; did you mean alpha"),
         ({"like": "art", "consistency": True}, "controls.it: .*consistency"),
+        ({"like": "art", "adversary": "virtual"}, "controls.it: .*needs consistency"),
+        ({"like": "art", "steps": 3}, "controls.it: .*steps 3: only adversary 'projected'"),
+        ({"like": "art", "attention_relative": True}, "controls.it: .*need a beta above 0"),
     ):
         with pytest.raises((ValueError, ArtpaperError), match=message):
             changed(Params(), controls={"it": control})
+    with pytest.raises((ValueError, ArtpaperError), match=r"controls\.art: group models has one of that name"):
+        changed(Params(), controls={"art": {"like": "non_art"}})
 
 
 def test_metadata_says_how_a_file_was_made(target: Path) -> None:
@@ -197,4 +219,4 @@ def test_metadata_says_how_a_file_was_made(target: Path) -> None:
     assert note["attack"] == "ensemble"
     assert {"pgd", "square", "transfer"} <= set(note["members"])
     assert not {"epsilon_4", "steps_1"} & set(note["members"])
-    assert note["synthetic"] is True
+    assert note["source"] == "synthetic"

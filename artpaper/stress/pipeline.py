@@ -46,8 +46,10 @@ def training_table(params: Params, workspace: Path, target: Path) -> pd.DataFram
         target: holds ``predictions/``.
     Returns:
         Columns ``model, seed, steps, passes_per_step, best_validation_gap, attention_uniform_rms, attention_change_rms,
-        attention_entropy, description``: the distance of the clean maps to uniform attention, their change under PGD
-        (root mean squares over videos, in units of the uniform map's norm) and their entropy as a share of log T.
+        attention_entropy, minimum_norm_median, minimum_norm_unfooled, description``: the distance of the clean maps to
+        uniform attention, their change under PGD (root mean squares over videos, in units of the uniform map's norm)
+        and their entropy as a share of log T; FMN's median way to a wrong top label (unit of the features) over the
+        videos that were right, those that it did not fool counted as further than any, and the share of these.
     """
     rows = []
     for variation in variations(params):
@@ -68,10 +70,18 @@ def training_table(params: Params, workspace: Path, target: Path) -> pd.DataFram
                 "attention_uniform_rms": np.sqrt(np.mean(attention["uniform"] ** 2)),
                 "attention_change_rms": np.sqrt(np.mean(attention["change"] ** 2)),
                 "attention_entropy": np.mean(attention["entropy"]),
+                **_shortest(target / "minimum_norm" / name / f"seed{seed}" / "fmn.parquet"),
                 "description": describe(params, name),
             }
         )
     return pd.DataFrame(rows)
+
+
+def _shortest(path: Path) -> dict[str, float]:
+    rows = pq.read_table(path, columns=["norm", "fooled", "already_wrong"]).to_pandas()
+    right = rows[~rows["already_wrong"]]
+    norm = right["norm"].where(right["fooled"], np.inf)
+    return {"minimum_norm_median": float(norm.median()), "minimum_norm_unfooled": float((~right["fooled"]).mean())}
 
 
 def quick(params: Params) -> Params:

@@ -37,24 +37,28 @@ class Planned:
 
     Attributes:
         run: the attack on ``(model, x, y, mask)``.
-        epsilon: radius of its ball, unit of the normalised features; of the L-infinity attacks half the cube's side.
+        epsilon: radius of its ball, unit of the normalised features; of the L-infinity attacks half the cube's side;
+            None where no ball bounds it.
         passes: forward-backward passes that it spends on a video; a forward pass alone counts a third.
         member: whether it stays in the L2 ball of the stress test and the ensemble takes it in.
     """
 
     run: Run
-    epsilon: int | float
+    epsilon: float | int | None
     passes: int | float
     member: bool = True
 
 
-def plan(params: Params, surrogates: Mapping[str, FrameTransformer], common: Tensor) -> dict[str, Planned]:
+def plan(
+    params: Params, surrogates: Mapping[str, FrameTransformer], common: Tensor, modalities: Mapping[str, int]
+) -> dict[str, Planned]:
     """The attacks on one model by name, in the order in which they are run; all of them stay in one L2 ball.
 
     Args:
         params: all parameters; group ``stress`` says how long each attack searches.
         surrogates: the models that transfer attacks are made on.
         common: one perturbation for all videos (time, dim), in the unit of the normalised features.
+        modalities: the model's, name to width; where there are several each is attacked alone too.
     Returns:
         Each attack by its name, which is the name of its file too.
     """
@@ -76,11 +80,10 @@ def plan(params: Params, surrogates: Mapping[str, FrameTransformer], common: Ten
         "square": (partial(square, epsilon=epsilon, scope=scope, queries=stress.queries), stress.queries / 3),
     }
     for name in SEARCHED:
-        objective = OBJECTIVES[name]
-        runs[f"apgd_{name}"] = (partial(apgd, epsilon=epsilon, scope=scope, steps=steps, objective=objective), steps)
+        ascend = partial(apgd, epsilon=epsilon, scope=scope, steps=steps, restarts=stress.restarts)
+        runs[f"apgd_{name}"] = (partial(ascend, objective=OBJECTIVES[name]), steps * stress.restarts)
     if surrogates:
         runs["transfer"] = (partial(_transferred, surrogates=surrogates, attack=search), steps * len(surrogates))
-    modalities = next(iter(surrogates.values())).modalities if surrogates else {}
     if len(modalities) > 1:
         for name in modalities:
             only = partial(one_modality, modality=name, epsilon=epsilon, scope=scope, steps=steps)
@@ -108,7 +111,7 @@ def sweeps(params: Params) -> dict[str, Planned]:
 def minimum_norm(params: Params) -> Planned:
     """The shortest way to a wrong top label, which no ball bounds."""
     steps = 2 * params.stress.steps
-    return Planned(partial(_shortest, steps=steps), float("inf"), steps, member=False)
+    return Planned(partial(_shortest, steps=steps), None, steps, member=False)
 
 
 def _shortest(model: FrameTransformer, x: Tensor, y: Tensor, mask: Tensor, steps: int) -> Attack:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from artpaper.atomic import atomic_file
+from artpaper.atomic import atomic_file, replace_folder
 from artpaper.attacks import Attack, bce, fit_universal
 from artpaper.attacks.result import attack_result, logits_of
 from artpaper.attention import attention_numbers
@@ -49,23 +50,25 @@ SCHEMA = pa.schema(
 """Columns of a file. ``attention_change`` is ||A - A_adv||_Fr, ``attention_uniform`` ||A - 1/T||_Fr of the clean maps
 (the uniform map's norm is 1), ``attention_entropy`` their rows' entropy over log T; all are means over modalities."""
 
-MADE_BY = ("attacks", "attention.py", "data/features.py", "models.py", "stress/plan.py", "stress/predictions.py")
+MADE_BY = (
+    "attacks", "attention.py", "data/batches.py", "data/features.py", "data/store.py", "evaluation.py", "models.py",
+    "robustness.py", "stress/plan.py", "stress/predictions.py",
+)  # fmt: skip
+SHORTEST = "fmn"  # the attack without a ball, whose GAP would mean nothing
 FITTED = 256  # validation videos that the universal perturbation is fitted on
 
 
-def attack_all(params: Params, workspace: Path, target: Path, *, progress: bool = True) -> list[Path]:
+def attack_all(params: Params, workspace: Path, target: Path, *, progress: bool = True) -> None:
     """Put every trained model to every attack, ``compute.workers`` models at a time.
 
-    A file that is there and was made from the same model, videos, parameters and code is kept, so that a killed run
-    goes on where it was.
+    Finished files are kept in ``study/``, under a name that tells what they were made from, so that a killed run goes
+    on where it was, and what other parameters made is still there; the target has the ones of these parameters alone.
 
     Args:
         params: all parameters.
         workspace: holds ``frames/`` and the trained models.
-        target: where ``predictions/`` and ``minimum_norm/`` go.
+        target: where ``predictions/<model>/seed<k>/<attack>.parquet`` and ``minimum_norm/`` go, whole or not at all.
         progress: show a bar that counts models.
-    Returns:
-        The models' folders, each with one file an attack, in the order of the trainings.
     Raises:
         CheckpointError: a model is missing or another one.
         DataError: frames have not been prepared, or the disk is full.
@@ -75,35 +78,31 @@ def attack_all(params: Params, workspace: Path, target: Path, *, progress: bool 
 
     wanted = variations(params)
     workers = params.compute.workers
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    work = partial(attack_model, params=params, workspace=workspace, target=target, threads=threads, progress=False)
+    work = partial(attack_model, params=params, workspace=workspace, threads=max(1, (os.cpu_count() or 1) // workers))
+    made = {part: workspace / ".resume" / f"stress-{part}" for part in ("predictions", "minimum_norm")}
+    for folder in made.values():
+        shutil.rmtree(folder, ignore_errors=True)
     with tqdm(total=len(wanted), unit="model", desc="attack", disable=not progress) as bar:
-        for variation, _ in in_processes(work, wanted, workers):
+        for variation, paths in in_processes(work, wanted, workers):
             bar.set_postfix_str(f"{variation.name} seed {variation.seed}")
             bar.update(1)
-    return [target / "predictions" / variation.name / f"seed{variation.seed}" for variation in wanted]
+            for path in paths:
+                place = made["minimum_norm" if path.stem == SHORTEST else "predictions"]
+                _link(path, place / variation.name / f"seed{variation.seed}" / path.name)
+    for part, folder in made.items():
+        replace_folder(folder, target / part)
 
 
-def attack_model(
-    variation: Variation,
-    params: Params,
-    workspace: Path,
-    target: Path,
-    threads: int | None = None,
-    *,
-    progress: bool = True,
-) -> Path:
+def attack_model(variation: Variation, params: Params, workspace: Path, threads: int | None = None) -> list[Path]:
     """Put one trained model to every attack, its ensemble and, for the first seed, the sweeps.
 
     Args:
         variation: which model, one of those of ``params``.
         params: all parameters, as they are before any model's own.
         workspace: holds ``frames/`` and the trained models.
-        target: where ``predictions/`` and ``minimum_norm/`` go.
         threads: of PyTorch; as they are by default.
-        progress: show a bar per attack.
     Returns:
-        Its folder of predictions.
+        The files, one an attack, in ``study/``.
     Raises:
         CheckpointError: the model or a surrogate is missing or another one.
         DataError: frames have not been prepared, or the disk is full.
@@ -111,50 +110,51 @@ def attack_model(
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     try:
-        return _attack_model(variation, params, workspace, target, progress)
+        return _attack_model(variation, params, workspace)
     finally:
         torch.set_num_threads(before)
 
 
-def _attack_model(variation: Variation, params: Params, workspace: Path, target: Path, progress: bool) -> Path:
+def _attack_model(variation: Variation, params: Params, workspace: Path) -> list[Path]:
     own, name, seed = variation.params, variation.name, variation.seed
     model, note = trained_model(own, name, seed, workspace, variation.model(workspace))
     whole = FrameStore(workspace / "frames" / "test")
     store = whole.subset(subset(whole.ids, params.stress.videos, params.base.seed))
-    surrogates = {other.name: other for other in variations(params) if other.seed == seed}
-    chosen = [other for other in params.stress.surrogates if other != name and other in surrogates]
+    others = {other.name: other for other in variations(params) if other.seed == seed}
+    chosen = [other for other in params.stress.surrogates if other != name][:2]  # the same number for every model
     nets = {
-        other: trained_model(surrogates[other].params, other, seed, workspace, surrogates[other].model(workspace))[0]
+        other: trained_model(others[other].params, other, seed, workspace, others[other].model(workspace))[0]
         for other in chosen
     }
-    weights = _content(variation.model(workspace) / "model.safetensors")
-    others = [_content(surrogates[other].model(workspace) / "model.safetensors") for other in chosen]
+    weights = [_content(others[other].model(workspace) / "model.safetensors") for other in (name, *chosen)]
     settings = [getattr(params.stress, key) for key in ("videos", "epsilon", "steps", "restarts", "queries")]
-    depends = fingerprint(
-        [weights, others, store.fingerprint, settings, as_dict(params.attack), as_dict(params.features), code(*MADE_BY)]
-    )
-    universal = _universal(model, params, workspace)
-    attacks = {"clean": Planned(_clean, 0.0, 1 / 3), **plan(params, nets, universal)}
+    settings += [
+        as_dict(params.attack),
+        as_dict(params.features),
+        FrameStore(workspace / "frames" / "validation").fingerprint,
+    ]
+    made_from = fingerprint([weights, store.fingerprint, settings, code(*MADE_BY)])
+    kept = workspace / "study" / f"{name}-seed{seed}-attacked-{made_from}"
+    common = _universal(model, params, workspace)
+    attacks = {"clean": Planned(_clean, 0.0, 1 / 3)} | plan(params, nets, common, model.modalities)
+    attacks[SHORTEST] = minimum_norm(params)
     if seed == params.stress.seeds[0]:
         attacks |= sweeps(params)
-    folder = target / "predictions" / name / f"seed{seed}"
-    shortest = target / "minimum_norm" / name / f"seed{seed}"
-    for attack, planned in {**attacks, "fmn": minimum_norm(params)}.items():
-        path = (shortest if attack == "fmn" else folder) / f"{attack}.parquet"
-        if _made_from(path) == depends:
+    paths = {attack: kept / f"{attack}.parquet" for attack in attacks}
+    for attack, planned in attacks.items():
+        if paths[attack].is_file():
             continue
-        details = {"attack": attack, "epsilon": planned.epsilon, "passes": planned.passes, "made_from": depends,
-                   "member": planned.member, "synthetic": params.data.source == "synthetic"}  # fmt: skip
+        details = {"attack": attack, "epsilon": planned.epsilon, "passes": planned.passes, "member": planned.member}
 
         def rows(start: int, planned: Planned = planned) -> Iterator[dict[str, Any]]:
             return _rows(model, store, params, planned, start)
 
         write_resumable(
-            path, rows, SCHEMA, describe(own, name, seed, note, store) | details, len(store),
-            params.attack.batch_size, [depends], workspace / ".resume", f"{attack} {name} seed {seed}", progress,
+            paths[attack], rows, SCHEMA, describe(own, name, seed, note, store) | details, len(store),
+            params.attack.batch_size, [kept.name], workspace / ".resume", f"{attack} {name} seed {seed}", False,
         )  # fmt: skip
-    ensemble_of([folder / f"{attack}.parquet" for attack, planned in attacks.items() if planned.member], folder)
-    return folder
+    members = [paths[attack] for attack, planned in attacks.items() if planned.member]
+    return [*paths.values(), ensemble_of(members, kept)]
 
 
 def ensemble_of(members: list[Path], folder: Path) -> Path:
@@ -171,7 +171,7 @@ def ensemble_of(members: list[Path], folder: Path) -> Path:
     for path, table in zip(members, tables, strict=True):
         if table["id"] != tables[0]["id"]:
             raise DataError(f"{path}: not the videos of {members[0].name}; delete the folder {folder} and run again")
-    winner = losses.argmax(axis=0)  # (videos,)
+    winner = np.where(np.isnan(losses), -np.inf, losses).argmax(axis=0)  # (videos,): a broken answer wins nothing
     row = winner * losses.shape[1] + np.arange(losses.shape[1])
     worst = pa.concat_tables([table.replace_schema_metadata(None) for table in tables]).take(pa.array(row))
     worst = worst.append_column("winner", pa.array([members[index].stem for index in winner]))
@@ -257,10 +257,13 @@ def _universal(model: FrameTransformer, params: Params, workspace: Path) -> Tens
     return fit_universal(model, list(batches), epsilon=radius(params), scope=params.attack.scope)
 
 
-def _made_from(path: Path) -> str | None:
-    if not path.is_file():
-        return None
-    return json.loads(pq.read_schema(path).metadata[b"artpaper"]).get("made_from")
+def _link(path: Path, place: Path) -> None:
+    """The same file in two places, or a copy where the file system cannot."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(path, place)
+    except OSError:
+        shutil.copy2(path, place)
 
 
 def _content(path: Path) -> str:
