@@ -328,7 +328,7 @@ class Stress:
     steps: Count = 20
     restarts: Count = 2
     queries: Count = 200
-    epsilons: tuple[NonNegative, ...] = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 32.0)
+    epsilons: tuple[NonNegative, ...] = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 32.0)
     step_counts: tuple[Count, ...] = (1, 2, 5, 10, 50)
 
     def __post_init__(self) -> None:

@@ -226,37 +226,13 @@ def holm(p: Float64[np.ndarray, " comparisons"]) -> Float64[np.ndarray, " compar
 
 def student_p(t: float, freedom: float) -> float:
     """Two-sided p value of Student's t; the normal distribution's for infinite degrees of freedom."""
-    if math.isinf(freedom):
-        return math.erfc(abs(t) / math.sqrt(2))
-    return _incomplete_beta(freedom / (freedom + t * t), freedom / 2, 0.5)
+    from scipy.stats import t as student
+
+    return float(2 * student.sf(abs(t), freedom))
 
 
 def student_quantile(share: float, freedom: float) -> float:
-    """The t below which ``share`` (above a half) of Student's distribution lies."""
-    low, high = 0.0, 1.0
-    while student_p(high, freedom) > 2 * (1 - share):
-        high *= 2
-    for _ in range(100):
-        middle = (low + high) / 2
-        low, high = (middle, high) if student_p(middle, freedom) > 2 * (1 - share) else (low, middle)
-    return high
+    """The t below which ``share`` of Student's distribution lies."""
+    from scipy.stats import t as student
 
-
-def _incomplete_beta(x: float, a: float, b: float) -> float:
-    """The regularised incomplete beta function, by its continued fraction (DLMF 8.17.22, modified Lentz)."""
-    if x <= 0 or x >= 1:
-        return float(x >= 1)
-    if x > (a + 1) / (a + b + 2):
-        return 1 - _incomplete_beta(1 - x, b, a)
-    front = math.exp(a * math.log(x) + b * math.log1p(-x) + math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)) / a
-    c, d = 1.0, 1 / (1 - (a + b) * x / (a + 1))
-    fraction = d
-    for m in range(1, 10_000):
-        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
-        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
-        for term in (even, odd):
-            d, c = 1 / (1 + term * d), 1 + term / c
-            fraction *= c * d
-        if abs(c * d - 1) < 1e-15:
-            break
-    return front * fraction
+    return float(student.ppf(share, freedom))

@@ -57,6 +57,8 @@ def fabricate(
             own = np.random.default_rng([place, seed])
             shift, noise = own.normal(0, 0.03), own.normal(size=(videos, CLASSES))
             for attack in attacks:
+                if attack.startswith(("epsilon_", "steps_")) and seed != seeds[0]:
+                    continue  # sweeps are on the first seed
                 margin = skill.get((model, attack), _skill(model, attack)) + shift
                 logits = 0.8 * shared + 0.6 * noise + truth * (margin + easy)[:, None] - 2
                 path = folder / "predictions" / model / f"seed{seed}" / f"{attack}.parquet"

@@ -17,7 +17,7 @@ TRAINING = ("model", "seed", "steps", "passes_per_step", "attention_uniform_rms"
 READING = {
     "claimed": "GAP in the paper's Table 1, on YouTube-8M, clean and under its one-step attack; it has no other model.",
     "one step, PGD, ensemble": "GAP under the paper's own attack, under projected gradient ascent, and under the worst "
-    "of all attacks for each video.",
+    "of all attacks for each video, which is the one that raises its loss most.",
     "distance to uniform": "root mean square distance of the clean attention maps to uniform ones, as a share of the "
     "uniform weight 1/T; 0 is uniform attention.",
     "passes": "forward and backward passes over a batch that training took, thousands, mean over seeds.",
@@ -58,7 +58,7 @@ def leaderboard(table: pd.DataFrame, training: pd.DataFrame) -> pd.DataFrame:
         row["attention_uniform_rms"] = trained["attention_uniform_rms"].mean()
         row["training_passes"] = (trained["steps"] * trained["passes_per_step"]).mean()
         row |= {name: own[name].iloc[0] for name in ("videos", "source")}
-        row["seeds"] = own["seeds"].min()
+        row["seeds"] = own.loc[own.index.isin(MEASURED), "seeds"].min()  # sweeps have fewer
         row["description"] = trained["description"].iloc[0] if len(trained) else ""
         rows.append(row)
     return pd.DataFrame(rows).sort_values("ensemble", ascending=False, kind="stable", na_position="last")

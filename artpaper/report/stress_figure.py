@@ -47,7 +47,8 @@ def stress_figure(table: pd.DataFrame, controls: Sequence[str] | None = None) ->
     controls = [model for model in both if model in (controls or ()) or (not controls and model.startswith("uniform"))]
     with sns.axes_style("whitegrid"):
         figure, (left, right) = plt.subplots(1, 2, figsize=(12.6, 6), width_ratios=(1.15, 1), layout="constrained")
-    figure.suptitle(_title("Which models are robust, and to what?", table), fontsize=11)
+    shown = table[table["attack"].isin(("clean", "ensemble"))]  # sweeps have fewer seeds
+    figure.suptitle(_title("Which models are robust, and to what?", shown), fontsize=11)
     best = sorted((m for m in both if m not in MAIN), key=lambda m: -gap.loc[(m, "ensemble"), "mean"])
     _lines(right, gap, [model for model in (*MAIN, *best[:1]) if model in models])
     _trade(left, gap, both, controls)

@@ -176,14 +176,15 @@ def above(effect: Effect, rules: Rules, margin: float | None = None) -> str:
         rules: its alpha, and its margin in points of GAP.
         margin: another margin, unit of the difference.
     Returns:
-        "does not hold" if the whole interval lies below the margin; "holds" if not, and the difference is positive with
-        p at most alpha; "cannot be told" otherwise, and with one training seed.
+        "does not hold" if the whole interval lies below the margin; "holds" if not, and the difference is positive, at
+        least the margin, with p at most alpha; "cannot be told" otherwise, and with one training seed.
     """
     if np.isnan(effect.p):
         return UNTOLD
     if effect.high < (rules.margin if margin is None else margin):
         return FAILS
-    return HOLDS if effect.value > 0 and effect.p <= rules.alpha else UNTOLD
+    enough = effect.value > 0 and effect.value >= (rules.margin if margin is None else margin)
+    return HOLDS if enough and effect.p <= rules.alpha else UNTOLD
 
 
 def no_worse(effect: Effect, rules: Rules) -> str:

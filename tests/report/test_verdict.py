@@ -50,13 +50,15 @@ NUMBERS = {  # (model, attack, over model, over attack): difference, half its in
     ("art", "ensemble", "non_art", "ensemble"): (8.0, 1.0, 0.001),
     ("a_art", "ensemble", "uniform_art", "ensemble"): (0.0, 1.0, 1.0),
     ("uniform_art", "ensemble", "uniform", "ensemble"): (8.0, 1.0, 0.001),
-    ("a_art", "ensemble", "random_att", "ensemble"): (0.0, 1.0, 1.0),
+    ("a_art_strong", "ensemble", "random_att", "ensemble"): (0.0, 1.0, 1.0),
     ("a_art", "ensemble", "a_art", "one_step"): (-5.0, 1.0, 0.001),
     ("a_art", "ensemble", "a_art", "clean"): (-16.0, 1.0, 0.001),
     ("a_art", "square", "a_art", "pgd"): (-0.1, 0.01, 0.001),
     ("a_art", "transfer", "a_art", "pgd"): (-0.1, 0.01, 0.001),
     ("pgd_at", "clean", "uniform_art", "clean"): (-0.5, 1.0, 1.0),
     ("pgd_at", "ensemble", "uniform_art", "ensemble"): (1.0, 0.5, 0.01),
+    ("pgd_at", "clean", "uniform_wide", "clean"): (-0.5, 1.0, 1.0),
+    ("pgd_at", "ensemble", "uniform_wide", "ensemble"): (6.0, 1.0, 0.001),
 }
 
 
@@ -88,7 +90,7 @@ def said(place, rules=None, **given):
     [
         (effect(3, 0.5), HOLDS), (effect(3, 2.9), HOLDS), (effect(3, 0.5, 0.2), UNTOLD), (effect(0.1, 1.5, 1.0), FAILS),
         (effect(1.0, 0.5), FAILS), (effect(-3, 0.5), FAILS), (effect(0.0, 3.0, 1.0), UNTOLD),
-        (effect(3, 0.5, np.nan), UNTOLD), (effect(-3, 0.5, np.nan), UNTOLD),
+        (effect(1.0, 1.05, 0.04), UNTOLD), (effect(3, 0.5, np.nan), UNTOLD), (effect(-3, 0.5, np.nan), UNTOLD),
     ],
 )  # fmt: skip
 def test_above(one, expected):
@@ -140,7 +142,7 @@ BEATEN = {("pgd_at", E, U, E): (6.0, 1.0, 0.001)}
         (ONE_STEP, {"changed": {(A, "one_step", "art", "one_step"): (9.0, 1.0, 0.001)}}, HOLDS),
         (ONE_STEP, {"changed": {(A, "one_step", "art", "one_step"): (0.0, 3.0, 1.0)}}, UNTOLD),
         (ENSEMBLE, {"changed": {(A, E, "art", E): (9.0, 1.0, 0.001)}}, HOLDS),
-        (RANDOM, {"changed": {(A, E, "random_att", E): (9.0, 1.0, 0.001)}}, HOLDS),
+        (RANDOM, {"changed": {("a_art_strong", E, "random_att", E): (9.0, 1.0, 0.001)}}, HOLDS),
         (OVERSTATES, {"changed": {(A, E, A, "one_step"): (-0.5, 0.2, 0.001)}}, FAILS),
         (OVERSTATES, {"changed": {(A, E, A, "one_step"): (-3.0, 4.0, 0.4)}}, UNTOLD),
         (MASKED, {"changed": {(A, "square", A, "pgd"): (0.1, 0.01, 0.001)}}, HOLDS),
@@ -157,6 +159,8 @@ BEATEN = {("pgd_at", E, U, E): (6.0, 1.0, 0.001)}
         (BEATS, {"changed": BEATEN}, HOLDS),
         (BEATS, {"changed": BEATEN, "flatness": {"pgd_at": [0.01, 0.01]}}, UNTOLD),
         (BEATS, {"changed": {("pgd_at", E, U, E): (2.0, 3.0, 0.9)}}, UNTOLD),
+        (BEATS, {"changed": BEATEN, "without": ["uniform_wide"]}, UNTOLD),  # one of the controls was not tried
+        (BEATS, {"changed": BEATEN | {("pgd_at", "clean", U, "clean"): (-5.0, 5.1, 0.06)}}, UNTOLD),  # noise
         (KEEPS, {"changed": {(A, E, A, "clean"): (-0.3, 0.2, 0.01)}}, HOLDS),
         (KEEPS, {"changed": {(A, E, A, "clean"): (-0.8, 0.6, 0.01)}}, UNTOLD),
     ],
@@ -168,7 +172,8 @@ def test_each_statement_follows_its_numbers(place, given, expected):
 
 def test_robustness_bought_with_clean_gap_beats_nothing():
     lower = BEATEN | {("pgd_at", "clean", U, "clean"): (-4.0, 1.0, 0.001)}
-    assert [said(BEATS, changed=changed) for changed in (BEATEN, lower)] == [HOLDS, FAILS]
+    wide = BEATEN | {("pgd_at", E, "uniform_wide", E): (-6.0, 1.0, 0.001)}  # the wider uniform control is stronger
+    assert [said(BEATS, changed=changed) for changed in (BEATEN, lower, wide)] == [HOLDS, FAILS, FAILS]
 
 
 @pytest.mark.parametrize(
