@@ -183,8 +183,6 @@ class Control(Loss):
             raise ValueError(f"steps {self.steps}: only adversary 'projected' takes more than one")
         if not self.beta and (self.attention_relative or self.attention_adversary == "random"):
             raise ValueError("attention_relative and attention_adversary need a beta above 0")
-        if self.attention_relative and (self.attention_squared or self.attention_detach_clean):
-            raise ValueError("attention_relative has no squared and no detached form")
         if not self.clean and (self.consistency or self.beta or self.entropy):
             raise ValueError("clean 0 leaves no clean pass for consistency, beta or entropy to compare with")
 

@@ -64,8 +64,8 @@ def test_the_training_table_says_what_was_trained(params: Params, target: Path) 
     assert table.loc[("uniform_art", 1), "attention_entropy"] == pytest.approx(1, abs=1e-6)
     assert (table.loc["art", "attention_uniform_rms"] > 1e-3).all()
     assert (table.loc["art", "attention_change_rms"] > 0).all()
-    assert table["minimum_norm_median"].gt(0).all()
-    assert table["minimum_norm_unfooled"].between(0, 1).all()
+    assert table["minimum_norm_median"].dropna().gt(0).all()  # NaN: this model was right about no video
+    assert table["minimum_norm_unfooled"].dropna().between(0, 1).all()
     assert describe(params, "pgd_at") == table.loc[("pgd_at", 0), "description"]
 
 
@@ -167,7 +167,7 @@ def test_the_pipelines_own_model_is_not_trained_again(
     only = changed(params, stress={"models": ["art"], "seeds": [0], "surrogates": []})
     monkeypatch.setattr("artpaper.stress.trainings.train", lambda *_args, **_kw: pytest.fail("trained again"))
     stress(only, workspace, progress=False)
-    assert not (workspace / "study").exists()
+    assert not list(workspace.glob("study/*/model"))
     assert isinstance(variations(only)[0], study.Variation)
 
 

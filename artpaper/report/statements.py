@@ -107,18 +107,19 @@ def beats_uniform(tables: Tables, rules: Rules) -> Verdict:
     found = []
     absent: set[str] = set()
     for model in far[far].index:
-        pairs = []
+        pairs, gone = [], set()
         for control in UNIFORM:
             try:
                 clean, attacked = (
                     tables.difference(model, attack, control, family="defences") for attack in ("clean", "ensemble")
                 )
             except NotMeasured:
-                absent.add(control)
+                gone.add(control)
                 continue
             pairs.append((every([above(attacked, rules), no_worse(clean, rules)]), attacked, clean))
         if pairs:
-            found.append((every([*(decided for decided, *_ in pairs), *[UNTOLD] * bool(absent)]), pairs))
+            absent |= gone
+            found.append((every([*(decided for decided, *_ in pairs), *[UNTOLD] * len(gone)]), pairs))
     if not found:
         raise NotMeasured(f"no model that keeps its attention beside {' or '.join(UNIFORM)}")
     told = [
