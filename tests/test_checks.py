@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from artpaper.checks import PAGES, Finding, RobustnessWarning, check_model, check_results
 from artpaper.config import Loss
-from artpaper.losses import loss_for
+from artpaper.defences import loss_for
 from tests import toy
 
 ROOT = Path(__file__).resolve().parents[1]

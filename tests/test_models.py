@@ -117,8 +117,8 @@ def test_every_choice_changes_the_model() -> None:
     """No dead option: each field of the group, set to another value, changes the answer or the parameters."""
     x, _, mask = toy.batch()
     changes = {
-        "heads": 2, "attention": "uniform", "projection": 8, "scale_input": False, "positions": "none",
-        "ffn_multiple": 0, "layer_norm": "pre", "pooling": "max", "dropout": 0.5,
+        "heads": 2, "attention": "uniform", "temperature": 4.0, "projection": 8, "scale_input": False,
+        "positions": "none", "ffn_multiple": 0, "layer_norm": "pre", "pooling": "max", "dropout": 0.5,
     }  # fmt: skip
     assert set(changes) == {field.name for field in dataclasses.fields(Model)}
     reference = toy.model().train()(x, mask)

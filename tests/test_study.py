@@ -162,7 +162,8 @@ def test_epsilon_is_judged_by_non_art_alone(
 
 def test_figure_3_needs_the_papers_models(params: Params, workspace: Path) -> None:
     lonely = changed(params, experiment={"models": ["art"]})
-    lonely = dataclasses.replace(lonely, models={"art": params.models["art"]})
+    alone = dataclasses.replace(lonely.stress, models=("art",), surrogates=())
+    lonely = dataclasses.replace(lonely, models={"art": params.models["art"]}, controls={}, stress=alone)
     with pytest.raises(ConfigError, match="needs a_art, non_art, which group models does not have"):
         hyperparameters.sweep(lonely, workspace, progress=False)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 from markupsafe import Markup
+from ruamel.yaml import YAML
 
 from artpaper.config import as_dict, load_params
 from artpaper.errors import DataError
@@ -167,7 +168,7 @@ class Parameter:
 
 
 def parameters(params: Path, profile: Path) -> list[Parameter]:
-    """Every parameter in force, in the file's order.
+    """Every parameter that the run's file names, in its order; one that came later, a published run did not have.
 
     Args:
         params: the parameters of the run.
@@ -176,11 +177,12 @@ def parameters(params: Path, profile: Path) -> list[Parameter]:
         ConfigError: one of the files is missing or does not fit.
     """
     ours, theirs = (flat(as_dict(load_params(path))) for path in (params, profile))
+    named = flat(YAML(typ="safe", pure=True).load(params.read_text(encoding="utf-8")))
     synthetic = ours["data.source"] == "synthetic"
     return [
         Parameter(name, _shown(value), _shown(theirs[name]) if name in theirs else "–",
                   synthetic or not name.startswith("synthetic."))
-        for name, value in ours.items()
+        for name, value in ours.items() if name in named
     ]  # fmt: skip
 
 
