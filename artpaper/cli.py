@@ -139,12 +139,13 @@ def _step(parsed: argparse.Namespace) -> None:
 
         print(summary(sweep(params, workspace)).to_string(index=False))
     elif parsed.step == "stress":
+        from artpaper.report.judge import judge
         from artpaper.stress.pipeline import quick, stress
 
-        target = workspace / "stress"
+        target, out = workspace / "stress", workspace / "verdict"
         if parsed.quick:
-            params, target = quick(params), target / "quick"
-        print(stress(params, workspace, target=target))
+            params, target, out = quick(params), target / "quick", target / "quick" / "verdict"
+        print(judge(params, stress(params, workspace, target=target), out))
     else:
         from artpaper.report.tables import tables
 

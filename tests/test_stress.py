@@ -17,6 +17,7 @@ from artpaper.config import Params
 from artpaper.data.batches import model_inputs
 from artpaper.data.store import FrameStore
 from artpaper.errors import ArtpaperError, DataError
+from artpaper.report.judge import judge
 from artpaper.robustness import subset
 from artpaper.stress import predictions
 from artpaper.stress.pipeline import quick, stress
@@ -220,3 +221,21 @@ def test_metadata_says_how_a_file_was_made(target: Path) -> None:
     assert {"pgd", "square", "transfer"} <= set(note["members"])
     assert not {"epsilon_4", "steps_1"} & set(note["members"])
     assert note["source"] == "synthetic"
+
+
+def test_what_was_measured_is_judged(params: Params, target: Path, tmp_path: Path) -> None:
+    page = judge(params, target, tmp_path)
+    assert "SYNTHETIC" in page.read_text()
+    assert {
+        "table.csv",
+        "differences.csv",
+        "leaderboard.md",
+        "checks.md",
+        "stress.png",
+        "sweeps.pdf",
+        "verdict.csv",
+    } <= {path.name for path in tmp_path.iterdir()}
+    board = pd.read_csv(tmp_path / "leaderboard.csv").set_index("model")
+    trained = pd.read_csv(target / "training.csv").groupby("model")["attention_uniform_rms"].mean()
+    assert board.loc["art", "attention_uniform_rms"] == pytest.approx(trained["art"])
+    assert set(board["seeds"]) == {2}  # not the one seed of the sweeps

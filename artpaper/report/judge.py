@@ -1,0 +1,42 @@
+"""From the stress test's files to what they say, in one call: tables, leaderboard, checks, figures and the verdict."""
+
+from pathlib import Path
+
+from artpaper.config import Params
+from artpaper.report.leaderboard import leaderboard, read_training, write_leaderboard
+from artpaper.report.statements import write_verdict
+from artpaper.report.stress import read_stress
+from artpaper.report.stress_checks import checks_markdown, checks_table
+from artpaper.report.stress_figure import stress_figure, sweep_figure
+from artpaper.report.stress_tables import stress_table, sweep_table, write_stress
+from artpaper.report.style import save_figure, save_table, save_text
+from artpaper.report.verdict import read_tables
+
+
+def judge(params: Params, folder: str | Path, out: str | Path) -> Path:
+    """Write everything that ``verdict.ipynb`` shows.
+
+    Args:
+        params: all parameters; group ``verdict`` has the rules.
+        folder: the stress test's, with ``predictions/`` and ``training.csv``.
+        out: where the tables, ``stress.png``, ``sweeps.png`` and ``verdict.md`` go.
+    Returns:
+        The page with the verdicts.
+    Raises:
+        DataError: the stress test's files are missing, damaged, or not about the same videos.
+        OSError: the folder cannot be written, or the disk is full.
+    """
+    folder, out = Path(folder), Path(out)
+    stress = read_stress(folder, params.verdict.draws)
+    write_stress(stress, out)
+    table = stress_table(stress)
+    epsilon, steps = (sweep_table(table, key) for key in ("epsilon", "steps"))
+    write_leaderboard(leaderboard(table, read_training(folder / "training.csv")), out)
+    checks = checks_table(folder, epsilon)
+    save_table(checks, out / "checks.csv")
+    save_text(checks_markdown(checks), out / "checks.md")
+    save_figure(stress_figure(table), out / "stress")
+    if len(epsilon) or len(steps):
+        save_figure(sweep_figure(epsilon, steps), out / "sweeps")
+    write_verdict(read_tables(out, folder / "training.csv"), params.verdict, stress.source, out)
+    return out / "verdict.md"
