@@ -34,7 +34,8 @@ def _hashes(folder: Path, stage: str) -> dict[str, str]:
     from dvc.repo import Repo
 
     with Repo(str(folder)) as repo:
-        running = repo.stage.load_one(name=stage)
+        path, _, name = stage.rpartition(":")  # a stage of another dvc.yaml is named with its file
+        running = repo.stage.load_one(path or None, name)
         running.save_deps()  # hashes of what has not changed since DVC last looked come from its own index
         return {dep.def_path: dep.hash_info.value for dep in running.deps if dep.hash_info.name == "md5"}
 
