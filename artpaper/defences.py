@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from artpaper.attacks.ball import Scope, l2_norm, project, steepest
+from artpaper.attacks.ball import Scope, project, steepest
 from artpaper.config import Control, Loss
 from artpaper.losses import (
     LossFunction,
@@ -33,6 +33,9 @@ from artpaper.losses import (
     attention_change,
     clean_pass,
     cross_entropy,
+    mean_bce,
+    over_classes,
+    step_parts,
 )
 
 FLOOR = 0.01  # added in squares to a map's distance to uniform (1 is the norm of the uniform map), for its gradient
@@ -124,14 +127,14 @@ def defended(
         known = x.new_zeros(())
         if config.clean:
             logits, maps = ask(x)
-            known = _bce(logits, y, config)
+            known = mean_bce(logits, y, config)
         perturbation, gradient = _search(ask, x, y, mask, logits.detach(), config, ball, noise)
     attacked, attacked_maps = ask(x + perturbation)
     if config.consistency:
         term = bernoulli_divergence(logits.detach() if config.adversary == "virtual" else logits, attacked)
-        term = term.mean() * _scale(y, config)
+        term = term.mean() * over_classes(y, config)
     else:
-        term = _bce(attacked, y, config)
+        term = mean_bce(attacked, y, config)
     loss = config.clean * known + config.alpha * term
     parts: Parts = {"cross_entropy": known.item(), "adversarial": term.item()}
     if config.beta > 0:
@@ -145,9 +148,7 @@ def defended(
         loss = loss - config.entropy * mean_entropy(maps, mask)
     if config.alignment > 0:
         loss = loss + config.alignment * (1 - _alignment(model, x, y, mask, ball, noise, draws))
-    silent = (gradient * mask[:, :, None]).flatten(1).abs().amax(dim=1) == 0
-    parts |= {"perturbation_norm": l2_norm(perturbation).mean().item(), "zero_gradients": float(silent.sum().item())}
-    return loss, {"loss": loss.item(), **parts}
+    return loss, {"loss": loss.item(), **parts, **step_parts(perturbation, gradient, mask)}
 
 
 def bernoulli_divergence(
@@ -229,7 +230,7 @@ def _search(
 def _gradient(ask: Ask, x: Tensor, y: Tensor, reference: Tensor, config: Control) -> Tensor:
     x = x.detach().requires_grad_(True)
     logits, _ = ask(x)
-    loss = bernoulli_divergence(reference, logits) if config.consistency else _bce(logits, y, config)
+    loss = bernoulli_divergence(reference, logits) if config.consistency else mean_bce(logits, y, config)
     (gradient,) = torch.autograd.grad(loss.sum(), x)
     return gradient
 
@@ -263,11 +264,3 @@ def _same_units(x: Tensor, draws: Tensor) -> Iterator[None]:
 
 def _like(x: Tensor, noise: torch.Generator) -> Tensor:
     return torch.randn(x.shape, generator=noise, dtype=x.dtype, device=x.device)
-
-
-def _bce(logits: Tensor, y: Tensor, config: Loss) -> Tensor:
-    return F.binary_cross_entropy_with_logits(logits, y.to(logits.dtype)) * _scale(y, config)
-
-
-def _scale(y: Tensor, config: Loss) -> int:
-    return y.shape[-1] if config.bce_reduction == "sum" else 1

@@ -25,3 +25,9 @@ def code(*names: str) -> str:
         for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
             told.update(path.read_bytes())
     return told.hexdigest()
+
+
+def content(path: Path) -> str:
+    """A hash of a file's bytes, in hex digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()

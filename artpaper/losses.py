@@ -39,7 +39,7 @@ def cross_entropy(
         The loss and its parts as numbers: ``loss``, ``cross_entropy``.
     Source: Eq. 1.
     """
-    loss = _bce(model(x, mask), y, config)
+    loss = mean_bce(model(x, mask), y, config)
     return loss, {"loss": loss.item(), "cross_entropy": loss.item()}
 
 
@@ -65,7 +65,7 @@ def adversarial(
     """
     known, gradient, _ = clean_pass(model, x, y, mask, config, with_maps=False)
     perturbation, parts = _perturbation(model, x, gradient, mask, config)
-    attacked = _bce(model(x + perturbation, mask), y, config)
+    attacked = mean_bce(model(x + perturbation, mask), y, config)
     loss = known + config.alpha * attacked
     return loss, {"loss": loss.item(), "cross_entropy": known.item(), "adversarial": attacked.item(), **parts}
 
@@ -93,7 +93,7 @@ def attention_adversarial(
     known, gradient, maps = clean_pass(model, x, y, mask, config, with_maps=True)
     perturbation, parts = _perturbation(model, x, gradient, mask, config)
     logits, adversarial_maps = model(x + perturbation, mask, return_attention=True)
-    attacked = _bce(logits, y, config)
+    attacked = mean_bce(logits, y, config)
     attention = attention_change(maps, adversarial_maps, config)
     loss = known + config.alpha * attacked + config.beta * attention
     parts = {"adversarial": attacked.item(), "attention": attention.item(), **parts}
@@ -150,7 +150,7 @@ def clean_pass(
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
         logits, maps = model(x, mask, return_attention=True) if with_maps else (model(x, mask), {})
-    loss = _bce(logits, y, config)
+    loss = mean_bce(logits, y, config)
     gradient, *known = torch.autograd.grad(loss, [x, *parameters], retain_graph=with_maps, allow_unused=True)
     return _KnownGradient.apply(loss.detach(), known, *parameters), gradient, maps
 
@@ -172,11 +172,41 @@ class _KnownGradient(torch.autograd.Function):
 def _perturbation(model: nn.Module, x: Tensor, gradient: Tensor, mask: Tensor, config: Loss) -> tuple[Tensor, Parts]:
     modalities = getattr(model, "modalities", None)
     perturbation = steepest(gradient, mask, epsilon=config.epsilon, scope=config.scope, modalities=modalities)
+    return perturbation, step_parts(perturbation, gradient, mask)
+
+
+def step_parts(
+    perturbation: Float[Tensor, "batch time dim"],
+    gradient: Float[Tensor, "batch time dim"],
+    mask: Bool[Tensor, "batch time"],
+) -> Parts:
+    """What a loss tells of its adversaries: ``perturbation_norm`` and ``zero_gradients``.
+
+    Args:
+        perturbation: R, unit of the normalised features.
+        gradient: what was followed.
+        mask: True on real frames.
+    Returns:
+        The mean over videos of ||R||_2, and how many videos had no gradient.
+    """
     silent = (gradient * mask[:, :, None]).flatten(1).abs().amax(dim=1) == 0
     norm = l2_norm(perturbation).mean()
-    return perturbation, {"perturbation_norm": norm.item(), "zero_gradients": float(silent.sum().item())}
+    return {"perturbation_norm": norm.item(), "zero_gradients": float(silent.sum().item())}
 
 
-def _bce(logits: Tensor, y: Tensor, config: Loss) -> Tensor:
-    loss = F.binary_cross_entropy_with_logits(logits, y.to(logits.dtype), reduction="mean")
-    return loss * y.shape[-1] if config.bce_reduction == "sum" else loss
+def mean_bce(
+    logits: Float[Tensor, "batch classes"], y: Float[Tensor, "batch classes"], config: Loss
+) -> Float[Tensor, ""]:
+    """The paper's l averaged over videos, and averaged or summed over classes as ``config.bce_reduction`` says.
+
+    Args:
+        logits: the model's answers.
+        y: label sets, multi-hot.
+        config: ``bce_reduction``.
+    """
+    return F.binary_cross_entropy_with_logits(logits, y.to(logits.dtype)) * over_classes(y, config)
+
+
+def over_classes(y: Float[Tensor, "batch classes"], config: Loss) -> int:
+    """What turns a mean over classes into what ``config.bce_reduction`` asks for."""
+    return y.shape[-1] if config.bce_reduction == "sum" else 1

@@ -4,9 +4,7 @@ What Figure 3 and the calibration of epsilon are made of. A training that was do
 train stage, is not done again; nor is one that a killed run had finished.
 """
 
-import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
 from artpaper import metrics
 from artpaper.atomic import atomic_file
@@ -22,11 +19,11 @@ from artpaper.attention import NUMBERS
 from artpaper.checkpoints import run_identity
 from artpaper.config import Params, as_dict
 from artpaper.evaluation import attack, attention_column
-from artpaper.identity import code, fingerprint
+from artpaper.identity import code, content, fingerprint
 from artpaper.report.predictions import read_predictions
 from artpaper.splits import training_splits
 from artpaper.training import train
-from artpaper.workers import in_processes
+from artpaper.workers import in_processes, threads_each, torch_threads
 
 # the modules that decide what a training, and what its measurement, comes out as
 TRAINED_BY = (
@@ -59,7 +56,7 @@ class Variation:
     def result(self, workspace: Path) -> Path:
         """The file of the measurement under ``params.attack``."""
         model = self.model(workspace)
-        own = "" if self.folder(workspace) in model.parents else _content(model / "model.safetensors")
+        own = "" if self.folder(workspace) in model.parents else content(model / "model.safetensors")
         settings = [as_dict(self.params.attack), own, code(*MEASURED_BY)]
         return self.folder(workspace) / f"validation-{fingerprint(settings)}.json"
 
@@ -101,7 +98,7 @@ def measure_all(
         if not result.is_file():  # what is one training goes to one process, or two would train it at once
             waiting.setdefault(variation.folder(workspace), {})[result] = variation
     workers = variations[0].params.compute.workers
-    work = partial(_measure_group, workspace=workspace, threads=max(1, (os.cpu_count() or 1) // workers))
+    work = partial(_measure_group, workspace=workspace, threads=threads_each(workers))
     with tqdm(total=len(set(results)), unit="point", desc=title, disable=not progress) as bar:
         bar.update(len(set(results)) - sum(map(len, waiting.values())))
         for group, found in in_processes(work, [tuple(group.values()) for group in waiting.values()], workers):
@@ -111,12 +108,8 @@ def measure_all(
 
 
 def _measure_group(group: Sequence[Variation], workspace: Path, threads: int) -> list[Measured]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)  # the same in this process as in another, however many points are left
-    try:
+    with torch_threads(threads):  # the same in this process as in another, however many points are left
         return [measure(variation, workspace) for variation in group]
-    finally:
-        torch.set_num_threads(before)
 
 
 def measure(variation: Variation, workspace: Path) -> Measured:
@@ -164,8 +157,3 @@ def _gap_error(scores: np.ndarray, hits: np.ndarray, positives: np.ndarray) -> f
     return float(
         np.std([metrics.gap_from_top(scores[rows], hits[rows], positives[rows]) for rows in resamples], ddof=1)
     )
-
-
-def _content(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "blake2b").hexdigest()

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing.connection import wait
 from typing import TypeVar
 
@@ -44,6 +45,28 @@ def in_processes(
         ) from None
     finally:
         executor.shutdown(cancel_futures=True)
+
+
+def threads_each(processes: int) -> int:
+    """PyTorch threads for each of so many processes, so that together they take the machine's cores."""
+    return max(1, (os.cpu_count() or 1) // processes)
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """So many threads of PyTorch in here, in this process as in another; as many as before afterwards.
+
+    Args:
+        count: at least 1.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _end_with_parent() -> None:

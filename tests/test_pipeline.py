@@ -237,14 +237,15 @@ def test_a_run_can_be_published_and_its_claims_read(project: Project) -> None:
 @pytest.mark.timeout(600)
 def test_the_stress_test_has_a_pipeline_of_its_own(project: Project) -> None:
     """A bare `dvc repro` leaves it alone, as the fixture's did; a changed rule is judged by without another attack."""
+    own = "stress/dvc.yaml"
     project.set("models: [non_art, art, a_art, uniform_art, relative_att]", "models: [art, uniform_art]")
     project.set("surrogates: [non_art, art, uniform_art]", "surrogates: [art, uniform_art]")
-    assert project.repro("stress/dvc.yaml") == {"attacks", "verdict"}
+    assert project.repro(own) == {f"{own}:attacks", f"{own}:verdict"}
     verdict = (project.folder / "verdict" / "verdict.md").read_text()
     assert "SYNTHETIC" in verdict
     kept = digest(project.folder / "stress" / "predictions")
     project.set("  margin: 2.0", "  margin: 0.5")
-    assert project.repro("stress/dvc.yaml") == {"verdict"}
+    assert project.repro(own) == {f"{own}:verdict"}
     assert "`margin` 0.5" in (project.folder / "verdict" / "verdict.md").read_text()
     project.call("git", "add", "-A")
     project.call("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "stress")
@@ -255,7 +256,7 @@ def test_the_stress_test_has_a_pipeline_of_its_own(project: Project) -> None:
         path.name for path in published.iterdir()
     }
     project.set("seeds: [0, 1]\n  max_steps: 20", "seeds: [0]\n  max_steps: 20")
-    assert project.repro("stress/dvc.yaml") == {"attacks", "verdict"}
+    assert project.repro(own) == {f"{own}:attacks", f"{own}:verdict"}
     now = digest(project.folder / "stress" / "predictions")
     assert now == {name: value for name, value in kept.items() if "seed0" in name}  # no attack was made again
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from artpaper.attacks.ball import Norm, Scope, l2_norm, project, steepest, uniform
 from artpaper.attacks.objectives import Objective, bce
-from artpaper.attacks.result import Attack, diagnosed, logits_of, warn_of_probabilities
+from artpaper.attacks.result import Attack, comparable, diagnosed, logits_of, warn_of_probabilities
 
 Keep = Literal["best", "last"]
 
@@ -128,7 +128,7 @@ class Ascent:
         self.best = self.last = torch.zeros_like(self.x)
         with torch.no_grad():
             self.clean_logits = self.best_logits = self.last_logits = logits_of(model, self.x, mask).detach()
-            self.best_value = _comparable(objective(self.clean_logits, y))
+            self.best_value = comparable(objective(self.clean_logits, y))
         warn_of_probabilities(self.clean_logits)
 
     def starts(
@@ -184,7 +184,7 @@ class Ascent:
             self.followed |= steepness > 0
             self.iterations += 1
         self.last, self.last_logits = point, logits.detach()
-        value = _comparable(values.detach())
+        value = comparable(values.detach())
         better = value > self.best_value
         self.best_value = torch.where(better, value, self.best_value)
         self.best_logits = torch.where(better[:, None], self.last_logits, self.best_logits)
@@ -222,8 +222,3 @@ class Ascent:
             self.x, self.y, self.mask, perturbation, self.clean_logits, logits, gradient_norm=self.gradient_norm,
             zero_gradient=~self.followed, iterations=self.iterations,
         )  # fmt: skip
-
-
-def _comparable(values: Tensor) -> Tensor:
-    """Values of which none is better than itself: what is not a number is the worst."""
-    return values.masked_fill(values.isnan(), -torch.inf)

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from artpaper.attacks.ball import Norm, Scope, steepest
-from artpaper.attacks.result import Attack, attack_result, logits_of
+from artpaper.attacks.result import Attack, answer, attack_result
 
 
 def random_direction(
@@ -48,7 +48,6 @@ def random_direction(
     # NumPy draws frame after frame, so a longer video starts with the draw of a shorter one
     drawn = torch.from_numpy(np.random.default_rng(seed).standard_normal(tuple(x.shape[1:]))).to(x)  # (T, D)
     perturbation = steepest(drawn.expand_as(x), mask, epsilon=epsilon, norm=norm, scope=scope, modalities=modalities)
-    with torch.no_grad():
-        clean_logits = logits_of(model, x, mask)
+    clean_logits = answer(model, x, mask)
     unknown = torch.full_like(x, torch.nan)
     return attack_result(model, x, y, mask, perturbation, clean_logits, gradient=unknown, iterations=1)

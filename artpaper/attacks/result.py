@@ -64,6 +64,44 @@ def logits_of(
     return answer
 
 
+def answer(
+    model: Callable[[Tensor, Tensor], Tensor], x: Float[Tensor, "batch time dim"], mask: Bool[Tensor, "batch time"]
+) -> Float[Tensor, "batch classes"]:
+    """:func:`logits_of` without a graph, for what is asked and never followed.
+
+    Args:
+        model: any callable ``model(x, mask)``.
+        x: frames as the model receives them, unit of the normalised features.
+        mask: True on real frames.
+    Raises:
+        ValueError: the model's answer is no logits (batch, classes).
+    """
+    with torch.no_grad():
+        return logits_of(model, x, mask)
+
+
+def first_answer(
+    model: Callable[[Tensor, Tensor], Tensor], x: Float[Tensor, "batch time dim"], mask: Bool[Tensor, "batch time"]
+) -> Float[Tensor, "batch classes"]:
+    """:func:`answer` to the clean videos, with :func:`warn_of_probabilities`; an attack calls it directly.
+
+    Args:
+        model: any callable ``model(x, mask)``.
+        x: frames as the model receives them, unit of the normalised features.
+        mask: True on real frames.
+    Raises:
+        ValueError: the model's answer is no logits (batch, classes).
+    """
+    logits = answer(model, x, mask)
+    warn_of_probabilities(logits)
+    return logits
+
+
+def comparable(values: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+    """Values of which none is better than itself: what is not a number is the worst."""
+    return values.masked_fill(values.isnan(), -torch.inf)
+
+
 def warn_of_probabilities(logits: Float[Tensor, "batch classes"]) -> None:
     """Warn if all of a model's answers lie between 0 and 1: on probabilities an attack is silently the wrong one."""
     if logits.numel() and bool(((logits >= 0) & (logits <= 1)).all()):
@@ -131,8 +169,7 @@ def attack_result(
     Raises:
         ValueError: the model's answer is no logits (batch, classes).
     """
-    with torch.no_grad():
-        adversarial_logits = logits_of(model, x + perturbation, mask)
+    adversarial_logits = answer(model, x + perturbation, mask)
     gradient_norm = l2_norm((gradient * mask[:, :, None]).double()).flatten()
     return diagnosed(
         x, y, mask, perturbation, clean_logits, adversarial_logits, gradient_norm=gradient_norm,

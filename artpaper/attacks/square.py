@@ -9,7 +9,7 @@ from torch import Tensor
 
 from artpaper.attacks.ball import Norm, Scope, l2_norm, steepest
 from artpaper.attacks.objectives import Objective, bce
-from artpaper.attacks.result import Attack, diagnosed, logits_of, warn_of_probabilities
+from artpaper.attacks.result import Attack, answer, comparable, diagnosed, first_answer
 
 
 def square(
@@ -78,18 +78,18 @@ def square(
             raise ValueError(f"{name} is a share of the video's and cannot be {share}")
     x, generator = x.detach(), np.random.default_rng(seed)
     ball = _Ball(mask, epsilon, norm, scope, modalities or getattr(model, "modalities", None))
-    clean = logits = _first_answer(model, x, mask)
-    best, value = torch.zeros_like(x), _comparable(objective(clean, y))
+    clean = logits = first_answer(model, x, mask)
+    best, value = torch.zeros_like(x), comparable(objective(clean, y))
     for query in range(queries):
         # drawn alike whatever the batch and however long its videos are
         signs = torch.from_numpy(generator.choice([-1.0, 1.0], x.shape[2])).to(x)  # (D,)
         target, source = (_block(mask, generator, x.shape[2], frames, features) for _ in range(2))
         candidate = ball.redraw(best, signs, target, source) if query else ball.surface(signs.expand_as(x))
-        answer = _ask(model, x + candidate, mask)
-        found = _comparable(objective(answer, y))
+        told = answer(model, x + candidate, mask)
+        found = comparable(objective(told, y))
         better = found > value
         best = torch.where(better[:, None, None], candidate, best)
-        logits = torch.where(better[:, None], answer, logits)
+        logits = torch.where(better[:, None], told, logits)
         value = torch.where(better, found, value)
     unknown = torch.full((len(x),), torch.nan, dtype=torch.float64, device=x.device)
     return diagnosed(
@@ -135,19 +135,3 @@ def _block(mask: Tensor, generator: np.random.Generator, dim: int, frames: float
     place = mask.cumsum(dim=1) - 1  # of a frame among the real ones (B, T)
     inside = mask & (place >= first) & (place < first + length)
     return inside[:, :, None] & torch.from_numpy(chosen).to(mask.device)
-
-
-def _first_answer(model: Callable[[Tensor, Tensor], Tensor], x: Tensor, mask: Tensor) -> Tensor:
-    logits = _ask(model, x, mask)
-    warn_of_probabilities(logits)
-    return logits
-
-
-def _ask(model: Callable[[Tensor, Tensor], Tensor], x: Tensor, mask: Tensor) -> Tensor:
-    with torch.no_grad():
-        return logits_of(model, x, mask)
-
-
-def _comparable(values: Tensor) -> Tensor:
-    """Values of which none is better than itself: what is not a number is the worst."""
-    return values.masked_fill(values.isnan(), -torch.inf)

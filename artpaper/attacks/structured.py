@@ -10,7 +10,7 @@ from torch import Tensor
 from artpaper.attacks.ball import Scope, project, steepest
 from artpaper.attacks.objectives import Objective, bce
 from artpaper.attacks.projected_gradient import pgd
-from artpaper.attacks.result import Attack, attack_result, input_gradient, logits_of
+from artpaper.attacks.result import Attack, answer, attack_result, input_gradient
 
 
 def k_frames(
@@ -180,8 +180,7 @@ def universal(
     """
     modalities = modalities or getattr(model, "modalities", None)
     shown = _applied(perturbation, x, mask, epsilon, scope, modalities)
-    with torch.no_grad():
-        clean_logits = logits_of(model, x, mask)
+    clean_logits = answer(model, x, mask)
     unknown = torch.full_like(x, torch.nan)
     return attack_result(model, x, y, mask, shown, clean_logits, gradient=unknown, iterations=1)
 

@@ -2,11 +2,10 @@
 
 from collections.abc import Callable
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from artpaper.attacks.result import Attack, diagnosed, logits_of, warn_of_probabilities
+from artpaper.attacks.result import Attack, answer, diagnosed, first_answer
 
 FOLLOWED = ("gradient_norm", "zero_gradient", "iterations")  # what tells of the search, and so of the surrogate
 
@@ -45,19 +44,10 @@ def transfer(
     Source: Papernot et al. 2016 (arXiv:1605.07277); Athalye et al. 2018 on what transfer says of gradients.
     """
     found = attack(surrogate, x, y, mask)
-    clean, adversarial = _answers(model, x, x + found.perturbation, mask)
+    clean, adversarial = first_answer(model, x, mask), answer(model, x + found.perturbation, mask)
     followed = {name: found.diagnostics[name] for name in FOLLOWED}
     shown = diagnosed(
         x, y, mask, found.perturbation, clean, adversarial, gradient_norm=followed["gradient_norm"],
         zero_gradient=followed["zero_gradient"], iterations=0,
     )  # fmt: skip
     return Attack(found.perturbation, clean, adversarial, shown.diagnostics | followed)
-
-
-def _answers(
-    model: Callable[[Tensor, Tensor], Tensor], x: Tensor, perturbed: Tensor, mask: Tensor
-) -> tuple[Tensor, Tensor]:
-    with torch.no_grad():
-        clean, adversarial = logits_of(model, x, mask), logits_of(model, perturbed, mask)
-    warn_of_probabilities(clean)
-    return clean, adversarial

@@ -142,8 +142,7 @@ def sweep_table(table: pd.DataFrame, key: str) -> pd.DataFrame:
         own = table["model"] == model
         # clean videos are its start, unless it has its own or was made on fewer seeds, whose clean GAP is another
         start = own & (table["attack"] == "clean") & (table["seeds"] == table.loc[own & swept, "seeds"].min())
-        if (table.loc[own & swept, "attack"] == f"{key}_0").any():
-            start &= False
+        start &= not (table.loc[own & swept, "attack"] == f"{key}_0").any()
         part = table[(own & swept) | start]
         try:
             values = [0.0 if name == "clean" else float(name.removeprefix(f"{key}_")) for name in part["attack"]]

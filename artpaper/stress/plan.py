@@ -24,6 +24,7 @@ from artpaper.attacks import (
     transfer,
     universal,
 )
+from artpaper.attacks.ball import Scope
 from artpaper.config import Params
 from artpaper.models import FrameTransformer
 
@@ -50,26 +51,30 @@ class Planned:
 
 
 def plan(
-    params: Params, surrogates: Mapping[str, FrameTransformer], common: Tensor, modalities: Mapping[str, int]
+    params: Params,
+    surrogates: Mapping[str, FrameTransformer],
+    common: Callable[[], Tensor],
+    modalities: Mapping[str, int],
 ) -> dict[str, Planned]:
     """The attacks on one model by name, in the order in which they are run; all of them stay in one L2 ball.
 
     Args:
         params: all parameters; group ``stress`` says how long each attack searches.
         surrogates: the models that transfer attacks are made on.
-        common: one perturbation for all videos (time, dim), in the unit of the normalised features.
+        common: gives one perturbation for all videos (time, dim), in the unit of the normalised features; asked when
+            that attack runs, for it has to be fitted first.
         modalities: the model's, name to width; where there are several each is attacked alone too.
     Returns:
         Each attack by its name, which is the name of its file too.
     """
     stress, epsilon, scope = params.stress, radius(params), params.attack.scope
-    steps, corner = stress.steps, _corner(params, common.shape[-1])
+    steps, corner = stress.steps, _corner(params, sum(modalities.values()))
     one_step = partial(fgm, epsilon=epsilon, scope=scope)
     search = partial(pgd, epsilon=epsilon, scope=scope, steps=steps)
     adaptive = partial(attention_pgd, epsilon=epsilon, scope=scope, steps=steps)
     runs: dict[str, tuple[Run, int | float]] = {
         "random": (partial(random_direction, epsilon=epsilon, scope=scope), 1 / 3),
-        "universal": (partial(universal, perturbation=common, epsilon=epsilon, scope=scope), 1 / 3),
+        "universal": (partial(_universal, common=common, epsilon=epsilon, scope=scope), 1 / 3),
         "one_step": (one_step, 1),
         "one_step_predicted": (partial(one_step, objective=predicted_bce), 1),
         "pgd": (partial(search, restarts=stress.restarts), steps * stress.restarts),
@@ -118,6 +123,18 @@ def _shortest(model: FrameTransformer, x: Tensor, y: Tensor, mask: Tensor, steps
     """FMN from DeepFool's result, so that it is never further."""
     start = deepfool(model, x, y, mask, criterion="hit1_loss").perturbation
     return fmn(model, x, y, mask, criterion="hit1_loss", steps=steps, start=start)
+
+
+def _universal(
+    model: FrameTransformer,
+    x: Tensor,
+    y: Tensor,
+    mask: Tensor,
+    common: Callable[[], Tensor],
+    epsilon: float,
+    scope: Scope,
+) -> Attack:
+    return universal(model, x, y, mask, perturbation=common(), epsilon=epsilon, scope=scope)
 
 
 def _transferred(

@@ -1,11 +1,10 @@
 """Every attack on every model: one Parquet file each, finished ones kept, the ensemble taken from them."""
 
-import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from artpaper.atomic import atomic_file, replace_folder
 from artpaper.attacks import Attack, bce, fit_universal
-from artpaper.attacks.result import attack_result, logits_of
+from artpaper.attacks.result import answer, attack_result
 from artpaper.attention import attention_numbers
 from artpaper.config import Params, as_dict
 from artpaper.data.batches import model_inputs
@@ -26,14 +25,14 @@ from artpaper.data.store import FrameStore
 from artpaper.device import best_device
 from artpaper.errors import DataError
 from artpaper.evaluation import best_classes, describe, trained_model, write_resumable
-from artpaper.identity import code, fingerprint
+from artpaper.identity import code, content, fingerprint
 from artpaper.metrics import TOP_K
 from artpaper.models import FrameTransformer
 from artpaper.robustness import subset
 from artpaper.stress.plan import Planned, minimum_norm, plan, radius, sweeps
 from artpaper.stress.trainings import variations
 from artpaper.study import Variation
-from artpaper.workers import in_processes
+from artpaper.workers import in_processes, threads_each, torch_threads
 
 DIAGNOSTICS = ("clean_loss", "loss", "norm", "relative_norm", "gradient_norm")
 ATTENTION = ("attention_change", "attention_uniform", "attention_entropy")
@@ -78,7 +77,7 @@ def attack_all(params: Params, workspace: Path, target: Path, *, progress: bool 
 
     wanted = variations(params)
     workers = params.compute.workers
-    work = partial(attack_model, params=params, workspace=workspace, threads=max(1, (os.cpu_count() or 1) // workers))
+    work = partial(attack_model, params=params, workspace=workspace, threads=threads_each(workers))
     made = {part: workspace / ".resume" / f"stress-{part}" for part in ("predictions", "minimum_norm")}
     for folder in made.values():
         shutil.rmtree(folder, ignore_errors=True)
@@ -107,12 +106,8 @@ def attack_model(variation: Variation, params: Params, workspace: Path, threads:
         CheckpointError: the model or a surrogate is missing or another one.
         DataError: frames have not been prepared, or the disk is full.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
-    try:
+    with torch_threads(threads or torch.get_num_threads()):
         return _attack_model(variation, params, workspace)
-    finally:
-        torch.set_num_threads(before)
 
 
 def _attack_model(variation: Variation, params: Params, workspace: Path) -> list[Path]:
@@ -126,7 +121,7 @@ def _attack_model(variation: Variation, params: Params, workspace: Path) -> list
         other: trained_model(others[other].params, other, seed, workspace, others[other].model(workspace))[0]
         for other in chosen
     }
-    weights = [_content(others[other].model(workspace) / "model.safetensors") for other in (name, *chosen)]
+    weights = [content(others[other].model(workspace) / "model.safetensors") for other in (name, *chosen)]
     settings = [getattr(params.stress, key) for key in ("videos", "epsilon", "steps", "restarts", "queries")]
     settings += [
         as_dict(params.attack),
@@ -135,7 +130,7 @@ def _attack_model(variation: Variation, params: Params, workspace: Path) -> list
     ]
     made_from = fingerprint([weights, store.fingerprint, settings, code(*MADE_BY)])
     kept = workspace / "study" / f"{name}-seed{seed}-attacked-{made_from}"
-    common = _universal(model, params, workspace)
+    common = cache(partial(_universal, model, params, workspace))
     attacks = {"clean": Planned(_clean, 0.0, 1 / 3)} | plan(params, nets, common, model.modalities)
     attacks[SHORTEST] = minimum_norm(params)
     if seed == params.stress.seeds[0]:
@@ -216,8 +211,9 @@ def _rows(
         x, y, mask = model_inputs(batch, params.features, model.modalities, device)
         result = planned.run(model, x, y, mask)
         columns: dict[str, Any] = {name: values.cpu().numpy() for name, values in result.diagnostics.items()}
-        for name, logits in (("clean_loss", result.clean_logits), ("loss", result.adversarial_logits)):
-            columns[name] = bce(logits.double(), y.double()).cpu().numpy()  # minimum-norm attacks do not tell
+        if "loss" not in columns:  # minimum-norm attacks do not tell
+            for name, logits in (("clean_loss", result.clean_logits), ("loss", result.adversarial_logits)):
+                columns[name] = bce(logits.double(), y.double()).cpu().numpy()
         columns |= {"id": batch.ids, "labels": [row.nonzero().flatten().tolist() for row in batch.labels]}
         listed = [max(TOP_K, len(labels)) for labels in columns["labels"]]
         columns["classes"], columns["scores"] = best_classes(result.adversarial_logits.cpu(), listed)
@@ -240,10 +236,8 @@ def _attention(model: FrameTransformer, x: Tensor, attacked: Tensor, mask: Tenso
 
 
 def _clean(model: FrameTransformer, x: Tensor, y: Tensor, mask: Tensor) -> Attack:
-    with torch.no_grad():
-        logits = logits_of(model, x, mask)
     nothing = torch.zeros_like(x)
-    return attack_result(model, x, y, mask, nothing, logits, gradient=nothing + torch.nan, iterations=0)
+    return attack_result(model, x, y, mask, nothing, answer(model, x, mask), gradient=nothing + torch.nan, iterations=0)
 
 
 def _universal(model: FrameTransformer, params: Params, workspace: Path) -> Tensor:
@@ -264,8 +258,3 @@ def _link(path: Path, place: Path) -> None:
         os.link(path, place)
     except OSError:
         shutil.copy2(path, place)
-
-
-def _content(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "blake2b").hexdigest()

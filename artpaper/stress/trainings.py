@@ -2,17 +2,14 @@
 
 import dataclasses
 import json
-import os
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from artpaper.config import Control, Loss, Params
 from artpaper.study import Variation
 from artpaper.training import train
-from artpaper.workers import in_processes
+from artpaper.workers import in_processes, threads_each, torch_threads
 
 STANDARD = 2  # forward-backward passes of a step of ART, which the cost of the others is measured by
 
@@ -62,9 +59,9 @@ def train_all(params: Params, workspace: Path, *, progress: bool = True) -> list
     folders = [variation.model(workspace) for variation in wanted]
     waiting = [v for v, folder in zip(wanted, folders, strict=True) if not (folder / "model.safetensors").is_file()]
     workers = params.compute.workers
-    work = partial(_train, workspace=workspace, threads=max(1, (os.cpu_count() or 1) // workers))
-    with tqdm(total=len(wanted), unit="model", desc="train", disable=not progress) as bar:
-        bar.update(len(wanted) - len(waiting))
+    work = partial(_train, workspace=workspace, threads=threads_each(workers))
+    done = len(wanted) - len(waiting)
+    with tqdm(total=len(wanted), initial=done, unit="model", desc="train", disable=not progress) as bar:
         for variation, gap in in_processes(work, waiting, workers):
             bar.set_postfix_str(f"{variation.name} seed {variation.seed}: GAP {100 * gap:.2f} %")
             bar.update(1)
@@ -72,14 +69,10 @@ def train_all(params: Params, workspace: Path, *, progress: bool = True) -> list
 
 
 def _train(variation: Variation, workspace: Path, threads: int) -> float:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        folder = variation.model(workspace)
+    folder = variation.model(workspace)
+    with torch_threads(threads):
         train(variation.params, variation.name, variation.seed, workspace, target=folder, progress=False)
-        return float(note_of(folder)["best_validation_gap"])
-    finally:
-        torch.set_num_threads(before)
+    return float(note_of(folder)["best_validation_gap"])
 
 
 def describe(params: Params, name: str) -> str:
