@@ -146,7 +146,8 @@ def keeps_its_score(tables: Tables, rules: Rules) -> Verdict:
     fall = opposite(tables.difference("a_art", "ensemble", "a_art", "clean"))
     printed = [paper.row(1, "GAP", split).a_art for split in paper.SPLITS]
     theirs = 1 - printed[1] / printed[0]
-    lost, least, most = (number / clean.value for number in (fall.value, fall.low, fall.high))
+    lost = fall.value / clean.value
+    least, most = fall.low / clean.high, fall.high / clean.low  # the clean score is not exact either
     allowed = rules.lost * theirs
     decided = HOLDS if most <= allowed else FAILS if least > allowed else UNTOLD
     reason = (

@@ -159,6 +159,17 @@ def test_sweeps_ascend_from_clean(stress):
         sweep_table(bad, "steps")
 
 
+def test_the_leaderboard_tells_which_single_attack_leaves_least(tmp_path):
+    fabricate(tmp_path, ("art", "trades"), seeds=(0,), skill={("trades", "square"): 0.1})
+    table = stress_table(read_stress(tmp_path, draws=20))
+    board = leaderboard(table, read_training(tmp_path / "training.csv")).set_index("model")
+    gap = table[table["metric"] == "gap"].set_index(["model", "attack"])["mean"]
+    assert gap["art", "epsilon_3.0"] < gap["art", "pgd"]  # a larger ball does not count
+    assert dict(board["lowest_attack"]) == {"art": "pgd", "trades": "square"}
+    assert board.loc["trades", "lowest"] == gap["trades", "square"] < board.loc["trades", "ensemble"]
+    assert f"| {gap['trades', 'square']:.2f}, Square |" in leaderboard_markdown(board.reset_index())
+
+
 def test_the_leaderboard_has_the_papers_claims_beside_ours_sorted(folder, stress, tmp_path):
     table = stress_table(stress)
     board = leaderboard(table, read_training(folder / "training.csv"))
