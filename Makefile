@@ -40,7 +40,7 @@ browser: $(READY)  ## look at the explorer and the report in Chromium; screensho
 
 nbval: $(READY)  ## run every notebook on the small profile and compare its checked outputs
 	rm -rf small
-	$(BIN)/python -m pytest -o addopts= --nbval-lax --nbval-current-env --nbval-cell-timeout=600 notebooks
+	$(BIN)/python -m pytest -o addopts= --nbval-lax --nbval-current-env --nbval-cell-timeout=900 --timeout=1000 notebooks
 
 docs: $(READY)  ## build the documentation site into docs/_build/html; any warning is an error
 	$(BIN)/sphinx-build -E -W --keep-going -q -b html docs docs/_build/html
