@@ -72,7 +72,10 @@ def sweep_figure(epsilon: pd.DataFrame, steps: pd.DataFrame) -> Figure:
         figure, grid = plt.subplots(
             2, len(sweeps), figsize=(5.9 * len(sweeps), 7.4), squeeze=False, sharex="col", layout="constrained"
         )
-    labels = {"epsilon": "epsilon (unit of the normalised features)", "steps": "steps of PGD (0: clean)"}
+    labels = {
+        "epsilon": "epsilon (unit of the normalised features), evenly spaced",
+        "steps": "steps of PGD, evenly spaced",
+    }
     figure.suptitle(_title("PGD along epsilon and along its steps:", sweeps[0][1]), fontsize=11)
     for column, (name, table) in zip(grid.T, sweeps, strict=True):
         models = _swept(table)
@@ -83,11 +86,12 @@ def sweep_figure(epsilon: pd.DataFrame, steps: pd.DataFrame) -> Figure:
             ends = {}
             for model in models:
                 own = rows[rows["model"] == model].sort_values("value")
-                at = own["value"] if name == "epsilon" else [values.index(value) for value in own["value"]]
-                _line(axes, np.asarray(at, float), own, styles[model])
-                ends[model] = (float(np.asarray(at, float)[-1]), float(own["mean"].iloc[-1]))
-            places = values if name == "epsilon" else range(len(values))
-            axes.set_xticks(places, [f"{value:g}" for value in values])
+                at = np.array(
+                    [values.index(value) for value in own["value"]], float
+                )  # they about double: evenly spaced
+                _line(axes, at, own, styles[model])
+                ends[model] = (float(at[-1]), float(own["mean"].iloc[-1]))
+            axes.set_xticks(range(len(values)), [f"{value:g}" for value in values])
             axes.set_ylabel(label)
             if metric == "gap":
                 axes.set_ylim(0, None)
