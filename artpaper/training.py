@@ -207,7 +207,7 @@ class Run:
             loss, parts = loss_for(self.loss)(self.model, x, y, mask, self.loss)
         if not math.isfinite(parts["loss"]):
             raise self._diverged(f"the loss is {parts['loss']}")
-        loss.backward()
+        loss.backward(inputs=list(self.model.parameters()))  # not for x, whose gradient A-ART has already used
         self.optimizer.step()
         self.step += 1
         for key, value in {**parts, "steps": 1.0}.items():
