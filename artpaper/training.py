@@ -38,6 +38,7 @@ from artpaper.metrics import TOP_K, gap_from_top, top_scores
 from artpaper.models import FrameTransformer
 from artpaper.splits import training_splits
 
+AHEAD = 2  # batches made while the model works on another; a GPU would otherwise wait for them
 Row = dict[str, float | int]
 Watcher = Callable[[list[Row]], None]
 COLUMNS = (
@@ -251,7 +252,7 @@ class Run:
         epoch, start = divmod(self.step, per_epoch)
         while True:
             yield from self.train_store.batches(
-                size, max_frames=self.inputs.max_frames, seed=self.seed, epoch=epoch, start=start
+                size, max_frames=self.inputs.max_frames, seed=self.seed, epoch=epoch, start=start, ahead=AHEAD
             )
             epoch, start = epoch + 1, 0
 
