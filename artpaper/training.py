@@ -301,7 +301,8 @@ def clean_gap(
 
 def seed_everything(*entropy: int) -> None:
     """Seed PyTorch from several numbers (seed, or seed and step), and ask it for reproducible kernels."""
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.set_deterministic_debug_mode("warn")  # use_deterministic_algorithms would import the compiler, for seconds
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # all is written before it is read
     torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]))
 
 

@@ -34,7 +34,7 @@ def input_rate(count: int = 1500, frames: int = 300, rounds: int = 5) -> list[Li
         def epoch() -> None:
             nonlocal read
             read = 0
-            for batch in store.batches(BATCH, max_frames=frames, seed=0):
+            for batch in store.batches(BATCH, max_frames=frames, seed=0, ahead=2):
                 read += int(batch.mask.sum()) * sum(MODALITIES.values())
 
         times = take_turns({"epoch": epoch}, rounds)
