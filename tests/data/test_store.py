@@ -98,6 +98,42 @@ def test_start_and_limit(store, monkeypatch):
     assert ids(store.batches(16, max_frames=300, seed=3, start=7)) == []
 
 
+@pytest.mark.parametrize("ahead", [1, 2, 5, 50])
+def test_batches_made_ahead_are_the_same(store, ahead):
+    plain = list(store.batches(16, max_frames=300, seed=3, start=1))
+    made = list(store.batches(16, max_frames=300, seed=3, start=1, ahead=ahead))
+    assert ids(made) == ids(plain)
+    for one, other in zip(made, plain, strict=True):
+        for part in ("frames", "mask", "labels"):
+            assert torch.equal(getattr(one, part), getattr(other, part))
+
+
+def test_no_more_is_made_ahead_than_asked_for(store, monkeypatch):
+    made = []
+    monkeypatch.setattr(FrameStore, "_batch", lambda self, indices, _: made.append(indices) or len(made))
+    batches = store.batches(16, max_frames=300, ahead=2)
+    next(batches)
+    batches.close()  # which waits for those begun
+    assert 1 <= len(made) <= 3
+
+
+def test_an_error_ahead_is_raised_in_its_turn(store, monkeypatch):
+    make = FrameStore._batch
+    bad = store.ids[32]
+
+    def broken(self, indices, most):
+        batch = make(self, indices, most)
+        if bad in batch.ids:
+            raise DataError("damaged")
+        return batch
+
+    monkeypatch.setattr(FrameStore, "_batch", broken)
+    batches = store.batches(16, max_frames=300, ahead=3)
+    assert [len(next(batches).ids), len(next(batches).ids)] == [16, 16]
+    with pytest.raises(DataError, match="damaged"):
+        next(batches)
+
+
 def test_subset(store):
     few = store.subset([5, 110, 0])
     assert few.ids == [store.ids[5], store.ids[110], store.ids[0]]
