@@ -42,7 +42,7 @@ class Downloaded:
         folder: where everything is.
         kept: files that were there already.
         fetched: files that came, or whose rest did.
-        bytes: that came in this run and were kept.
+        bytes: received in this run.
         notes: what is still to be done by hand.
     """
 
@@ -155,7 +155,7 @@ def _bring(files: list[Remote], folder: Path, workers: int, patience: Patience, 
 
         def moved(count: int) -> None:
             with turn:
-                came[0] += count
+                came[0] += max(count, 0)
                 bar.update(count)
 
         fetcher = Fetcher(patience, stop, moved, say)

@@ -8,11 +8,11 @@ import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-
-from artpaper.data.download_http import Failed, range_start, read, refusal, request, stated_md5, stated_size, validator
+from artpaper.data.download_http import Failed, range_start, read, refuse, request, stated_md5, stated_size, validator
 from artpaper.errors import DownloadError
 from artpaper.identity import fingerprint
 
@@ -103,15 +103,8 @@ class Fetcher:
             remote: unchanged where the server does not answer such a question.
         """
 
-        def attempt() -> Remote:
-            with request("HEAD", remote.url, self.patience.timeout) as answer:
-                if answer.status != 200:
-                    raise refusal(answer)
-                asked = replace(remote, size=stated_size(answer))
-                return asked if remote.md5 else replace(asked, md5=stated_md5(answer), validator=validator(answer))
-
         try:
-            return self._patiently(remote.url, attempt, 2)
+            return self._patiently(remote.url, partial(self._head, remote), 2)
         except DownloadError:
             return remote  # the download itself will tell what is the matter
 
@@ -126,20 +119,7 @@ class Fetcher:
             DownloadError: it could not be had, or is larger.
         """
 
-        def attempt() -> bytes:
-            with request("GET", url, self.patience.timeout) as answer:
-                if answer.status != 200:
-                    raise refusal(answer)
-                total, content = answer.length, bytearray()
-                while (total is None or len(content) < total) and (chunk := self._read(answer, CHUNK)):
-                    content += chunk
-                    if len(content) > limit:
-                        raise Failed(f"larger than {limit} bytes", "this is not the file; check the address")
-                if total is not None and len(content) < total:
-                    raise Failed(f"cut after {len(content)} of {total} bytes", again=True)
-                return bytes(content)
-
-        return self._patiently(url, attempt, tries or self.patience.tries)
+        return self._patiently(url, partial(self._whole, url, limit), tries or self.patience.tries)
 
     def fetch(self, remote: Remote, folder: Path) -> None:
         """Put the file into ``folder``, from what an earlier download left of it if that is the same content.
@@ -156,8 +136,28 @@ class Fetcher:
             if left != part or not remote.identity:
                 left.unlink()
         what = f"{remote.url} (for {folder / remote.name})"
-        self._patiently(what, lambda: self._attempt(remote, part), self.patience.tries, lambda: _size(part))
+        self._patiently(what, partial(self._attempt, remote, part), self.patience.tries, partial(_size, part))
         os.replace(part, folder / remote.name)
+
+    def _head(self, remote: Remote) -> Remote:
+        with request("HEAD", remote.url, self.patience.timeout) as answer:
+            if answer.status != 200:
+                refuse(answer)
+            asked = replace(remote, size=stated_size(answer))
+            return asked if remote.md5 else replace(asked, md5=stated_md5(answer), validator=validator(answer))
+
+    def _whole(self, url: str, limit: int) -> bytes:
+        with request("GET", url, self.patience.timeout) as answer:
+            if answer.status != 200:
+                refuse(answer)
+            total, content = answer.length, bytearray()
+            while (total is None or len(content) < total) and (chunk := self._read(answer, CHUNK)):
+                content += chunk
+                if len(content) > limit:
+                    raise Failed(f"larger than {limit} bytes", "this is not the file; check the address")
+            if total is not None and len(content) < total:
+                raise Failed(f"cut after {len(content)} of {total} bytes", again=True)
+            return bytes(content)
 
     def _attempt(self, remote: Remote, part: Path) -> None:
         with open(part, "a+b") as file:
@@ -167,7 +167,8 @@ class Fetcher:
             if held and not remote.identity:  # nothing would tell whether it is of the same version
                 self._empty(file, held)
                 held, digest = 0, _md5()
-            if not held or digest.hexdigest() != remote.md5:  # else it was stopped after the last byte
+            whole = digest.hexdigest() == remote.md5 if remote.md5 else held == remote.size
+            if not held or not whole:  # else it was stopped after the last byte
                 self._receive(remote, file, held, digest)
             file.flush()
             os.fsync(file.fileno())
@@ -185,7 +186,7 @@ class Fetcher:
                 self._empty(file, held)
                 raise Failed(f"the server did not go on at byte {held}; begun anew", again=True)
             elif answer.status != (206 if held else 200):
-                raise refusal(answer)
+                refuse(answer)
             total = None if answer.length is None else held + answer.length
             if (total or 0) > LARGEST:
                 raise Failed(f"{total} bytes, and no file of the data set is as large", "check the address")

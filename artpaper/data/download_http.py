@@ -10,7 +10,7 @@ import time
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 SLOWEST = 1024  # bytes a second; a server that drips less is as good as one that hangs
 LONGEST_WAIT = 600.0  # seconds that a server may ask to wait
@@ -74,15 +74,19 @@ def read(answer: http.client.HTTPResponse, count: int) -> bytes:
         raise Failed(f"cut ({told(error)})", again=True) from None
 
 
-def refusal(answer: http.client.HTTPResponse) -> Failed:
-    """The error for an answer that is not the file: final, or to be tried again (408, 429, 5xx)."""
+def refuse(answer: http.client.HTTPResponse) -> NoReturn:
+    """For an answer that is not the file.
+
+    Raises:
+        Failed: for good, or to be tried again (408, 429, 5xx) when the server says.
+    """
     said = f"HTTP {answer.status} {http.client.responses.get(answer.status, '')}".strip()
     if answer.status not in (408, 429) and answer.status < 500:
-        return Failed(said, "the server does not give this file: check the address, or take another --mirror")
+        raise Failed(said, "the server does not give this file: check the address, or take another --mirror")
     wait = retry_after(answer.headers.get("Retry-After", ""))
     if wait > LONGEST_WAIT:
-        return Failed(f"{said}, to come back in {wait:.0f} s", "run the same command again then")
-    return Failed(said, again=True, wait=wait)
+        raise Failed(f"{said}, to come back in {wait:.0f} s", "run the same command again then")
+    raise Failed(said, again=True, wait=wait)
 
 
 def retry_after(text: str) -> float:

@@ -47,18 +47,18 @@ def read_plan(
     try:
         plan: Any = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise _no_plan(where, f"no JSON ({type(error).__name__})") from None
+        raise DownloadError(_no_plan(where, f"no JSON ({type(error).__name__})")) from None
     files = plan.get("files") if isinstance(plan, dict) else None
     if not isinstance(files, dict) or not files:
-        raise _no_plan(where, 'no {"files": {name: MD5}}')
+        raise DownloadError(_no_plan(where, 'no {"files": {name: MD5}}'))
     found = []
     for name, md5 in files.items():
         if not isinstance(md5, str) or not re.fullmatch("[0-9a-fA-F]{32}", md5):
-            raise _no_plan(where, f"{name[:80]!r} has no MD5 of 32 hex digits")
+            raise DownloadError(_no_plan(where, f"{name[:80]!r} has no MD5 of 32 hex digits"))
         try:
             file = Remote(f"{base}/{name}", local_name(name, split), md5.lower())
         except ValueError:
-            raise _no_plan(where, f"{name[:80]!r} is no shard of {split}") from None
+            raise DownloadError(_no_plan(where, f"{name[:80]!r} is no shard of {split}")) from None
         if in_part(name, part):
             found.append(file)
     if not found:
@@ -124,7 +124,7 @@ def checked_server(server: str | None) -> str | None:
     return server.rstrip("/")
 
 
-def _no_plan(where: str, why: str) -> DownloadError:
-    return DownloadError(
+def _no_plan(where: str, why: str) -> str:
+    return (
         f"{where}: not a plan of YouTube-8M: {why}; nothing was fetched. Is there a proxy or a login page in between?"
     )
