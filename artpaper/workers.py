@@ -74,6 +74,7 @@ def in_threads(
                 done.put((item, work(item), None))
             except BaseException as error:
                 done.put((item, None, error))
+                return
 
     pool = [threading.Thread(target=serve, daemon=True) for _ in range(min(threads, len(items)))]
     for thread in pool:

@@ -102,7 +102,6 @@ class Fetcher:
         Args:
             remote: unchanged where the server does not answer such a question.
         """
-
         try:
             return self._patiently(remote.url, partial(self._head, remote), 2)
         except DownloadError:
@@ -118,7 +117,6 @@ class Fetcher:
         Raises:
             DownloadError: it could not be had, or is larger.
         """
-
         return self._patiently(url, partial(self._whole, url, limit), tries or self.patience.tries)
 
     def fetch(self, remote: Remote, folder: Path) -> None:

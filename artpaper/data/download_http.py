@@ -58,8 +58,25 @@ def request(
         if answer.status not in (301, 302, 303, 307, 308):
             return answer
         answer.close()
-        url = _target(url, answer.headers.get("Location", ""))
+        url = redirected(url, answer.headers.get("Location", ""))
     raise Failed(f"redirected more than {REDIRECTS} times, last to {url[:200]!r}", "check the address, or the proxy")
+
+
+def redirected(url: str, location: str) -> str:
+    """The address that an answer from ``url`` sends to.
+
+    Raises:
+        Failed: it is not http or https, or it is http from https.
+    """
+    try:
+        target = urllib.parse.urljoin(url, location)
+        scheme = urllib.parse.urlsplit(target).scheme
+    except ValueError:
+        target, scheme = location, ""
+    downgraded = scheme == "http" and urllib.parse.urlsplit(url).scheme == "https"
+    if scheme not in ("http", "https") or downgraded:
+        raise Failed(f"redirected to {target[:200]!r}, which is not followed", "check the address, or the proxy")
+    return urllib.parse.quote(target, safe="!#$%&'()*+,/:;=?@[]~")
 
 
 def read(answer: http.client.HTTPResponse, count: int) -> bytes:
@@ -129,18 +146,6 @@ def range_start(answer: http.client.HTTPResponse) -> int | None:
 def told(error: BaseException) -> str:
     """An error in words, which some have none of."""
     return str(getattr(error, "reason", None) or error) or type(error).__name__
-
-
-def _target(url: str, location: str) -> str:
-    try:
-        target = urllib.parse.urljoin(url, location)
-        scheme = urllib.parse.urlsplit(target).scheme
-    except ValueError:
-        target, scheme = location, ""
-    downgraded = scheme == "http" and urllib.parse.urlsplit(url).scheme == "https"
-    if scheme not in ("http", "https") or downgraded:
-        raise Failed(f"redirected to {target[:200]!r}, which is not followed", "check the address, or the proxy")
-    return urllib.parse.quote(target, safe="!#$%&'()*+,/:;=?@[]~")
 
 
 class _Paced(io.RawIOBase):

@@ -143,6 +143,12 @@ def length(difference: int, *, hold: float = 0.0) -> Fault:
     return fault
 
 
+def other_range(handler: Handler, content: bytes) -> None:
+    """Asked for the rest, the beginning, under a status that means the rest."""
+    handler.answer(206, {"Content-Range": f"bytes 0-9/{len(content)}", "Content-Length": "10"})
+    handler.body(content[:10])
+
+
 def drip(handler: Handler, content: bytes) -> None:
     """A byte every 50 ms."""
     for at, byte in enumerate(handler.begin(content)):

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import namedtuple
 
@@ -16,9 +17,10 @@ from artpaper.cli import main
 from artpaper.data import download, download_file
 from artpaper.data.download import download_audioset, download_yt8m
 from artpaper.data.download_file import Patience
-from artpaper.data.download_http import retry_after
+from artpaper.data.download_http import Failed, redirected, retry_after
 from artpaper.data.download_plan import in_part, local_name, read_plan
 from artpaper.errors import DownloadError
+from artpaper.workers import in_threads
 from tests.data import servers
 from tests.data.servers import NAMES, cut, length, offer_audioset, offer_yt8m, other_bytes, status
 from tests.data.worlds import vocabulary_rows, write_csv
@@ -369,6 +371,19 @@ def test_redirections(server, tmp_path):
     assert len(server.gets(path_of("traineA"))) == 2
 
 
+def test_no_redirection_from_https_to_http():
+    for url, location, target in (
+        ("https://a/x", "/y", "https://a/y"),
+        ("https://a/x", "https://b/é y", "https://b/%C3%A9%20y"),
+        ("http://a/x", "https://b/y", "https://b/y"),
+        ("http://a/x", "y", "http://a/y"),
+    ):
+        assert redirected(url, location) == target
+    for location in ("http://a/y", "javascript:1", "data:,1", "file:/etc/passwd"):
+        with pytest.raises(Failed, match="which is not followed"):
+            redirected("https://a/x", location)
+
+
 def test_a_stated_length_that_is_wrong(server, tmp_path):
     """Too long is no harm, the MD5 is right; too short is a wrong MD5; neither hangs."""
     made = offer_yt8m(server)
@@ -502,6 +517,23 @@ def test_memory_does_not_grow_with_the_files(server, tmp_path):
     assert int(done.stdout) < 25_000  # kB
 
 
+def test_an_error_in_one_thread_ends_the_others():
+    stop, begun = threading.Event(), []
+
+    def work(item):
+        begun.append(item)
+        if item == 1:
+            raise OSError(28, "full")
+        assert stop.wait(5), "nobody said to stop"
+
+    with pytest.raises(OSError, match="full"):
+        list(in_threads(work, range(10), 2, stop))
+    assert sorted(begun) == [0, 1]
+    assert sorted(in_threads(lambda item: -item, range(10), 3, threading.Event())) == [
+        (item, -item) for item in range(10)
+    ]
+
+
 # what is there already
 
 
@@ -516,9 +548,8 @@ def test_what_was_found_right_is_not_read_again(server, tmp_path, monkeypatch):
     assert not any("/frame/" in path for _, path, *_ in server.asked)
 
     damaged, touched = (tmp_path / local_name(f"{stem}.tfrecord", "train") for stem in ("traindw", "traineA"))
-    damaged.write_bytes(b"damaged")
+    damaged.write_bytes(bytes(damaged.stat().st_size))
     os.utime(touched)
-    (tmp_path / ".download.json").write_text((tmp_path / ".download.json").read_text())
     done = fetch(server, tmp_path)
     assert (done.fetched, done.kept) == (1, 4)
     assert server.gets(path_of("traindw")) == [None]
@@ -578,6 +609,28 @@ def test_audioset_that_changes_between_two_runs_is_begun_anew(server, tmp_path):
     assert server.gets(features) == [None]
     assert (tmp_path / "features.tar.gz").read_bytes() == server.files[features]
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_rest_that_does_not_begin_where_it_should(server, tmp_path):
+    """Without an MD5 nothing else would tell."""
+    made = offer_audioset(server, stated_md5=False)
+    [features, _] = made
+    server.faults[features] = [cut(60_000), servers.other_range]
+    download_audioset(tmp_path, server=server.url, patience=HASTY, progress=False)
+    assert server.gets(features) == [None, "bytes=60000-", None]
+    assert (tmp_path / "features.tar.gz").read_bytes() == made[features]
+
+
+def test_a_server_that_tells_nothing_to_know_a_version_by(server, tmp_path):
+    """Nothing is then added to a part, and a file that is there is taken for whole by its size."""
+    [features, _] = made = offer_audioset(server, stated_md5=False)
+    server.headers.clear()
+    server.faults[features] = [cut(60_000)]
+    download_audioset(tmp_path, server=server.url, patience=HASTY, progress=False)
+    assert server.gets(features) == [None, None]
+    assert (tmp_path / "features.tar.gz").read_bytes() == made[features]
+    assert download_audioset(tmp_path, server=server.url, patience=HASTY, progress=False).kept == 2
+    assert len(server.gets(features)) == 2
 
 
 def test_the_vocabulary(server, tmp_path, capsys):
