@@ -144,9 +144,11 @@ def length(difference: int, *, hold: float = 0.0) -> Fault:
 
 
 def other_range(handler: Handler, content: bytes) -> None:
-    """Asked for the rest, the beginning, under a status that means the rest."""
-    handler.answer(206, {"Content-Range": f"bytes 0-9/{len(content)}", "Content-Length": "10"})
-    handler.body(content[:10])
+    """Asked for the rest, as many bytes from the beginning, under the status that means the rest."""
+    start = int(handler.headers["Range"][6:-1])
+    count = len(content) - start
+    handler.answer(206, {"Content-Range": f"bytes 0-{count - 1}/{len(content)}", "Content-Length": str(count)})
+    handler.body(content[:count])
 
 
 def drip(handler: Handler, content: bytes) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 from collections import namedtuple
+from pathlib import Path
 
 import pytest
 
@@ -92,6 +94,16 @@ def test_parts_are_those_of_the_published_script():
     parts = [{file.name for file in read_plan(plan, "validate", (x, 7))} for x in range(1, 8)]
     assert sum(map(len, parts)) == 3844 == len(set.union(*parts))
     assert len({name for name in NAMES if in_part(f"train{name}.tfrecord", (1, 100))}) == 41
+
+
+def test_the_page_tells_how_many_shards_a_part_has():
+    page = (Path(__file__).parents[2] / "docs" / "download.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `1,(\d+)` \| ([\d,]+) and ([\d,]+) \|", page, re.M)
+    assert len(rows) == 4
+    for parts, *told in rows:
+        for split, count in zip(("train", "validate"), told, strict=True):
+            shards = sum(in_part(f"{split}{two}.tfrecord", (1, int(parts))) for two in NAMES)
+            assert f"{shards:,}" == count
 
 
 MD5 = "0123456789abcdef" * 2
@@ -523,10 +535,11 @@ def test_an_error_in_one_thread_ends_the_others():
         begun.append(item)
         if item == 1:
             raise OSError(28, "full")
-        assert stop.wait(5), "nobody said to stop"
+        stop.wait(5)
 
     with pytest.raises(OSError, match="full"):
         list(in_threads(work, range(10), 2, stop))
+    assert stop.is_set()
     assert sorted(begun) == [0, 1]
     assert sorted(in_threads(lambda item: -item, range(10), 3, threading.Event())) == [
         (item, -item) for item in range(10)
