@@ -42,18 +42,18 @@ class Downloaded:
         folder: where everything is.
         kept: files that were there already.
         fetched: files that came, or whose rest did.
-        bytes: received in this run.
+        received: bytes that came in this run.
         notes: what is still to be done by hand.
     """
 
     folder: Path
     kept: int
     fetched: int
-    bytes: int
+    received: int
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        told = f"{self.folder}: {self.fetched} files fetched ({_amount(self.bytes)}), {self.kept} were there already"
+        told = f"{self.folder}: {self.fetched} files fetched ({_amount(self.received)}), {self.kept} were there already"
         return "\n".join([told, *self.notes])
 
 
@@ -126,28 +126,10 @@ def download_audioset(
 
 
 def _bring(files: list[Remote], folder: Path, workers: int, patience: Patience, progress: bool) -> Downloaded:
+    """Look what is there, then fetch the rest, each file at once noted in the record."""
     stop, say, record = threading.Event(), _say(progress), _Record(folder)
-    asking = Fetcher(patience, stop, say=say)
-
-    def each(work: Callable[[Remote], Any], items: Iterable[Remote]) -> dict[Remote, Any]:
-        return dict(in_threads(work, list(items), workers, stop))
-
-    told = each(asking.ask, (file for file in files if not file.md5))
-    files = [told.get(file, file) for file in files]
-    strange = [file for file in files if (folder / file.name).exists() and not record.holds(file)]
-    if strange:
-        say(f"{folder}: checking {len(strange)} files that are there already")
-    right = each(lambda file: _is_right(file, folder / file.name), strange)
-    for file in strange:
-        if right[file]:
-            record.add(file)
-        else:
-            say(f"{folder / file.name}: not the file that was published; it is fetched, and replaced then")
-    rest = [file for file in files if not right.get(file) and not record.holds(file)]
-    told = each(asking.ask, (file for file in rest[:: -(-len(rest) // ASKED) or 1] if file.size is None))
-    rest = [told.get(file, file) for file in rest]
+    rest = _missing(files, folder, record, workers, Fetcher(patience, stop, say=say))
     total = _room(rest, folder, say)
-
     held = sum(file.held(folder) for file in rest)
     failed: dict[Remote, DownloadError] = {}
     with tqdm(total=total, initial=held, unit="B", unit_scale=True, desc=folder.name, disable=not progress) as bar:
@@ -186,6 +168,28 @@ def _bring(files: list[Remote], folder: Path, workers: int, patience: Patience, 
             "these alone:\n" + "\n".join(lines)
         )
     return Downloaded(folder, len(files) - len(rest), len(rest), came[0])
+
+
+def _missing(files: list[Remote], folder: Path, record: "_Record", workers: int, fetcher: Fetcher) -> list[Remote]:
+    """The files that are not there or not right, with their sizes as far as those were asked."""
+
+    def each(work: Callable[[Remote], Any], items: Iterable[Remote]) -> dict[Remote, Any]:
+        return dict(in_threads(work, list(items), workers, fetcher.stop))
+
+    told = each(fetcher.ask, (file for file in files if not file.md5))
+    files = [told.get(file, file) for file in files]
+    strange = [file for file in files if (folder / file.name).exists() and not record.holds(file)]
+    if strange:
+        fetcher.say(f"{folder}: checking {len(strange)} files that are there already")
+    right = each(lambda file: _is_right(file, folder / file.name), strange)
+    for file in strange:
+        if right[file]:
+            record.add(file)
+        else:
+            fetcher.say(f"{folder / file.name}: not the file that was published; it is fetched, and replaced then")
+    rest = [file for file in files if not right.get(file) and not record.holds(file)]
+    told = each(fetcher.ask, (file for file in rest[:: -(-len(rest) // ASKED) or 1] if file.size is None))
+    return [told.get(file, file) for file in rest]
 
 
 def _room(rest: list[Remote], folder: Path, say: Callable[[str], None]) -> int | None:
