@@ -1,5 +1,6 @@
 """The frame store: zero copy, batches that can be reproduced from any point, and damaged folders."""
 
+import hashlib
 import shutil
 import subprocess
 import sys
@@ -162,6 +163,12 @@ def test_fingerprint(frames, store):
         store.subset([1, 0]),
     ]
     assert len({store.fingerprint, *(other.fingerprint for other in others)}) == 5
+
+    large = store.subset((np.arange(70_000) % len(store)).tolist())  # its names are read in parts
+    told = hashlib.sha256(np.tile(store._places[:, 1:], (1000, 1))[:70_000].tobytes())
+    told.update("\n".join((store.ids * 1000)[:70_000]).encode())
+    told.update(repr((store.label_space, store.modalities)).encode())
+    assert large.fingerprint == told.hexdigest()[:16]
 
 
 def test_validation_and_test_share_shards(frames):
