@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export TF_CPP_MIN_LOG_LEVEL := 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro stress test browser docs report check nbval lab clean
+.PHONY: help setup repro stress test browser docs report bench check nbval lab clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ browser: $(READY)  ## look at the explorer and the report in Chromium; screensho
 nbval: $(READY)  ## run every notebook on the small profile and compare its checked outputs
 	rm -rf small
 	$(BIN)/python -m pytest -o addopts= --nbval-lax --nbval-current-env --nbval-cell-timeout=900 --timeout=1000 notebooks
+
+bench: $(READY)  ## measure speed and memory side by side: benchmarks/results/bench.md (a quarter of an hour, on a quiet machine)
+	$(BIN)/python -m benchmarks
 
 docs: $(READY)  ## build the documentation site into docs/_build/html; any warning is an error
 	$(BIN)/sphinx-build -E -W --keep-going -q -b html docs docs/_build/html

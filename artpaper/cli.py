@@ -18,6 +18,11 @@ STEPS = {
     "stress": "strong attacks on the paper's models and their controls, and the verdict",
 }
 
+DOWNLOADS = {
+    "yt8m": "YouTube-8M's frame-level shards, or a part of them, and its vocabulary",
+    "audioset": "AudioSet's features.tar.gz (2.4 GB) and its class list",
+}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 on success, 1 with one clear message on an error of this project's own."""
@@ -57,6 +62,43 @@ def _parser() -> argparse.ArgumentParser:
         "--retrain", action="store_true", help="also train models on the videos of each vertical of Tables 2-3 alone"
     )
     use.set_defaults(run=_use)
+
+    download = commands.add_parser(
+        "download",
+        help="fetch YouTube-8M or AudioSet from Google's servers",
+        description="Fetch a data set, several files at a time. What came is checked; after a cut, Ctrl-C or a full "
+        "disk the same command goes on where it stopped.",
+    )
+    sources = download.add_subparsers(title="data sets", metavar="DATA", required=True)
+    for name, text in DOWNLOADS.items():
+        data = sources.add_parser(name, help=text, description=f"Fetch {text}.")
+        data.add_argument(
+            "--folder", type=Path, default=Path("data", name), help="where the files go (default: %(default)s)"
+        )
+        data.add_argument(
+            "--mirror",
+            choices=("us", "eu", "asia"),
+            default="us",
+            help="the nearest of Google's (default: %(default)s)",
+        )
+        data.add_argument("--server", metavar="URL", help="another server that has the same files at the same paths")
+        data.add_argument("--workers", type=_count, default=4, help="files at a time (default: %(default)s)")
+        if name == "yt8m":
+            data.add_argument(
+                "--shard",
+                type=_part,
+                required=True,
+                metavar="X,Y",
+                help="the X-th of Y parts, as in Google's script: 1,100 is a hundredth (13 GB), 1,1 is all (1.2 TB)",
+            )
+            data.add_argument(
+                "--split",
+                nargs="+",
+                choices=("train", "validate"),
+                default=["train", "validate"],
+                help="default: both; the pipeline makes validation and test set of validate",
+            )
+        data.set_defaults(run=_download, source=name)
 
     for name, text in STEPS.items():
         step = commands.add_parser(name, help=text)
@@ -112,6 +154,18 @@ def _use(parsed: argparse.Namespace) -> None:
     changes = dict(_pair(item) for item in parsed.set)
     made = use(parsed.profile, changes, parsed.path, parsed.vocabulary, parsed.retrain)
     print(f"params.yaml is now {made}; `dvc repro` makes its tables and figures")
+
+
+def _download(parsed: argparse.Namespace) -> None:
+    from artpaper.data.download import download_audioset, download_yt8m
+
+    options = {"mirror": parsed.mirror, "server": parsed.server, "workers": parsed.workers}
+    if parsed.source == "yt8m":
+        print(download_yt8m(parsed.folder, parsed.shard, splits=parsed.split, **options))
+        print(f"once both splits are there: artpaper use paper --path {parsed.folder} && dvc repro")
+    else:
+        print(download_audioset(parsed.folder, **options))
+        print(f"next: artpaper use audioset --path {parsed.folder / 'features.tar.gz'} && dvc repro")
 
 
 def _step(parsed: argparse.Namespace) -> None:
@@ -209,6 +263,19 @@ def _seed(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text}: a seed is a whole number, 0 or above")
     return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected a whole number, 1 or above")
+    return int(text)
+
+
+def _part(text: str) -> tuple[int, int]:
+    chosen, comma, parts = text.partition(",")
+    if not comma or not chosen.isdecimal() or not parts.isdecimal() or not 1 <= int(chosen) <= int(parts):
+        raise argparse.ArgumentTypeError(f"{text}: expected X,Y with 1 <= X <= Y, such as 1,100")
+    return int(chosen), int(parts)
 
 
 def _scalar(value: str) -> str | int | float:

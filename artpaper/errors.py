@@ -19,3 +19,7 @@ class DataError(ArtpaperError):
 
 class CheckpointError(ArtpaperError):
     """A checkpoint is missing, damaged, or belongs to another model or run."""
+
+
+class DownloadError(ArtpaperError):
+    """A file could not be fetched, or what came is not what was published."""

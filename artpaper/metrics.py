@@ -38,7 +38,7 @@ def gap(scores: Float[Array, "videos classes"], labels: Shaped[Array, "_ _"], to
         ValueError: no videos or classes, unlike shapes, NaN scores, labels other than 0 and 1, or top_k below 1.
     Source: google/youtube-8m eval_util.py, calculate_gap; section 3.1 of the paper.
     """
-    top, hits, positives = _top_lists(scores, labels, top_k)
+    top, hits, positives = _top_lists(scores, labels, top_k, ordered=False)  # pooled, their order is lost
     return gap_from_top(top, hits, positives, top_k)
 
 
@@ -145,7 +145,7 @@ def top_scores(
     Raises:
         ValueError: no videos or classes, unlike shapes, NaN scores, labels other than 0 and 1, or k below 1.
     """
-    top, hits, _ = _top_lists(scores, labels, k)
+    top, hits, _ = _top_lists(scores, labels, k, ordered=True)
     return top, hits
 
 
@@ -173,26 +173,39 @@ def average_precision(scores: Float[np.ndarray, "..."], hits: Bool[np.ndarray, "
     return float(np.sum(hits_above / rank) / positives)
 
 
-def _top_lists(scores: Array, labels: Array, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _top_lists(scores: Array, labels: Array, k: int, *, ordered: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Top scores (videos, k), their hits (videos, k), and the number of labels of each video (videos,)."""
     if k < 1:
         raise ValueError(f"top_k {k}: at least one class per video must be kept")
-    parts = [(*_top(part, truth, k), truth.sum(axis=1)) for part, truth in _chunks(scores, labels)]
+    parts = [
+        (*_top(part, truth, k, ordered=ordered), np.count_nonzero(truth, axis=1))
+        for part, truth in _chunks(scores, labels)
+    ]
     top, hits, positives = (np.concatenate(column) for column in zip(*parts, strict=True))
     return top, hits, positives
 
 
-def _top(scores: np.ndarray, labels: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """One chunk's top scores (rows, k) and hits (rows, k)."""
-    outside = max(0, scores.shape[1] - k)
-    best = np.argpartition(scores, outside, axis=1)[:, outside:]  # (rows, k), the k-th best first
-    cut = np.take_along_axis(scores, best[:, :1], axis=1)  # (rows, 1)
-    tied = np.count_nonzero(scores >= cut, axis=1) > best.shape[1]  # (rows,): argpartition chose among equals
-    best[tied] = np.argsort(-scores[tied], axis=1, kind="stable")[:, : best.shape[1]]
-    best.sort(axis=1)  # by class, so that the stable sort below puts the lower class first
-    order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")  # (rows, k)
-    best = np.take_along_axis(best, order, axis=1)
-    return np.take_along_axis(scores, best, axis=1), np.take_along_axis(labels, best, axis=1)
+def _top(scores: np.ndarray, labels: np.ndarray, k: int, *, ordered: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """One chunk's top scores (rows, k) and hits (rows, k), best first if ``ordered``, by class if not."""
+    best = _best(scores, min(k, scores.shape[1]))  # (rows, classes)
+    top, hits = (array[best].reshape(len(scores), -1) for array in (scores, labels))  # (rows, k)
+    if ordered:  # stable, so that the lower class comes first
+        order = np.argsort(-top, axis=1, kind="stable")
+        top, hits = (np.take_along_axis(array, order, axis=1) for array in (top, hits))
+    return top, hits
+
+
+def _best(scores: np.ndarray, k: int) -> np.ndarray:
+    """Which are a row's k highest, k of each; of equals the lower class."""
+    outside = scores.shape[1] - k
+    cut = np.partition(scores, outside, axis=1)[:, outside, None]  # far faster than argpartition
+    best = scores >= cut
+    tied = np.flatnonzero(np.count_nonzero(best, axis=1) > k)
+    if len(tied):
+        order = np.argsort(-scores[tied], axis=1, kind="stable")[:, :k]
+        best[tied] = False
+        best[tied[:, None], order] = True
+    return best
 
 
 def _chunks(scores: Array, labels: Array) -> Iterator[tuple[np.ndarray, np.ndarray]]:

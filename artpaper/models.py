@@ -5,15 +5,17 @@ the rest follows its reference [15], Vaswani et al. 2017, and is a choice in :cl
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from artpaper.config import Model
 
+ALIVE = 2**21  # numbers in the attention maps of all heads that are alive at once: 8 MiB, which a cache holds
 Maps = dict[str, Float[Tensor, "batch time time"]]
 
 
@@ -54,10 +56,10 @@ class FrameTransformer(nn.Module):
         """
         pooled, maps = [], {}
         for name, part in self._split(x).items():
-            hidden, heads = self._encoders()[name](part, mask)  # (B, T, d), (B, H, T, T)
+            hidden, averaged = self._encoders()[name](part, mask, return_attention)  # (B, T, d), (B, T, T)
             pooled.append(pool(hidden, mask, self.config.pooling))  # (B, d)
             if return_attention:
-                maps[name] = heads.mean(dim=1)  # (B, T, T)
+                maps[name] = averaged
         logits = self.classifier(torch.cat(pooled, dim=-1)).to(x.dtype)  # (B, K), full precision under autocast too
         return (logits, maps) if return_attention else logits
 
@@ -119,21 +121,22 @@ class Encoder(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, x: Float[Tensor, "batch time width"], mask: Bool[Tensor, "batch time"]
-    ) -> tuple[Float[Tensor, "batch time dim"], Float[Tensor, "batch heads time time"]]:
-        """Encode frames; returns the hidden states and the attention map of every head."""
+        self, x: Float[Tensor, "batch time width"], mask: Bool[Tensor, "batch time"], return_attention: bool = False
+    ) -> tuple[Float[Tensor, "batch time dim"], Float[Tensor, "batch time time"] | None]:
+        """Encode frames; returns the hidden states and, if asked for, the attention map averaged over heads."""
         embedded = self.dropout(self._embed(x))  # (B, T, d)
-        heads = self._maps(self._before(0, embedded), mask)  # (B, H, T, T)
-        hidden = self._residual(0, embedded, lambda h: self.output(self._attend(heads, self.value(h))))
+        attended, averaged = self._attend(self._before(0, embedded), mask, return_attention)
+        hidden = self._after(0, embedded, self.output(attended))
         if self.ffn is not None:
-            hidden = self._residual(1, hidden, self.ffn)
-        return hidden, heads
+            hidden = self._after(1, hidden, self.ffn(self._before(1, hidden)))
+        return hidden, averaged
 
     def attention(
         self, x: Float[Tensor, "batch time width"], mask: Bool[Tensor, "batch time"]
     ) -> Float[Tensor, "batch heads time time"]:
-        """The attention maps alone."""
-        return self._maps(self._before(0, self.dropout(self._embed(x))), mask)
+        """The attention map of every head, alone."""
+        hidden = self._before(0, self.dropout(self._embed(x)))
+        return self._heads(hidden if self.query_key is None else self.query_key(hidden), mask)
 
     def _embed(self, x: Tensor) -> Tensor:
         embedded = self.project(x)  # (B, T, d)
@@ -143,29 +146,48 @@ class Encoder(nn.Module):
             embedded = embedded + sinusoids(x.shape[1], self.dim, x.device).to(embedded.dtype)  # (T, d)
         return embedded
 
-    def _maps(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        batch, time, _ = hidden.shape
+    def _attend(self, hidden: Tensor, mask: Tensor, with_map: bool) -> tuple[Tensor, Tensor | None]:
+        """What the heads bring together (B, T, d) and their mean map (B, T, T), with few of their maps alive at a time.
+
+        Where all maps together are large, they are made for some videos at a time and once more on the way back.
+        """
+        query_key = hidden if self.query_key is None else self.query_key(hidden)  # (B, T, 2d)
+        given = (query_key, self.value(hidden), mask)
+        size = max(1, ALIVE // (self.config.heads * hidden.shape[1] ** 2))  # videos
+        if len(hidden) <= size:
+            return self._mix(*given, with_map)
+        parts = [
+            checkpoint(self._mix, *part, with_map, use_reentrant=False, preserve_rng_state=False)
+            for part in zip(*(tensor.split(size) for tensor in given), strict=True)
+        ]
+        attended, maps = zip(*parts, strict=True)
+        return torch.cat(attended), torch.cat(maps) if with_map else None
+
+    def _mix(self, query_key: Tensor, value: Tensor, mask: Tensor, with_map: bool) -> tuple[Tensor, Tensor | None]:
+        heads = self._heads(query_key, mask)  # (B, H, T, T)
+        value = value.unflatten(-1, (self.config.heads, -1)).transpose(1, 2)  # (B, H, T, d/H)
+        attended = (heads.to(value.dtype) @ value).transpose(1, 2).flatten(-2)  # (B, T, d)
+        return attended, heads.mean(dim=1) if with_map else None
+
+    def _heads(self, query_key: Tensor, mask: Tensor) -> Tensor:
+        batch, time, _ = query_key.shape
         heads = self.config.heads
         pairs = (mask[:, None, :, None] & mask[:, None, None, :]).expand(batch, heads, time, time)
         if self.query_key is None:
             frames = mask.sum(dim=1).clamp(min=1)[:, None, None, None]
-            return pairs.to(_full(hidden)) / frames
-        query, key = self.query_key(hidden).unflatten(-1, (2, heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, H, T, d/H)
+            return pairs.to(_full(query_key)) / frames
+        query, key = query_key.unflatten(-1, (2, heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, H, T, d/H)
         scale = query.shape[-1] ** 0.5 * self.config.temperature
-        scores = (query @ key.transpose(-1, -2)).to(_full(hidden)) / scale  # (B, H, T, T)
+        scores = (query @ key.transpose(-1, -2)).to(_full(query_key)) / scale  # (B, H, T, T)
         # the lowest finite number, not -inf: a row without any real frame would turn into NaN
         scores = scores.masked_fill(~mask[:, None, None, :], torch.finfo(scores.dtype).min)
         return scores.softmax(dim=-1) * pairs  # exact 0 in rows and columns of padding
 
-    def _attend(self, heads: Tensor, value: Tensor) -> Tensor:
-        value = value.unflatten(-1, (self.config.heads, -1)).transpose(1, 2)  # (B, H, T, d/H)
-        return (heads.to(value.dtype) @ value).transpose(1, 2).flatten(-2)  # (B, T, d)
-
     def _before(self, index: int, hidden: Tensor) -> Tensor:
         return self.norms[index](hidden) if self.config.layer_norm == "pre" else hidden
 
-    def _residual(self, index: int, hidden: Tensor, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
-        hidden = hidden + self.dropout(sublayer(self._before(index, hidden)))
+    def _after(self, index: int, hidden: Tensor, update: Tensor) -> Tensor:
+        hidden = hidden + self.dropout(update)
         return self.norms[index](hidden) if self.config.layer_norm == "post" else hidden
 
 

@@ -38,6 +38,7 @@ from artpaper.metrics import TOP_K, gap_from_top, top_scores
 from artpaper.models import FrameTransformer
 from artpaper.splits import training_splits
 
+AHEAD = 2  # batches made while the model works on another; a GPU would otherwise wait for them
 Row = dict[str, float | int]
 Watcher = Callable[[list[Row]], None]
 COLUMNS = (
@@ -207,7 +208,7 @@ class Run:
             loss, parts = loss_for(self.loss)(self.model, x, y, mask, self.loss)
         if not math.isfinite(parts["loss"]):
             raise self._diverged(f"the loss is {parts['loss']}")
-        loss.backward()
+        loss.backward(inputs=list(self.model.parameters()))  # not for x, whose gradient A-ART has already used
         self.optimizer.step()
         self.step += 1
         for key, value in {**parts, "steps": 1.0}.items():
@@ -251,7 +252,7 @@ class Run:
         epoch, start = divmod(self.step, per_epoch)
         while True:
             yield from self.train_store.batches(
-                size, max_frames=self.inputs.max_frames, seed=self.seed, epoch=epoch, start=start
+                size, max_frames=self.inputs.max_frames, seed=self.seed, epoch=epoch, start=start, ahead=AHEAD
             )
             epoch, start = epoch + 1, 0
 
@@ -300,7 +301,8 @@ def clean_gap(
 
 def seed_everything(*entropy: int) -> None:
     """Seed PyTorch from several numbers (seed, or seed and step), and ask it for reproducible kernels."""
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.set_deterministic_debug_mode("warn")  # use_deterministic_algorithms would import the compiler, for seconds
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # all is written before it is read
     torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]))
 
 

@@ -2,13 +2,14 @@
 
 import multiprocessing
 import os
+import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.connection import wait
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from artpaper.errors import ArtpaperError
 
@@ -45,6 +46,51 @@ def in_processes(
         ) from None
     finally:
         executor.shutdown(cancel_futures=True)
+
+
+def in_threads(
+    work: Callable[[Item], Result], items: Sequence[Item], threads: int, stop: threading.Event
+) -> Iterator[tuple[Item, Result]]:
+    """The same in threads, for work that waits for others more than it computes.
+
+    Args:
+        work: looks at ``stop`` now and then, and ends soon when it is set; what it raises is passed on, and ends all.
+        items: what to work on.
+        threads: how many at most.
+        stop: set where the caller leaves early, by an error or Ctrl-C; a thread that hangs does not keep the process.
+    """
+    waiting: queue.SimpleQueue[Item] = queue.SimpleQueue()
+    done: queue.SimpleQueue[tuple[Item, Result | None, BaseException | None]] = queue.SimpleQueue()
+    for item in items:
+        waiting.put(item)
+
+    def serve() -> None:
+        while not stop.is_set():
+            try:
+                item = waiting.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                done.put((item, work(item), None))
+            except BaseException as error:
+                done.put((item, None, error))
+                return
+
+    pool = [threading.Thread(target=serve, daemon=True) for _ in range(min(threads, len(items)))]
+    for thread in pool:
+        thread.start()
+    try:
+        for _ in items:
+            item, result, error = done.get()
+            if error is not None:
+                raise error
+            yield item, cast(Result, result)
+    except BaseException:
+        stop.set()
+        raise
+    finally:
+        for thread in pool:
+            thread.join(timeout=1 / len(pool))
 
 
 def threads_each(processes: int) -> int:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from artpaper.config import Model
-from artpaper.models import FrameTransformer, sinusoids
+from artpaper.models import Encoder, FrameTransformer, sinusoids
 from tests import toy
 
 
@@ -34,12 +34,39 @@ def test_encoder_layer_equals_pytorchs() -> None:
     theirs.load_state_dict(state)
     x, _, mask = toy.batch(dtype=torch.float64)
     x = x[:, :, :16]
-    hidden, heads = layer(x, mask)
+    hidden, averaged = layer(x, mask, return_attention=True)
     expected = theirs(x, src_key_padding_mask=~mask)
     torch.testing.assert_close(hidden[mask], expected[mask], atol=1e-12, rtol=0)
     _, maps = theirs.self_attn(x, x, x, key_padding_mask=~mask, average_attn_weights=False)
     real = mask[:, None, :, None].expand_as(maps)
-    torch.testing.assert_close(heads[real], maps[real], atol=1e-12, rtol=0)
+    torch.testing.assert_close(layer.attention(x, mask)[real], maps[real], atol=1e-12, rtol=0)
+    torch.testing.assert_close(averaged[real[:, 0]], maps.mean(dim=1)[real[:, 0]], atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("attention", ["softmax", "uniform"])
+@pytest.mark.parametrize("alive", [1, 2 * 3 * 9 * 9])  # one video at a time, three at a time
+def test_maps_made_for_some_videos_at_a_time_change_nothing(alive: int, attention: str, monkeypatch) -> None:
+    """Nor does going back through them, once or, as an aligned gradient needs it, twice."""
+    net = toy.model(attention=attention, heads=2, dtype=torch.float64)
+    x, y, mask = toy.batch(dtype=torch.float64)
+    x = x.requires_grad_()
+
+    def asked() -> list[torch.Tensor]:
+        logits, maps = net(x, mask, return_attention=True)
+        value = (logits * y).sum() + sum(a.square().sum() for a in maps.values())
+        (slope,) = torch.autograd.grad(value, x, create_graph=True)
+        twice = torch.autograd.grad(slope.square().sum(), list(net.parameters()), allow_unused=True)
+        return [logits, *maps.values(), slope, *(part for part in twice if part is not None)]
+
+    whole = asked()
+    calls = []
+    mix = Encoder._mix
+    monkeypatch.setattr(Encoder, "_mix", lambda self, *given: calls.append(len(given[0])) or mix(self, *given))
+    monkeypatch.setattr("artpaper.models.ALIVE", alive)
+    parts = asked()
+    assert max(calls) < len(x)
+    for one, other in zip(parts, whole, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-12, rtol=1e-12)
 
 
 @pytest.mark.parametrize("attention", ["softmax", "uniform"])

@@ -60,6 +60,9 @@ def test_only_one_module_imports_tensorflow() -> None:
     [
         "",
         "use",
+        "download",
+        "download yt8m",
+        "download audioset",
         "prepare",
         "train",
         "attack",

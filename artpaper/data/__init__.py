@@ -1,4 +1,4 @@
-"""From frame features to batches: reading, label spaces, the frame store, the synthetic source."""
+"""From frame features to batches: downloading, reading, label spaces, the frame store, the synthetic source."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,5 +1,6 @@
 """The frame store: zero copy, batches that can be reproduced from any point, and damaged folders."""
 
+import hashlib
 import shutil
 import subprocess
 import sys
@@ -98,6 +99,42 @@ def test_start_and_limit(store, monkeypatch):
     assert ids(store.batches(16, max_frames=300, seed=3, start=7)) == []
 
 
+@pytest.mark.parametrize("ahead", [1, 2, 5, 50])
+def test_batches_made_ahead_are_the_same(store, ahead):
+    plain = list(store.batches(16, max_frames=300, seed=3, start=1))
+    made = list(store.batches(16, max_frames=300, seed=3, start=1, ahead=ahead))
+    assert ids(made) == ids(plain)
+    for one, other in zip(made, plain, strict=True):
+        for part in ("frames", "mask", "labels"):
+            assert torch.equal(getattr(one, part), getattr(other, part))
+
+
+def test_no_more_is_made_ahead_than_asked_for(store, monkeypatch):
+    made = []
+    monkeypatch.setattr(FrameStore, "_batch", lambda self, indices, _: made.append(indices) or len(made))
+    batches = store.batches(16, max_frames=300, ahead=2)
+    next(batches)
+    batches.close()  # which waits for those begun
+    assert 1 <= len(made) <= 3
+
+
+def test_an_error_ahead_is_raised_in_its_turn(store, monkeypatch):
+    make = FrameStore._batch
+    bad = store.ids[32]
+
+    def broken(self, indices, most):
+        batch = make(self, indices, most)
+        if bad in batch.ids:
+            raise DataError("damaged")
+        return batch
+
+    monkeypatch.setattr(FrameStore, "_batch", broken)
+    batches = store.batches(16, max_frames=300, ahead=3)
+    assert [len(next(batches).ids), len(next(batches).ids)] == [16, 16]
+    with pytest.raises(DataError, match="damaged"):
+        next(batches)
+
+
 def test_subset(store):
     few = store.subset([5, 110, 0])
     assert few.ids == [store.ids[5], store.ids[110], store.ids[0]]
@@ -126,6 +163,12 @@ def test_fingerprint(frames, store):
         store.subset([1, 0]),
     ]
     assert len({store.fingerprint, *(other.fingerprint for other in others)}) == 5
+
+    large = store.subset((np.arange(70_000) % len(store)).tolist())  # its names are read in parts
+    told = hashlib.sha256(np.tile(store._places[:, 1:], (1000, 1))[:70_000].tobytes())
+    told.update("\n".join((store.ids * 1000)[:70_000]).encode())
+    told.update(repr((store.label_space, store.modalities)).encode())
+    assert large.fingerprint == told.hexdigest()[:16]
 
 
 def test_validation_and_test_share_shards(frames):

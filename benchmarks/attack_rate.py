@@ -1,0 +1,66 @@
+"""Attacks: projected gradient against the passes it cannot do without, DeepFool against foolbox's."""
+
+from collections.abc import Iterator
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from artpaper.attacks import bce, pgd
+from artpaper.config import Model
+from artpaper.device import best_device
+from artpaper.models import FrameTransformer
+from benchmarks.deepfool import ROOT, load
+from benchmarks.deepfool import attack as by_name
+from benchmarks.measure import Line, take_turns
+from benchmarks.training_step import MODALITIES, videos
+
+STEPS = 20
+MODEL = "a_art/seed0"
+
+
+def attack_rate(rounds: int = 5) -> list[Line]:
+    """The lines about attacks.
+
+    Args:
+        rounds: how often each is timed.
+    """
+    return [_projected_gradient(rounds), *_deepfool(rounds)]
+
+
+def _projected_gradient(rounds: int, batch: int = 8, time: int = 60, classes: int = 317) -> Line:
+    x, y, mask = videos(batch, time, classes)
+    model = FrameTransformer(Model(), MODALITIES, classes).to(best_device()).eval()
+
+    def passes() -> None:
+        frames = x.clone().requires_grad_()
+        for _ in range(STEPS):
+            torch.autograd.grad(bce(model(frames, mask), y).sum(), frames)
+
+    def ours() -> None:
+        pgd(model, x, y, mask, epsilon=0.5, steps=STEPS)
+
+    times = take_turns({"pgd": ours, "passes": passes}, rounds)
+    shape = {"batch": batch, "frames": time, "classes": classes, "steps": STEPS}
+    against = f"{STEPS} forward and backward passes"
+    return Line("projected gradient", times.ratio("pgd", "passes"), 1.1, False, "x", against, times.details() | shape)
+
+
+def _deepfool(rounds: int) -> Iterator[Line]:
+    """On the A-ART of the default run: how many steps DeepFool takes depends on what a model has learnt."""
+    if not (ROOT / "models" / MODEL).is_dir():
+        print(f"DeepFool is not measured: no models/{MODEL}; `dvc repro` makes it")
+        return
+    data = load(ROOT, MODEL, 256)
+    found: dict[str, Tensor] = {}
+
+    def run(method: str) -> None:
+        found[method] = by_name(method, 10, *data)
+
+    times = take_turns({name: partial(run, name) for name in ("ours", "foolbox")}, rounds)
+    lengths = {name: values.double().flatten(1).norm(dim=1) for name, values in found.items()}
+    details = times.details() | {
+        "videos": len(data[1]), "frames": data[1].shape[1], "classes": data[2].shape[1], "candidates": 10,
+        "largest_relative_difference": float((lengths["ours"] / lengths["foolbox"] - 1).abs().max()),
+    }  # fmt: skip
+    yield Line("DeepFool", times.ratio("foolbox", "ours"), 5, True, "x", "foolbox's, as fast", details)

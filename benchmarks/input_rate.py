@@ -1,0 +1,58 @@
+"""Input: preparing shards beside merely reading them, and batches from the store beside copying memory."""
+
+import multiprocessing
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from artpaper.config import Features, Model
+from artpaper.data.batches import model_inputs
+from artpaper.data.store import FrameStore
+from artpaper.device import best_device
+from artpaper.models import FrameTransformer
+from benchmarks.measure import Line, copy_rate, take_turns
+from benchmarks.prepare_scale import measure
+from benchmarks.training_step import LOSSES, MODALITIES, step, videos
+
+BATCH = 64
+
+
+def input_rate(count: int = 1500, frames: int = 300, rounds: int = 5) -> list[Line]:
+    """The lines about input.
+
+    Args:
+        count: synthetic videos that are prepared.
+        frames: of the longest; the shortest has half as many.
+        rounds: how often an epoch is timed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:  # for TensorFlow
+            prepared = executor.submit(measure, count, folder, frames).result()
+        store = FrameStore(Path(folder) / "frames" / "train")
+        read = 0
+
+        def epoch() -> None:
+            nonlocal read
+            read = 0
+            for batch in store.batches(BATCH, max_frames=frames, seed=0, ahead=2):
+                read += int(batch.mask.sum()) * sum(MODALITIES.values())
+
+        times = take_turns({"epoch": epoch}, rounds)
+        batch = next(store.batches(BATCH, max_frames=frames, seed=0))
+        model = FrameTransformer(Model(), MODALITIES, 317).to(best_device()).train()
+        calls = {
+            "batch": lambda: next(store.batches(BATCH, max_frames=frames, seed=0)),
+            "floats": lambda: model_inputs(batch, Features(), MODALITIES, best_device()),
+        }
+        parts = take_turns(calls, rounds)
+        step_times = take_turns({"step": step(model, LOSSES["non_art"], videos(16, frames, 317))}, rounds)
+    rate, copied = read / times.median("epoch"), copy_rate()
+    cost = (parts.median("batch") + parts.median("floats")) / (step_times.median("step") * BATCH / 16)
+    details = times.details() | {"videos": count, "mb": round(read / 1e6)}
+    details |= {"copy_gb_s": round(copied / 1e9, 2), "share_of_copy": round(rate / copied, 3)}
+    share = parts.details() | step_times.details() | {"step_batch": 16}
+    return [
+        Line("batches from the store", rate / 1e9, 2, True, "GB/s", "bytes of real frames", details),
+        Line("a batch, made floats", 100 * cost, 5, False, "%", "Non-ART's step", share),
+        Line("preparation", 100 * prepared["rate_beside_iterating"], 60, True, "%", "a bare TFRecordDataset", prepared),
+    ]
