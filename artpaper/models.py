@@ -123,7 +123,15 @@ class Encoder(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch time width"], mask: Bool[Tensor, "batch time"], return_attention: bool = False
     ) -> tuple[Float[Tensor, "batch time dim"], Float[Tensor, "batch time time"] | None]:
-        """Encode frames; returns the hidden states and, if asked for, the attention map averaged over heads."""
+        """Encode the frames of one modality.
+
+        Args:
+            x: its frames, unit of the normalised features.
+            mask: True on real frames.
+            return_attention: also return the attention map.
+        Returns:
+            The hidden states, and, if asked for, the attention map averaged over heads.
+        """
         embedded = self.dropout(self._embed(x))  # (B, T, d)
         attended, averaged = self._attend(self._before(0, embedded), mask, return_attention)
         hidden = self._after(0, embedded, self.output(attended))
