@@ -58,7 +58,8 @@ def each(
             its machines cannot do the work; Ray is not installed. What ``work`` itself raises is passed on.
     """
     if spreads(compute):
-        yield from _each_on_ray(work, items, compute, gpu)
+        if items:  # or a cluster would be asked for nothing
+            yield from _each_on_ray(work, items, compute, gpu)
     else:
         processes = min(compute.workers, most or compute.workers)
         yield from in_processes(partial(_with_threads, work, threads_each(compute.workers)), items, processes)
@@ -79,9 +80,9 @@ def together(
         ArtpaperError: what ``work`` raises of this kind; or processes were lost more often than can be chance; or as
             :func:`each`.
     """
-    with _cluster(compute) as shared:
+    with _cluster(compute, all_at_once=True) as place:
         for _ in range(1 + RESTARTS):
-            failure = _train_once(work, compute, shared, heard)
+            failure = _train_once(work, compute, place.shared, heard)
             if failure is None:
                 return
     reason = str(failure).strip().splitlines() or ["no message"]
@@ -92,14 +93,15 @@ def together(
 
 @dataclass(frozen=True)
 class _Place:
-    """What a process of the cluster is given: the caller's folder, and its part of a machine."""
+    """What a process of the cluster is given: the caller's folder, one for scratch, and its part of a machine."""
 
     folder: str
+    shared: str
     cpus: int
     gpus: float
 
     @classmethod
-    def on_cluster(cls, compute: Compute, *, all_at_once: bool) -> "_Place":
+    def on_cluster(cls, compute: Compute, shared: str, *, all_at_once: bool) -> "_Place":
         """An equal part for each worker, as large as the machines allow."""
         import ray
 
@@ -117,7 +119,7 @@ class _Place:
                 f"compute.workers is {compute.workers}, but the cluster has {gpus} GPUs, and one model takes a whole "
                 f"one for each worker; set compute.workers to {gpus} or less"
             )
-        return cls(os.getcwd(), max(parts, default=1), 1 / math.ceil(compute.workers / gpus) if gpus else 0.0)
+        return cls(os.getcwd(), shared, max(parts, default=1), 1 / math.ceil(compute.workers / gpus) if gpus else 0.0)
 
     @property
     def environment(self) -> dict[str, dict[str, str]]:
@@ -141,11 +143,10 @@ class _Place:
 def _each_on_ray(
     work: Callable[[Item], Result], items: Sequence[Item], compute: Compute, gpu: bool
 ) -> Iterator[tuple[Item, Result]]:
-    with _cluster(compute):
+    with _cluster(compute, all_at_once=False) as place:
         import ray
         from ray.exceptions import RayError, RayTaskError
 
-        place = _Place.on_cluster(compute, all_at_once=False)
         task = ray.remote(_task).options(
             num_cpus=place.cpus, num_gpus=place.gpus if gpu else 0, runtime_env=place.environment,
             max_retries=RESTARTS, scheduling_strategy="SPREAD",
@@ -186,7 +187,7 @@ def _train_once(
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.util.queue import Empty, Queue
 
-    place = _Place.on_cluster(compute, all_at_once=True)
+    place = _Place.on_cluster(compute, shared, all_at_once=True)  # anew: a machine may have left
     here = _on(ray.get_runtime_context().get_node_id())
     messages = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
 
@@ -198,11 +199,12 @@ def _train_once(
             messages.put(error)
             raise
 
+    resources = {"CPU": place.cpus} | ({"GPU": 1} if place.gpus else {})
     trainer = TorchTrainer(
         member,
         torch_config=TorchConfig("cpu:gloo,cuda:nccl" if place.gpus else "gloo"),
         scaling_config=ScalingConfig(
-            compute.workers, use_gpu=place.gpus > 0, resources_per_worker={"CPU": place.cpus, "GPU": place.gpus},
+            num_workers=compute.workers, use_gpu=place.gpus > 0, resources_per_worker=resources,
             placement_strategy="SPREAD",
         ),
         run_config=RunConfig(storage_path=shared, name="train", worker_runtime_env=place.environment),
@@ -224,7 +226,7 @@ def _train_once(
             message = messages.get(timeout=1)
         except Empty:
             if time.monotonic() - asked > PATIENCE:  # Ray would wait for lost machines to come back
-                _Place.on_cluster(compute, all_at_once=True)
+                _Place.on_cluster(compute, shared, all_at_once=True)
                 asked = time.monotonic()
             continue
         if isinstance(message, ArtpaperError):
@@ -240,8 +242,11 @@ def _with_threads(work: Callable[[Item], Result], threads: int, item: Item) -> R
 
 
 @contextmanager
-def _cluster(compute: Compute) -> Iterator[str]:
-    """Joined in here, and left afterwards; gives a folder that all machines see."""
+def _cluster(compute: Compute, *, all_at_once: bool) -> Iterator[_Place]:
+    """Joined in here, and left afterwards."""
+    if compute.address is None or compute.address.startswith(("127.0.0.1:", "localhost:")):
+        # despite its name: every port of Ray's is then open to this machine alone, and 127.0.0.1 means what it says
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     try:
         import ray
     except ModuleNotFoundError:
@@ -255,8 +260,9 @@ def _cluster(compute: Compute) -> Iterator[str]:
         scratch = Path(".resume").resolve()
         scratch.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="ray-", dir=scratch, ignore_cleanup_errors=True) as shared:
-            _check_machines(shared)
-            yield shared
+            place = _Place.on_cluster(compute, shared, all_at_once=all_at_once)
+            _check_machines(place)
+            yield place
     finally:
         if joins:
             ray.shutdown()
@@ -271,15 +277,13 @@ def _join(address: str | None) -> None:
             socket.create_connection((host, int(port)), PATIENCE).close()
         except OSError as error:
             raise _unanswered(address, error) from None
-    # alone, nothing listens beyond this machine, and nobody is told of it
-    alone = {"_node_ip_address": "127.0.0.1", "include_dashboard": False} if address is None else {}
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told of it
     root = Path(__file__).resolve().parents[1]
     path = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
     try:
         ray.init(
             address or "local", runtime_env={"env_vars": {"PYTHONPATH": path}}, log_to_driver=False,
-            logging_level="ERROR", **alone,
+            logging_level="ERROR", include_dashboard=None if address else False,
         )  # fmt: skip
     except (OSError, RuntimeError, ValueError) as error:
         raise _unanswered(address or "local", error) from None
@@ -293,11 +297,11 @@ def _unanswered(address: str, error: Exception) -> ArtpaperError:
     )
 
 
-def _check_machines(shared: str) -> None:
+def _check_machines(place: _Place) -> None:
     """Refuse a machine that sees another folder or has other code, before any work is done."""
     import ray
 
-    wanted = code()
+    wanted, shared = code(), place.shared
 
     def look() -> str:  # sent as it is, so that it runs where this package is missing
         host = socket.gethostname()
@@ -310,7 +314,8 @@ def _check_machines(shared: str) -> None:
         return "" if code() == wanted else f"{host} has another version of artpaper"
 
     machines = [machine["NodeID"] for machine in ray.nodes() if machine["Alive"]]
-    asked = [ray.remote(look).options(num_cpus=0, scheduling_strategy=_on(machine)).remote() for machine in machines]
+    how = {"num_cpus": 0, "runtime_env": place.environment}  # as the work's, which goes on in the same processes
+    asked = [ray.remote(look).options(**how, scheduling_strategy=_on(machine)).remote() for machine in machines]
     for found in filter(None, ray.get(asked)):
         host, _, fault = found.partition(" ")
         raise ArtpaperError(_unseen(host, os.getcwd()) if fault == "unseen" else f"{found}; install the same there")
