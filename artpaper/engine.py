@@ -80,7 +80,7 @@ def together(
         ArtpaperError: what ``work`` raises of this kind; or processes were lost more often than can be chance; or as
             :func:`each`.
     """
-    with _cluster(compute, all_at_once=True) as place:
+    with _cluster(compute, gpu=True, all_at_once=True) as place:
         for _ in range(1 + RESTARTS):
             failure = _train_once(work, compute, place.shared, heard)
             if failure is None:
@@ -101,25 +101,26 @@ class _Place:
     gpus: float
 
     @classmethod
-    def on_cluster(cls, compute: Compute, shared: str, *, all_at_once: bool) -> "_Place":
-        """An equal part for each worker, as large as the machines allow."""
+    def on_cluster(cls, compute: Compute, shared: str, *, gpu: bool, all_at_once: bool) -> "_Place":
+        """An equal part for each worker, as large as the machines allow; of GPUs a whole one where all run at once."""
         import ray
 
-        machines = [machine["Resources"] for machine in ray.nodes() if machine["Alive"]]
-        cores = [int(machine.get("CPU", 0)) for machine in machines]
-        gpus = int(sum(machine.get("GPU", 0) for machine in machines))
-        parts = [n for n in range(1, max(cores) + 1) if sum(have // n for have in cores) >= compute.workers]
-        if not sum(cores) or (all_at_once and not parts):
+        found = [machine["Resources"] for machine in ray.nodes() if machine["Alive"]]
+        machines = [(int(have.get("CPU", 0)), int(have.get("GPU", 0))) for have in found]
+        gpus = sum(gpus for _, gpus in machines) if gpu else 0
+        on_one = math.ceil(compute.workers / gpus) if gpus and not all_at_once else 1  # workers on a GPU
+
+        def room(part: int) -> int:
+            return sum(min(cores // part, own * on_one) if gpus else cores // part for cores, own in machines)
+
+        parts = [part for part in range(1, 1 + max(cores for cores, _ in machines)) if room(part) >= compute.workers]
+        if not room(1) or (all_at_once and not parts):
+            told = ", ".join(f"{cores} cores and {own} GPUs" if gpus else f"{cores} cores" for cores, own in machines)
             raise ArtpaperError(
-                f"compute.workers is {compute.workers}, but the cluster has {sum(cores)} cores on {len(machines)} "
-                "machines; lower it, or add machines"
+                f"compute.workers is {compute.workers}, but the cluster has room for {room(1)}: machines of {told}; "
+                "lower it, or add machines"
             )
-        if all_at_once and 0 < gpus < compute.workers:
-            raise ArtpaperError(
-                f"compute.workers is {compute.workers}, but the cluster has {gpus} GPUs, and one model takes a whole "
-                f"one for each worker; set compute.workers to {gpus} or less"
-            )
-        return cls(os.getcwd(), shared, max(parts, default=1), 1 / math.ceil(compute.workers / gpus) if gpus else 0.0)
+        return cls(os.getcwd(), shared, max(parts, default=1), 1 / on_one if gpus else 0.0)
 
     @property
     def environment(self) -> dict[str, dict[str, str]]:
@@ -143,12 +144,12 @@ class _Place:
 def _each_on_ray(
     work: Callable[[Item], Result], items: Sequence[Item], compute: Compute, gpu: bool
 ) -> Iterator[tuple[Item, Result]]:
-    with _cluster(compute, all_at_once=False) as place:
+    with _cluster(compute, gpu=gpu, all_at_once=False) as place:
         import ray
         from ray.exceptions import RayError, RayTaskError
 
         task = ray.remote(_task).options(
-            num_cpus=place.cpus, num_gpus=place.gpus if gpu else 0, runtime_env=place.environment,
+            num_cpus=place.cpus, num_gpus=place.gpus, runtime_env=place.environment,
             max_retries=RESTARTS, scheduling_strategy="SPREAD",
         )  # fmt: skip
         sent, left = ray.put(work), iter(items)
@@ -187,7 +188,7 @@ def _train_once(
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.util.queue import Empty, Queue
 
-    place = _Place.on_cluster(compute, shared, all_at_once=True)  # anew: a machine may have left
+    place = _Place.on_cluster(compute, shared, gpu=True, all_at_once=True)  # anew: a machine may have left
     here = _on(ray.get_runtime_context().get_node_id())
     messages = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
 
@@ -226,7 +227,7 @@ def _train_once(
             message = messages.get(timeout=1)
         except Empty:
             if time.monotonic() - asked > PATIENCE:  # Ray would wait for lost machines to come back
-                _Place.on_cluster(compute, shared, all_at_once=True)
+                _Place.on_cluster(compute, shared, gpu=True, all_at_once=True)
                 asked = time.monotonic()
             continue
         if isinstance(message, ArtpaperError):
@@ -242,7 +243,7 @@ def _with_threads(work: Callable[[Item], Result], threads: int, item: Item) -> R
 
 
 @contextmanager
-def _cluster(compute: Compute, *, all_at_once: bool) -> Iterator[_Place]:
+def _cluster(compute: Compute, *, gpu: bool, all_at_once: bool) -> Iterator[_Place]:
     """Joined in here, and left afterwards."""
     if compute.address is None or compute.address.startswith(("127.0.0.1:", "localhost:")):
         # despite its name: every port of Ray's is then open to this machine alone, and 127.0.0.1 means what it says
@@ -260,7 +261,7 @@ def _cluster(compute: Compute, *, all_at_once: bool) -> Iterator[_Place]:
         scratch = Path(".resume").resolve()
         scratch.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="ray-", dir=scratch, ignore_cleanup_errors=True) as shared:
-            place = _Place.on_cluster(compute, shared, all_at_once=all_at_once)
+            place = _Place.on_cluster(compute, shared, gpu=gpu, all_at_once=all_at_once)
             _check_machines(place)
             yield place
     finally:
@@ -276,7 +277,7 @@ def _join(address: str | None) -> None:
         try:
             socket.create_connection((host, int(port)), PATIENCE).close()
         except OSError as error:
-            raise _unanswered(address, error) from None
+            raise ArtpaperError(_unanswered(address, error)) from None
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told of it
     root = Path(__file__).resolve().parents[1]
     path = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -286,12 +287,12 @@ def _join(address: str | None) -> None:
             logging_level="ERROR", include_dashboard=None if address else False,
         )  # fmt: skip
     except (OSError, RuntimeError, ValueError) as error:
-        raise _unanswered(address or "local", error) from None
+        raise ArtpaperError(_unanswered(address or "local", error)) from None
 
 
-def _unanswered(address: str, error: Exception) -> ArtpaperError:
+def _unanswered(address: str, error: Exception) -> str:
     reason = (str(error).strip().splitlines() or ["no message"])[0]
-    return ArtpaperError(
+    return (
         f"compute.address {address}: no Ray cluster answers there ({reason}); start one with `ray start --head`, join "
         "it on this machine too, or set compute.address to null"
     )

@@ -186,8 +186,9 @@ class Run:
             save_tensors(state_folder / "state.safetensors", *self._state())
 
     def resume(self, state_folder: Path) -> None:
-        """Continue from the state in ``state_folder``, or start afresh where there is none; a team begins as its first
-        process does.
+        """Continue from the state in ``state_folder``, or start afresh where there is none.
+
+        The processes of a team begin as the first one does.
 
         Raises:
             CheckpointError: the state is damaged or of another run.
