@@ -191,18 +191,9 @@ def _train_once(
     place = _Place.on_cluster(compute, shared, gpu=True, all_at_once=True)  # anew: a machine may have left
     here = _on(ray.get_runtime_context().get_node_id())
     messages = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
-
-    def member() -> None:
-        place.enter()
-        try:
-            work(messages.put)
-        except ArtpaperError as error:
-            messages.put(error)
-            raise
-
     resources = {"CPU": place.cpus} | ({"GPU": 1} if place.gpus else {})
     trainer = TorchTrainer(
-        member,
+        partial(_member, place, work, messages),
         torch_config=TorchConfig("cpu:gloo,cuda:nccl" if place.gpus else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=compute.workers, use_gpu=place.gpus > 0, resources_per_worker=resources,
@@ -235,6 +226,15 @@ def _train_once(
         heard(message)
     messages.shutdown()
     return failures[0] if failures else None
+
+
+def _member(place: _Place, work: Callable[[Callable[[Message], None]], None], messages: Any) -> None:
+    place.enter()
+    try:
+        work(messages.put)
+    except ArtpaperError as error:
+        messages.put(error)
+        raise
 
 
 def _with_threads(work: Callable[[Item], Result], threads: int, item: Item) -> Result:
@@ -301,25 +301,31 @@ def _unanswered(address: str, error: Exception) -> str:
 def _check_machines(place: _Place) -> None:
     """Refuse a machine that sees another folder or has other code, before any work is done."""
     import ray
+    from ray.exceptions import RayError
 
-    wanted, shared = code(), place.shared
-
-    def look() -> str:  # sent as it is, so that it runs where this package is missing
-        host = socket.gethostname()
-        if not os.path.isdir(shared):
-            return f"{host} unseen"
-        try:
-            from artpaper.identity import code
-        except ModuleNotFoundError as error:
-            return f"{host} has no module {error.name}"
-        return "" if code() == wanted else f"{host} has another version of artpaper"
-
-    machines = [machine["NodeID"] for machine in ray.nodes() if machine["Alive"]]
+    machines = [machine for machine in ray.nodes() if machine["Alive"]]
     how = {"num_cpus": 0, "runtime_env": place.environment}  # as the work's, which goes on in the same processes
-    asked = [ray.remote(look).options(**how, scheduling_strategy=_on(machine)).remote() for machine in machines]
-    for found in filter(None, ray.get(asked)):
-        host, _, fault = found.partition(" ")
-        raise ArtpaperError(_unseen(host, os.getcwd()) if fault == "unseen" else f"{found}; install the same there")
+    look = ray.remote(_look)
+    asked = [look.options(**how, scheduling_strategy=_on(machine["NodeID"])).remote(place) for machine in machines]
+    for machine, answer in zip(machines, asked, strict=True):
+        host = machine["NodeManagerHostname"]
+        try:
+            sees, has = ray.get(answer)
+        except RayError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise ArtpaperError(
+                f"machine {host} of the cluster cannot run artpaper: {reason}; install it there"
+            ) from None
+        if not sees:
+            raise ArtpaperError(_unseen(host, place.folder))
+        if has != code():
+            raise ArtpaperError(
+                f"machine {host} of the cluster has another version of artpaper; install the same there"
+            )
+
+
+def _look(place: _Place) -> tuple[bool, str]:
+    return os.path.isdir(place.shared), code()
 
 
 def _unseen(host: str, folder: str) -> str:
