@@ -181,7 +181,7 @@ def _task(place: _Place, work: Callable[[Item], Result], item: Item) -> Result:
 
 def _train_once(
     work: Callable[[Callable[[Message], None]], None], compute: Compute, shared: str, heard: Callable[[Message], None]
-) -> Exception | None:
+) -> Exception | SystemExit | None:
     """One attempt; the reason why it failed, if that may be chance."""
     import ray
     from ray.train import RunConfig, ScalingConfig
@@ -201,12 +201,12 @@ def _train_once(
         ),
         run_config=RunConfig(storage_path=shared, name="train", worker_runtime_env=place.environment),
     )  # fmt: skip
-    failures: list[Exception] = []
+    failures: list[Exception | SystemExit] = []
 
     def fit() -> None:
         try:
             trainer.fit()
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # Ray's way to end who waits when the cluster is left
             failures.append(error)
 
     # not here: it would keep Ctrl-C for itself

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 os.environ |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}  # read when ray is imported
+import ray
 from ray.cluster_utils import Cluster
 
 from artpaper import engine, training
@@ -37,7 +38,9 @@ def cluster() -> Iterator[Compute]:
     for _ in range(2):
         made.add_node(num_cpus=1)
     assert made.address.startswith("127.0.0.1:")
+    engine._join(made.address)  # once; the tests' processes then stay for the next ones
     yield Compute(engine="ray", workers=2, address=made.address)
+    ray.shutdown()
     made.shutdown()
 
 
@@ -62,6 +65,20 @@ def trained(cluster: Compute, params: Params, small: Path, tmp_path_factory: pyt
     workspace = link_frames(small, tmp_path_factory.mktemp("trained"))
     train(on(params, cluster), "a_art", 0, workspace, progress=False)
     return workspace
+
+
+def test_no_cluster_at_the_address() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and not listening
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(ArtpaperError, match=rf"compute\.address {address}: no Ray cluster answers.*ray start"):
+            list(each(where, [0], Compute(engine="ray", address=address)))
+
+
+def test_no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ArtpaperError, match=r'not installed: pip install "artpaper\[ray\]"'):
+        list(each(where, [0], Compute(engine="ray")))
 
 
 def test_preparation_gives_the_same_bytes(cluster: Compute, params: Params, small: Path, tmp_path: Path) -> None:
@@ -198,20 +215,6 @@ def test_an_error_of_one_process_of_a_training_ends_it(cluster: Compute, params:
     wrong = changed(params, model={"projection": 36})
     with pytest.raises(ArtpaperError, match="group model: width 36 is not divisible by 8 heads"):
         train(on(wrong, cluster), "a_art", 0, trained, progress=False)
-
-
-def test_no_cluster_at_the_address() -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # and not listening
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(ArtpaperError, match=rf"compute\.address {address}: no Ray cluster answers.*ray start"):
-            list(each(where, [0], Compute(engine="ray", address=address)))
-
-
-def test_no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ArtpaperError, match=r'not installed: pip install "artpaper\[ray\]"'):
-        list(each(where, [0], Compute(engine="ray")))
 
 
 def test_only_one_module_knows_ray() -> None:
