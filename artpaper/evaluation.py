@@ -3,7 +3,8 @@
 import itertools
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ from artpaper.atomic import atomic_file
 from artpaper.attacks import bce, fgm, predicted_bce
 from artpaper.attention import NUMBERS, attention_numbers
 from artpaper.checkpoints import expect, load_model, run_identity
-from artpaper.config import Params, as_dict
+from artpaper.config import Compute, Params, as_dict
 from artpaper.data.batches import model_inputs
 from artpaper.data.store import FrameStore
 from artpaper.device import best_device
+from artpaper.engine import each, spreads
 from artpaper.errors import DataError
 from artpaper.identity import code, fingerprint
 from artpaper.metrics import TOP_K
@@ -30,6 +32,8 @@ from artpaper.models import FrameTransformer
 from artpaper.splits import training_splits
 
 PART = 64  # batches in one part of an unfinished predictions file; a killed run repeats at most one part
+LOCAL = Compute()
+Rows = Callable[[int], Iterator[dict[str, Any]]]  # from a batch on, the columns of each
 
 
 def schema(modalities: Iterable[str]) -> pa.Schema:
@@ -76,6 +80,7 @@ def attack(
     Raises:
         CheckpointError: the model is missing or is not the one these parameters make.
         DataError: frames have not been prepared, or the disk is full.
+        ArtpaperError: as :func:`artpaper.engine.each`.
     Source: section 3.2.1, Eq. 4; section 3.2.2 for the attention maps.
     """
     net, note = trained_model(params, name, seed, workspace, model)
@@ -83,13 +88,10 @@ def attack(
     config = params.attack
     details = {"attack": "one_step", "epsilon": config.epsilon, "scope": config.scope, "labels": config.labels}
     path = (target or workspace / "predictions" / name / f"seed{seed}") / "one_step.parquet"
-
-    def rows(start: int) -> Iterator[dict[str, Any]]:
-        return _rows(net, store, params, start)
-
     return write_resumable(
-        path, rows, schema(store.modalities), describe(params, name, seed, note, store) | details, len(store),
-        config.batch_size, [note, store.fingerprint], workspace / ".resume", f"attack {name} seed {seed}", progress,
+        path, partial(_rows, net, store, params), schema(store.modalities),
+        describe(params, name, seed, note, store) | details, len(store), config.batch_size, [note, store.fingerprint],
+        workspace / ".resume", f"attack {name} seed {seed}", progress, params.compute,
     )  # fmt: skip
 
 
@@ -119,7 +121,8 @@ def trained_model(
 
 def _rows(model: FrameTransformer, store: FrameStore, params: Params, start: int) -> Iterator[dict[str, Any]]:
     """The columns of each batch of videos from batch ``start`` on."""
-    config, device = params.attack, best_device()
+    config, device = params.attack, best_device()  # another machine's, perhaps
+    model = model.to(device)
     objective = bce if config.labels == "truth" else predicted_bce
     for batch in store.batches(config.batch_size, max_frames=params.features.max_frames, start=start):
         x, y, mask = model_inputs(batch, params.features, model.modalities, device)
@@ -181,8 +184,8 @@ def describe(params: Params, name: str, seed: int, note: dict[str, Any], store: 
 
 
 def write_resumable(
-    path: Path, rows: Callable[[int], Iterator[dict[str, Any]]], columns: pa.Schema, metadata: dict[str, Any],
-    videos: int, size: int, depends: list[Any], resume: Path, title: str, progress: bool,
+    path: Path, rows: Rows, columns: pa.Schema, metadata: dict[str, Any],
+    videos: int, size: int, depends: list[Any], resume: Path, title: str, progress: bool, compute: Compute = LOCAL,
 ) -> Path:  # fmt: skip
     """Write a Parquet file batch by batch, keeping finished parts so that a killed run goes on where it was.
 
@@ -196,27 +199,46 @@ def write_resumable(
         resume: where unfinished parts lie.
         title: of the progress bar.
         progress: show it.
+        compute: where; on a cluster every part is a task of its own, and ``rows`` must be one that can be pickled.
     Raises:
         DataError: the disk is full.
+        ArtpaperError: as :func:`artpaper.engine.each`.
     """
     from tqdm import tqdm
 
     parts = resume / f"{title.replace(' ', '-')}-{fingerprint([metadata, depends, videos, size, PART, code()])}"
-    finished = {first: parts / f"{first:09d}.parquet" for first in range(0, videos, PART * size)}
+    finished = {first // size: parts / f"{first:09d}.parquet" for first in range(0, videos, PART * size)}
     with tqdm(total=videos, unit="video", desc=title, disable=not progress) as bar:
 
-        def batches(start: int) -> Iterator[pa.RecordBatch]:
-            for batch in itertools.islice(rows(start), PART):
-                yield pa.RecordBatch.from_pydict({field: batch[field] for field in columns.names}, columns)
-                bar.update(min(size, videos - bar.n))
+        def count(batches: int) -> None:
+            bar.update(min(batches * size, videos - bar.n))
 
-        for first, part in finished.items():
-            if not part.exists():
-                _write(part, batches(first // size), columns)
-            bar.update(min(first + PART * size, videos) - bar.n)
+        missing = [start for start, part in finished.items() if not part.exists()]
+        count((len(finished) - len(missing)) * PART)
+        if spreads(compute):
+            work = partial(_write_part, rows=rows, parts=finished, columns=columns)
+            for _ in each(work, missing, compute, gpu=True):
+                count(PART)
+        else:
+            for start in missing:
+                _write_part(start, rows, finished, columns, count)
     _join(path, list(finished.values()), columns, metadata)
     shutil.rmtree(parts)
     return path
+
+
+def _write_part(
+    start: int, rows: Rows, parts: Mapping[int, Path], columns: pa.Schema, done: Callable[[int], None] | None = None
+) -> None:
+    """The part that begins with batch ``start``; ``done`` is told of every batch."""
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for batch in itertools.islice(rows(start), PART):
+            yield pa.RecordBatch.from_pydict({field: batch[field] for field in columns.names}, columns)
+            if done:
+                done(1)
+
+    _write(parts[start], batches(), columns)
 
 
 def _join(path: Path, parts: list[Path], columns: pa.Schema, metadata: dict[str, Any]) -> None:

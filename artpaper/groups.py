@@ -354,6 +354,14 @@ class Rules:
 
 @dataclass(frozen=True, config=CHECKED)
 class Compute:
-    """Group ``compute``: how the work is spread; no stage lists it, for it changes a result by rounding at most."""
+    """Group ``compute``: how the work is spread; no stage lists it, for it is about time and not about results.
 
+    ``workers`` processes run on this machine (``engine`` local) or on those of a Ray cluster (``ray``), whose head is
+    at ``address``: ``host:port``, or ``auto`` for the one that this machine belongs to; null starts Ray on this machine
+    alone. A result changes by rounding at most, but for models that several processes of a cluster train together:
+    with dropout or a random adversary these draw other numbers, as another seed would.
+    """
+
+    engine: Literal["local", "ray"] = "local"
     workers: Count = 2
+    address: Annotated[str, Field(pattern=r"^(auto|[\w.-]+:\d+)$")] | None = None

@@ -17,6 +17,8 @@ from artpaper.attacks.ball import l2_norm, steepest
 from artpaper.config import Loss
 
 Parts = dict[str, float]
+PARTS = ("loss", "cross_entropy", "adversarial", "attention", "perturbation_norm", "zero_gradients")
+COUNTED = ("zero_gradients",)  # the parts that are sums over the videos of a batch; the others are means
 LossFunction = Callable[[nn.Module, Tensor, Tensor, Tensor, Loss], tuple[Tensor, Parts]]
 
 

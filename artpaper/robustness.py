@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from artpaper.attacks.deepfool import Criterion
 from artpaper.config import DeepFool, Params, as_dict
 from artpaper.data.batches import model_inputs
 from artpaper.data.store import FrameStore
+from artpaper.device import best_device
 from artpaper.evaluation import describe, trained_model, write_resumable
 from artpaper.models import FrameTransformer
 
@@ -50,21 +52,18 @@ def minimal_perturbations(params: Params, name: str, seed: int, workspace: Path,
     Raises:
         CheckpointError: the model is missing or is not the one these parameters make.
         DataError: frames have not been prepared, or the disk is full.
+        ArtpaperError: as :func:`artpaper.engine.each`.
     Source: section 3.2.4.
     """
     model, note = trained_model(params, name, seed, workspace)
     whole = FrameStore(workspace / "frames" / "test")
     store = whole.subset(subset(whole.ids, params.deepfool.videos, params.base.seed))
     path = workspace / "robustness" / name / f"seed{seed}" / "deepfool.parquet"
-
-    def rows(start: int) -> Iterator[dict[str, Any]]:
-        return _rows(model, store, params, start)
-
     details = {"attack": "deepfool", "deepfool": as_dict(params.deepfool), "test_videos": len(whole)}
     return write_resumable(
-        path, rows, SCHEMA, describe(params, name, seed, note, store) | details, len(store),
-        params.deepfool.batch_size, [note, store.fingerprint], workspace / ".resume", f"deepfool {name} seed {seed}",
-        progress,
+        path, partial(_rows, model, store, params), SCHEMA, describe(params, name, seed, note, store) | details,
+        len(store), params.deepfool.batch_size, [note, store.fingerprint], workspace / ".resume",
+        f"deepfool {name} seed {seed}", progress, params.compute,
     )  # fmt: skip
 
 
@@ -83,7 +82,8 @@ def subset(ids: Sequence[str], count: int, seed: int) -> list[int]:
 
 def _rows(model: FrameTransformer, store: FrameStore, params: Params, start: int) -> Iterator[dict[str, Any]]:
     config: DeepFool = params.deepfool
-    device = next(model.parameters()).device
+    device = best_device()  # another machine's, perhaps
+    model = model.to(device)
     done = start * config.batch_size
     for batch in store.batches(config.batch_size, max_frames=params.features.max_frames, start=start):
         x, y, mask = model_inputs(batch, params.features, model.modalities, device)

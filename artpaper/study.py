@@ -18,17 +18,17 @@ from artpaper.atomic import atomic_file
 from artpaper.attention import NUMBERS
 from artpaper.checkpoints import run_identity
 from artpaper.config import Params, as_dict
+from artpaper.engine import each
 from artpaper.evaluation import attack, attention_column
 from artpaper.identity import code, content, fingerprint
 from artpaper.report.predictions import read_predictions
 from artpaper.splits import training_splits
 from artpaper.training import train
-from artpaper.workers import in_processes, threads_each, torch_threads
 
 # the modules that decide what a training, and what its measurement, comes out as
 TRAINED_BY = (
     "attacks/ball.py", "checkpoints.py", "data/batches.py", "data/features.py", "data/store.py", "defences.py",
-    "device.py", "losses.py", "metrics.py", "models.py", "splits.py", "training.py",
+    "device.py", "losses.py", "metrics.py", "models.py", "splits.py", "team.py", "training.py",
 )  # fmt: skip
 MEASURED_BY = (
     *TRAINED_BY, "attacks/objectives.py", "attacks/one_step.py", "attacks/result.py", "attention.py", "evaluation.py",
@@ -88,7 +88,7 @@ def measure_all(
     Returns:
         One measurement each, in order, as :func:`measure` gives it.
     Raises:
-        ArtpaperError: as :func:`artpaper.training.train`, or a worker process was killed.
+        ArtpaperError: as :func:`artpaper.training.train`, or :func:`artpaper.engine.each`.
     """
     from tqdm import tqdm
 
@@ -97,19 +97,18 @@ def measure_all(
     for variation, result in zip(variations, results, strict=True):
         if not result.is_file():  # what is one training goes to one process, or two would train it at once
             waiting.setdefault(variation.folder(workspace), {})[result] = variation
-    workers = variations[0].params.compute.workers
-    work = partial(_measure_group, workspace=workspace, threads=threads_each(workers))
+    work = partial(_measure_group, workspace=workspace)
+    groups = [tuple(group.values()) for group in waiting.values()]
     with tqdm(total=len(set(results)), unit="point", desc=title, disable=not progress) as bar:
         bar.update(len(set(results)) - sum(map(len, waiting.values())))
-        for group, found in in_processes(work, [tuple(group.values()) for group in waiting.values()], workers):
+        for group, found in each(work, groups, variations[0].params.compute, gpu=True):
             bar.set_postfix_str(f"{group[-1].name} seed {group[-1].seed}: GAP {100 * found[-1]['test_gap']:.2f} %")
             bar.update(len(group))
     return [json.loads(result.read_text(encoding="utf-8")) for result in results]
 
 
-def _measure_group(group: Sequence[Variation], workspace: Path, threads: int) -> list[Measured]:
-    with torch_threads(threads):  # the same in this process as in another, however many points are left
-        return [measure(variation, workspace) for variation in group]
+def _measure_group(group: Sequence[Variation], workspace: Path) -> list[Measured]:
+    return [measure(variation, workspace) for variation in group]
 
 
 def measure(variation: Variation, workspace: Path) -> Measured:

@@ -1,14 +1,16 @@
 """The training loop: Adam, validation GAP, early stopping, and a run that survives being killed.
 
 Everything random is derived from (seed, step), nothing is carried along, so a run that resumes from its last state ends
-with the bits of one that was never interrupted.
+with the bits of one that was never interrupted. Several processes may train one model (:mod:`artpaper.team`): each
+takes its share of every batch, all take the same steps and decisions, and the first one writes what there is to write.
 """
 
-import csv
 import math
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,9 @@ import numpy as np
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before CUDA starts, or its matrix products vary
 import torch
 
-from artpaper.atomic import atomic_file, replace_folder
+from artpaper.atomic import replace_folder
 from artpaper.checkpoints import (
+    Tensors,
     expect,
     flatten_optimizer,
     load_tensors,
@@ -32,19 +35,19 @@ from artpaper.data.batches import model_inputs
 from artpaper.data.store import Batch, FrameStore
 from artpaper.defences import loss_for
 from artpaper.device import best_device, native_precision
+from artpaper.engine import spreads, together
 from artpaper.errors import ArtpaperError, ConfigError
+from artpaper.history import Row, Screen, Watcher, write_history
 from artpaper.identity import code, fingerprint
+from artpaper.losses import Parts
 from artpaper.metrics import TOP_K, gap_from_top, top_scores
 from artpaper.models import FrameTransformer
 from artpaper.splits import training_splits
+from artpaper.team import ALONE, Team
 
 AHEAD = 2  # batches made while the model works on another; a GPU would otherwise wait for them
-Row = dict[str, float | int]
-Watcher = Callable[[list[Row]], None]
-COLUMNS = (
-    "step", "learning_rate", "loss", "cross_entropy", "adversarial", "attention", "perturbation_norm",
-    "zero_gradients", "validation_gap",
-)  # fmt: skip
+TOLD = 1.0  # seconds between two words about the steps from another machine
+Told = tuple[int, list[Row] | None]  # how many steps are done, and the history where the last one added to it
 
 
 def train(
@@ -54,7 +57,7 @@ def train(
     """Train one model of group ``models`` and keep its best checkpoint.
 
     Args:
-        params: all parameters.
+        params: all parameters; with ``compute.engine`` ray, ``compute.workers`` processes of the cluster train it.
         name: entry of group ``models``.
         seed: of the weights, the order of the videos and the dropout.
         workspace: holds ``frames/``.
@@ -67,9 +70,40 @@ def train(
         ConfigError: no model of that name, or impossible shapes.
         DataError: frames have not been prepared, or hold no video of the model's vertical.
         CheckpointError: a resumable state is damaged or belongs to another run.
-        ArtpaperError: the loss became NaN or infinite; the last good state is kept.
+        ArtpaperError: the loss became NaN or infinite, the last good state is kept; or as
+            :func:`artpaper.engine.together`.
     Source: section 3.1.
     """
+    folder = target or workspace / "models" / name / f"seed{seed}"
+    config = params.train
+    screen = Screen(f"train {name} seed {seed}", config.max_steps, config.batch_size, watch, progress)
+    if spreads(params.compute):
+        work = partial(_train_as_one, params, name, seed, workspace, folder)
+        together(work, params.compute, lambda told: screen(*told))
+    else:
+        _train(params, name, seed, workspace, folder, screen)
+    screen.close()
+    return folder
+
+
+def _train_as_one(
+    params: Params, name: str, seed: int, workspace: Path, folder: Path, tell: Callable[[Told], None]
+) -> None:
+    """What each process of a team runs; the first one tells how far they are."""
+    last = 0.0
+
+    def seen(step: int, history: list[Row] | None) -> None:
+        nonlocal last
+        if history is not None or time.monotonic() - last > TOLD:
+            tell((step, history))
+            last = time.monotonic()
+
+    _train(params, name, seed, workspace, folder, seen)
+
+
+def _train(
+    params: Params, name: str, seed: int, workspace: Path, folder: Path, seen: Callable[[int, list[Row] | None], None]
+) -> None:
     architecture = params.model_for(name)
     stores = training_splits(params, name, workspace)
     seed_everything(seed)
@@ -81,10 +115,9 @@ def train(
     state_folder = workspace / ".resume" / f"train-{name}-seed{seed}-{fingerprint([identity, code()])}"
     run = Run(model, params.models[name], params.train, params.features, stores[0], stores[1], seed, identity)
     run.resume(state_folder)
-    run.fit(state_folder, watch, progress)
-    folder = target or workspace / "models" / name / f"seed{seed}"
-    run.publish(state_folder, folder)
-    return folder
+    run.fit(state_folder, seen)
+    if run.team.leads:
+        run.publish(state_folder, folder)
 
 
 class Run:
@@ -104,8 +137,9 @@ class Run:
         self, model: FrameTransformer, loss: Loss, train: Train, inputs: Features, train_store: FrameStore,
         validation_store: FrameStore, seed: int, identity: dict[str, Any],
     ) -> None:  # fmt: skip
-        self.device = best_device()
-        self.precision = native_precision(self.device) if train.precision == "auto" else train.precision
+        self.device, self.team = best_device(), Team.here()
+        precision = native_precision(self.device) if train.precision == "auto" else train.precision
+        self.precision = self.team.tell(precision)  # machines may differ in what they multiply natively
         self.model, self.loss, self.config, self.inputs = model.to(self.device), loss, train, inputs
         self.train_store, self.validation_store = train_store, validation_store
         self.seed, self.identity = seed, identity
@@ -123,59 +157,61 @@ class Run:
         """Whether early stopping or the step limit has ended the run."""
         return self.step >= self.config.max_steps or self.bad_validations >= self.config.early_stop_patience
 
-    def fit(self, state_folder: Path, watch: Watcher | None, progress: bool) -> None:
+    def fit(self, state_folder: Path, seen: Callable[[int, list[Row] | None], None]) -> None:
         """Train until :attr:`finished`, writing a state every ``checkpoint_every`` steps and at every validation.
 
         Args:
             state_folder: where the state and the best model so far lie.
-            watch: called with the history at every validation.
-            progress: show a bar.
+            seen: called after every step with their number and, where it added a row, the history; in the first process
+                of a team alone.
         Raises:
             ArtpaperError: the training diverged: the loss or a score is no finite number.
             CheckpointError: a state cannot be written.
         """
-        from tqdm import tqdm
-
-        size = self.config.batch_size
-        bar = tqdm(total=self.config.max_steps * size, initial=self.step * size, unit="video", unit_scale=True,
-                   desc=f"train {self.identity['name']} seed {self.seed}", disable=not progress)  # fmt: skip
         batches = self._batches()
         while not self.finished:
             self._train_step(next(batches))
-            bar.update(size)
             validate = self.step % self.config.validate_every == 0 or self.step == self.config.max_steps
-            if validate or self.step % self._log_every == 0:
+            log = validate or self.step % self._log_every == 0
+            if log:
                 self._log(validate=validate, state_folder=state_folder)
-                row = self.history[-1]
-                best = f", best GAP {100 * self.best_gap:.2f} %" if self.best_step else ""
-                bar.set_postfix_str(f"loss {row['loss']:.4f}{best}")
-                if watch is not None and "validation_gap" in row:
-                    watch(self.history)
+            if self.team.leads:
+                seen(self.step, self.history if log else None)
             if self.finished or self.step % self.config.checkpoint_every == 0 or "validation_gap" in self._last_row:
                 self.save(state_folder)
-        bar.close()
 
     def save(self, state_folder: Path) -> None:
         """Write everything :meth:`resume` needs, whole or not at all."""
+        if self.team.leads:
+            save_tensors(state_folder / "state.safetensors", *self._state())
+
+    def resume(self, state_folder: Path) -> None:
+        """Continue from the state in ``state_folder``, or start afresh where there is none.
+
+        The processes of a team begin as the first one does.
+
+        Raises:
+            CheckpointError: the state is damaged or of another run.
+        """
+        path = state_folder / "state.safetensors"
+        if self.team.leads and path.exists():
+            tensors, note = load_tensors(path)
+            expect(note, self.identity, path)
+            self._restore(tensors, note)
+        if self.team.size > 1:
+            tensors, note = self._state()
+            self._restore(*self.team.tell(({name: tensor.cpu() for name, tensor in tensors.items()}, note)))
+
+    def _state(self) -> tuple[Tensors, dict[str, Any]]:
         weights = {f"model.{key}": value for key, value in self.model.state_dict().items()}
         progress = {key: getattr(self, key) for key in ("step", "best_gap", "best_step", "bad_validations", "history",
                                                         "sums")}  # fmt: skip
         schedule = {key: value for key, value in self.schedule.state_dict().items() if not callable(value)}
         note = {**self.identity, "progress": progress, "schedule": schedule,
                 "learning_rate": self._learning_rate}  # fmt: skip
-        save_tensors(state_folder / "state.safetensors", weights | flatten_optimizer(self.optimizer), note)
+        return weights | flatten_optimizer(self.optimizer), note
 
-    def resume(self, state_folder: Path) -> None:
-        """Continue from the state in ``state_folder``, or start afresh where there is none.
-
-        Raises:
-            CheckpointError: the state is damaged or of another run.
-        """
-        path = state_folder / "state.safetensors"
-        if not path.exists():
-            return
-        tensors, note = load_tensors(path)
-        expect(note, self.identity, path)
+    def _restore(self, tensors: Tensors, note: dict[str, Any]) -> None:
         self.model.load_state_dict({key[6:]: value for key, value in tensors.items() if key.startswith("model.")})
         restore_optimizer(self.optimizer, tensors)
         self.schedule.load_state_dict(note["schedule"])
@@ -200,19 +236,24 @@ class Run:
         shutil.rmtree(state_folder)
 
     def _train_step(self, batch: Batch) -> None:
-        seed_everything(self.seed, self.step)
-        x, y, mask = model_inputs(batch, self.inputs, self.model.modalities, self.device)
-        self.model.train()
+        seed_everything(self.seed, self.step, self.team.rank)  # a zero at the end changes nothing
         self.optimizer.zero_grad(set_to_none=True)
-        with self._autocast():
-            loss, parts = loss_for(self.loss)(self.model, x, y, mask, self.loss)
+        parts = self._backward(batch) if batch.ids else {}
+        parts = self.team.average(self.model.parameters(), parts, len(batch.ids))
         if not math.isfinite(parts["loss"]):
             raise self._diverged(f"the loss is {parts['loss']}")
-        loss.backward(inputs=list(self.model.parameters()))  # not for x, whose gradient A-ART has already used
         self.optimizer.step()
         self.step += 1
         for key, value in {**parts, "steps": 1.0}.items():
             self.sums[key] = self.sums.get(key, 0.0) + value
+
+    def _backward(self, batch: Batch) -> Parts:
+        x, y, mask = model_inputs(batch, self.inputs, self.model.modalities, self.device)
+        self.model.train()
+        with self._autocast():
+            loss, parts = loss_for(self.loss)(self.model, x, y, mask, self.loss)
+        loss.backward(inputs=list(self.model.parameters()))  # not for x, whose gradient A-ART has already used
+        return parts
 
     def _log(self, *, validate: bool, state_folder: Path) -> None:
         steps = self.sums.pop("steps")
@@ -229,12 +270,16 @@ class Run:
     def _validate(self, state_folder: Path) -> float:
         try:
             with self._autocast():
-                gap = clean_gap(self.model, self.validation_store, self.config.batch_size, self.inputs, self.device)
+                gap = clean_gap(
+                    self.model, self.validation_store, self.config.batch_size, self.inputs, self.device, self.team
+                )
         except ValueError as error:  # NaN scores: the weights have outgrown the number format
             raise self._diverged(str(error)) from None
         if gap > self.best_gap:
             self.best_gap, self.best_step, self.bad_validations = gap, self.step, 0
-            save_tensors(state_folder / "best.safetensors", self.model.state_dict(), {"step": self.step, "gap": gap})
+            if self.team.leads:
+                note = {"step": self.step, "gap": gap}
+                save_tensors(state_folder / "best.safetensors", self.model.state_dict(), note)
         else:
             self.bad_validations += 1
         self.schedule.step(gap)
@@ -252,8 +297,9 @@ class Run:
         epoch, start = divmod(self.step, per_epoch)
         while True:
             yield from self.train_store.batches(
-                size, max_frames=self.inputs.max_frames, seed=self.seed, epoch=epoch, start=start, ahead=AHEAD
-            )
+                size, max_frames=self.inputs.max_frames, seed=self.seed, epoch=epoch, start=start, ahead=AHEAD,
+                share=(self.team.rank, self.team.size),
+            )  # fmt: skip
             epoch, start = epoch + 1, 0
 
     def _autocast(self) -> torch.autocast:
@@ -273,8 +319,9 @@ class Run:
 
 
 def clean_gap(
-    model: FrameTransformer, store: FrameStore, batch_size: int, inputs: Features, device: torch.device
-) -> float:
+    model: FrameTransformer, store: FrameStore, batch_size: int, inputs: Features, device: torch.device,
+    team: Team = ALONE,
+) -> float:  # fmt: skip
     """GAP of a model on a store's videos, in constant memory per class: only top lists are kept.
 
     Args:
@@ -283,20 +330,23 @@ def clean_gap(
         batch_size: videos a batch.
         inputs: group ``features``.
         device: the model's.
+        team: shares the batches, whole ones; all its processes get the same number, to the bit that of one process.
     Returns:
         A fraction.
     Source: section 3.1.
     """
     model.eval()
-    scores, hits, positives = [], [], []
+    lists = []
+    mine = store if team.size == 1 else store.subset(team.own_batches(len(store), batch_size))
     with torch.no_grad():
-        for batch in store.batches(batch_size, max_frames=inputs.max_frames):
+        for batch in mine.batches(batch_size, max_frames=inputs.max_frames):
             x, _, mask = model_inputs(batch, inputs, model.modalities, device)
             top, right = top_scores(model(x, mask).float(), batch.labels, TOP_K)
-            scores.append(top)
-            hits.append(right)
-            positives.append(batch.labels.sum(dim=1).long().numpy())
-    return gap_from_top(np.concatenate(scores), np.concatenate(hits), np.concatenate(positives))
+            lists.append((top, right, batch.labels.sum(dim=1).long().numpy()))
+    every = team.gather(lists)
+    in_order = [every[at % team.size][at // team.size] for at in range(math.ceil(len(store) / batch_size))]
+    scores, hits, positives = (np.concatenate(column) for column in zip(*in_order, strict=True))
+    return gap_from_top(scores, hits, positives)
 
 
 def seed_everything(*entropy: int) -> None:
@@ -304,11 +354,3 @@ def seed_everything(*entropy: int) -> None:
     torch.set_deterministic_debug_mode("warn")  # use_deterministic_algorithms would import the compiler, for seconds
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # all is written before it is read
     torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]))
-
-
-def write_history(path: Path, history: list[Row]) -> None:
-    """Write the training history as CSV, empty where a term or a validation does not apply."""
-    with atomic_file(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(history)

@@ -78,7 +78,7 @@ def _prepare(params: Params, workspace: Path, progress: bool) -> dict[str, Any]:
     _clear(work, units)
     waiting = [unit for partition in units.values() for unit in partition if not unit.done]
     _check_space(work, sum(unit.size for unit in waiting))
-    make_units(waiting, source.label_space, params.compute.workers, progress)
+    make_units(waiting, source.label_space, params.compute, progress)
 
     listings = {name: read_listings(partition) for name, partition in units.items()}
     _refuse_duplicates(units, listings)

@@ -132,8 +132,7 @@ def _synthetic(params: Params, workspace: Path, progress: bool) -> Source:
 
     key = fingerprint([as_dict(params.synthetic), params.base.seed])
     folder = workspace / ".resume" / f"synthetic-{key}"
-    seed, workers = params.base.seed, params.compute.workers
-    write_synthetic(folder, params.synthetic, seed=seed, workers=workers, progress=progress)
+    write_synthetic(folder, params.synthetic, seed=params.base.seed, compute=params.compute, progress=progress)
     train, validate = (
         _shards(folder, f"{name}*.tfrecord", YT8M_MODALITIES, "remove the folder") for name in ("train", "validate")
     )

@@ -4,7 +4,6 @@ A split is a folder with ``index.arrow`` (one row a video: id, shard, record bat
 ``store.json``. Shards are Arrow IPC files of small record batches; two splits may share them.
 """
 
-import copy
 import functools
 import hashlib
 import itertools
@@ -14,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -95,8 +95,19 @@ class FrameStore:
         self._ids = index["id"].combine_chunks()
         places = [shards.indices, *(index[name].combine_chunks() for name in PLACE)]
         self._places = np.stack([column.to_numpy() for column in places], axis=1)  # (videos, 5), int32
+        self._remember()
+
+    def _remember(self) -> None:
         self._open = functools.lru_cache(OPEN_SHARDS)(self._open_shard)
         self._columns = functools.lru_cache(OPEN_SHARDS)(self._read_columns)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the mapped files, which another process opens for itself."""
+        return {name: value for name, value in vars(self).items() if name not in ("_open", "_columns")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._remember()
 
     def __len__(self) -> int:
         return len(self._places)
@@ -134,7 +145,8 @@ class FrameStore:
         Returns:
             FrameStore: nothing is copied but the index.
         """
-        chosen = copy.copy(self)
+        chosen = FrameStore.__new__(FrameStore)
+        vars(chosen).update(vars(self))  # with the mapped files, which copy.copy would leave behind
         at = np.asarray(indices, np.int64)
         chosen._places, chosen._ids = self._places[at], self._ids.take(pa.array(at))
         return chosen
@@ -160,6 +172,7 @@ class FrameStore:
         start: int = 0,
         limit: int | None = None,
         ahead: int = 0,
+        share: tuple[int, int] = (0, 1),
     ) -> Iterator[Batch]:
         """One pass over the videos.
 
@@ -171,6 +184,8 @@ class FrameStore:
             start: number of the first batch; those before it are not read, so a run resumes at once.
             limit: at most this many batches.
             ahead: this many batches are made, by as many threads, while the one before them is worked on.
+            share: (rank, size): only the rank-th of so many parts of each batch is read, for as many processes that
+                work on one batch; the first parts are a video larger, and of a small batch the last ones are empty.
         Yields:
             Batch: time is the longest video of the batch; in pinned memory where there is a GPU to copy it to.
         Source: google/youtube-8m, readers.py (truncation to the first max_frames, zero padding).
@@ -178,7 +193,9 @@ class FrameStore:
         count = len(self)
         order = np.arange(count) if seed is None else np.random.default_rng((seed, epoch)).permutation(count)
         stop = count if limit is None else min(count, (start + limit) * batch_size)
-        parts = (order[at : min(at + batch_size, stop)] for at in range(start * batch_size, stop, batch_size))
+        rank, size = share
+        wholes = (order[at : min(at + batch_size, stop)] for at in range(start * batch_size, stop, batch_size))
+        parts = (np.array_split(whole, size)[rank] for whole in wholes)
         if not ahead:
             yield from (self._batch(part, max_frames) for part in parts)
             return
@@ -191,7 +208,7 @@ class FrameStore:
 
     def _batch(self, indices: np.ndarray, max_frames: int) -> Batch:
         lengths = np.minimum(self._places[indices, 3], max_frames)  # (batch,)
-        shape = (len(indices), int(lengths.max()), sum(self.modalities.values()))
+        shape = (len(indices), int(lengths.max(initial=0)), sum(self.modalities.values()))
         # pinned, a GPU fetches it by itself
         room = torch.empty(shape, dtype=getattr(torch, self.dtype), pin_memory=torch.cuda.is_available())
         frames = room.numpy()  # (batch, time, dim)

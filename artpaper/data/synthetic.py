@@ -8,10 +8,9 @@ next to each other.
 """
 
 import json
-import multiprocessing
 import string
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +18,15 @@ from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 from tqdm import tqdm
 
 from artpaper.atomic import atomic_file
-from artpaper.config import Synthetic, as_dict, build
+from artpaper.config import Compute, Synthetic, as_dict, build
 from artpaper.data.synthetic_labels import Vocabulary, draw_label_sets, make_vocabulary, write_vocabulary
+from artpaper.engine import each
 from artpaper.errors import DataError
 
 GENERATOR = 1  # raised whenever the same configuration would give other bytes
 MARKER = "synthetic.json"
 PARTITIONS = ("train", "validate")
+ONE_PROCESS = Compute(workers=1)
 
 
 @dataclass(frozen=True)
@@ -136,21 +137,24 @@ def make_video(
     return result, present
 
 
-def write_synthetic(folder: Path, config: Synthetic, *, seed: int, workers: int = 1, progress: bool = True) -> None:
+def write_synthetic(
+    folder: Path, config: Synthetic, *, seed: int, compute: Compute = ONE_PROCESS, progress: bool = True
+) -> None:
     """Write synthetic TFRecord shards and ``vocabulary.csv``; shards that are already there are kept.
 
-    The bytes depend on ``config`` and ``seed`` alone (on one platform), not on ``workers``, nor on how often the call
+    The bytes depend on ``config`` and ``seed`` alone (on one platform), not on ``compute``, nor on how often the call
     was interrupted.
 
     Args:
         folder: receives ``train0000.tfrecord`` ..., ``validate0000.tfrecord`` ..., ``vocabulary.csv`` and a marker.
         config: group ``synthetic``.
         seed: ``base.seed``.
-        workers: processes that write shards.
+        compute: in how many processes, and where, shards are written.
         progress: show a bar on standard error.
     Raises:
         DataError: the folder holds shards of another configuration, or shards of unknown origin.
         OSError: the folder cannot be written.
+        ArtpaperError: as :func:`artpaper.engine.each`.
     """
     folder = Path(folder)
     _claim(folder, config, seed)
@@ -163,21 +167,9 @@ def write_synthetic(folder: Path, config: Synthetic, *, seed: int, workers: int 
                 tasks.append((partition, shard))
     if not (folder / "vocabulary.csv").exists():
         write_vocabulary(folder / "vocabulary.csv", make_vocabulary(config, seed=seed), config.train_videos)
-    if not tasks:
-        return
     with tqdm(total=len(tasks), desc="synthetic shards", unit="shard", disable=not progress) as bar:
-        if workers == 1:
-            world = make_world(config, seed=seed)
-            for task in tasks:
-                _write_shard(folder, world, seed, *task)
-                bar.update()
-            return
-        context = multiprocessing.get_context("spawn")
-        arguments = (folder, config, seed)
-        with ProcessPoolExecutor(min(workers, len(tasks)), context, _start_worker, arguments) as pool:
-            for done in as_completed([pool.submit(_work, *task) for task in tasks]):
-                done.result()
-                bar.update()
+        for _ in each(partial(_write_shard, folder, config, seed), tasks, compute):
+            bar.update()
 
 
 def read_marker(folder: Path) -> tuple[Synthetic, int]:
@@ -198,22 +190,17 @@ def read_marker(folder: Path) -> tuple[Synthetic, int]:
     return build(Synthetic, values, f"{folder}/{MARKER}"), seed
 
 
-_worker: tuple[Path, World, int]
+@lru_cache(1)
+def _world(config: Synthetic, seed: int) -> World:
+    """Made once in every process that writes shards."""
+    return make_world(config, seed=seed)
 
 
-def _start_worker(folder: Path, config: Synthetic, seed: int) -> None:
-    global _worker
-    _worker = (folder, make_world(config, seed=seed), seed)
-
-
-def _work(partition: int, shard: int) -> None:
-    _write_shard(*_worker, partition, shard)
-
-
-def _write_shard(folder: Path, world: World, seed: int, partition: int, shard: int) -> None:
+def _write_shard(folder: Path, config: Synthetic, seed: int, task: tuple[int, int]) -> None:
     from artpaper.data.tfrecord import YT8M_MODALITIES, Video, write_videos
 
-    config = world.config
+    partition, shard = task
+    world = _world(config, seed)
     first = shard * config.videos_per_shard
     count = min(config.videos_per_shard, _videos(config, partition) - first)
     rng = np.random.Generator(np.random.SFC64([seed, 2, partition, shard]))  # draws normals fastest

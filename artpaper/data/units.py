@@ -17,10 +17,11 @@ from jaxtyping import Int64
 from tqdm import tqdm
 
 from artpaper.atomic import atomic_file
+from artpaper.config import Compute
 from artpaper.data.labels import LabelSpace
 from artpaper.data.store import BATCH_ROWS, StoredVideo, write_shard, write_table
 from artpaper.data.video import Modality, Piece, Video
-from artpaper.workers import in_processes
+from artpaper.engine import each
 
 UNIT_BYTES = 64 << 20
 PROCESS_BYTES = 1 << 30  # a process spends its first seconds on imports, and another would read this much meanwhile
@@ -71,23 +72,23 @@ def group_inputs(inputs: Sequence[Piece]) -> list[tuple[Piece, ...]]:
     return [tuple(group) for group in groups]
 
 
-def make_units(units: Sequence[Unit], label_space: LabelSpace, workers: int, progress: bool) -> None:
-    """Make every unit, in as many processes as pay for their start.
+def make_units(units: Sequence[Unit], label_space: LabelSpace, compute: Compute, progress: bool) -> None:
+    """Make every unit, in as many processes as pay for their start, or on a cluster.
 
     Args:
         units: what to make; the result does not depend on their order.
         label_space: maps the labels of a record to classes.
-        workers: processes at most.
+        compute: where, and in how many processes at most.
         progress: show a bar.
     Raises:
         DataError: a record is at fault.
-        ArtpaperError: a worker process was killed.
+        ArtpaperError: a worker process was killed, or as :func:`artpaper.engine.each`.
         OSError: a shard cannot be written, or the disk is full.
     """
     total = sum(unit.size for unit in units)
-    processes = min(workers, 1 + total // PROCESS_BYTES)
     with tqdm(total=total, unit="B", unit_scale=True, desc="prepare", disable=not progress) as bar:
-        for unit, _ in in_processes(partial(make_unit, label_space=label_space), units, processes):
+        work = partial(make_unit, label_space=label_space)
+        for unit, _ in each(work, units, compute, most=1 + total // PROCESS_BYTES):
             bar.update(unit.size)
 
 

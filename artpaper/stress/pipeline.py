@@ -27,7 +27,7 @@ def stress(params: Params, workspace: Path, *, target: Path | None = None, progr
         The target folder.
     Raises:
         DataError: frames have not been prepared, or the disk is full.
-        ArtpaperError: as :func:`artpaper.training.train`, or a worker process was killed.
+        ArtpaperError: as :func:`artpaper.training.train`, or :func:`artpaper.engine.each`.
     """
     target = target or workspace / "stress"
     train_all(params, workspace, progress=progress)

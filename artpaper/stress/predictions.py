@@ -23,6 +23,7 @@ from artpaper.config import Params, as_dict
 from artpaper.data.batches import model_inputs
 from artpaper.data.store import FrameStore
 from artpaper.device import best_device
+from artpaper.engine import each
 from artpaper.errors import DataError
 from artpaper.evaluation import best_classes, describe, trained_model, write_resumable
 from artpaper.identity import code, content, fingerprint
@@ -32,7 +33,6 @@ from artpaper.robustness import subset
 from artpaper.stress.plan import Planned, minimum_norm, plan, radius, sweeps
 from artpaper.stress.trainings import variations
 from artpaper.study import Variation
-from artpaper.workers import in_processes, threads_each, torch_threads
 
 DIAGNOSTICS = ("clean_loss", "loss", "norm", "relative_norm", "gradient_norm")
 ATTENTION = ("attention_change", "attention_uniform", "attention_entropy")
@@ -71,18 +71,17 @@ def attack_all(params: Params, workspace: Path, target: Path, *, progress: bool 
     Raises:
         CheckpointError: a model is missing or another one.
         DataError: frames have not been prepared, or the disk is full.
-        ArtpaperError: a worker process was killed.
+        ArtpaperError: as :func:`artpaper.engine.each`.
     """
     from tqdm import tqdm
 
     wanted = variations(params)
-    workers = params.compute.workers
-    work = partial(attack_model, params=params, workspace=workspace, threads=threads_each(workers))
+    work = partial(attack_model, params=params, workspace=workspace)
     made = {part: workspace / ".resume" / f"stress-{part}" for part in ("predictions", "minimum_norm")}
     for folder in made.values():
         shutil.rmtree(folder, ignore_errors=True)
     with tqdm(total=len(wanted), unit="model", desc="attack", disable=not progress) as bar:
-        for variation, paths in in_processes(work, wanted, workers):
+        for variation, paths in each(work, wanted, params.compute, gpu=True):
             bar.set_postfix_str(f"{variation.name} seed {variation.seed}")
             bar.update(1)
             for path in paths:
@@ -92,25 +91,19 @@ def attack_all(params: Params, workspace: Path, target: Path, *, progress: bool 
         replace_folder(folder, target / part)
 
 
-def attack_model(variation: Variation, params: Params, workspace: Path, threads: int | None = None) -> list[Path]:
+def attack_model(variation: Variation, params: Params, workspace: Path) -> list[Path]:
     """Put one trained model to every attack, its ensemble and, for the first seed, the sweeps.
 
     Args:
         variation: which model, one of those of ``params``.
         params: all parameters, as they are before any model's own.
         workspace: holds ``frames/`` and the trained models.
-        threads: of PyTorch; as they are by default.
     Returns:
         The files, one an attack, in ``study/``.
     Raises:
         CheckpointError: the model or a surrogate is missing or another one.
         DataError: frames have not been prepared, or the disk is full.
     """
-    with torch_threads(threads or torch.get_num_threads()):
-        return _attack_model(variation, params, workspace)
-
-
-def _attack_model(variation: Variation, params: Params, workspace: Path) -> list[Path]:
     own, name, seed = variation.params, variation.name, variation.seed
     model, note = trained_model(own, name, seed, workspace, variation.model(workspace))
     whole = FrameStore(workspace / "frames" / "test")

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from artpaper.config import Control, Loss, Params
+from artpaper.engine import each
 from artpaper.study import Variation
 from artpaper.training import train
-from artpaper.workers import in_processes, threads_each, torch_threads
 
 STANDARD = 2  # forward-backward passes of a step of ART, which the cost of the others is measured by
 
@@ -51,27 +51,25 @@ def train_all(params: Params, workspace: Path, *, progress: bool = True) -> list
     Returns:
         The models' folders, in the order of :func:`variations`.
     Raises:
-        ArtpaperError: as :func:`artpaper.training.train`, or a worker process was killed.
+        ArtpaperError: as :func:`artpaper.training.train`, or :func:`artpaper.engine.each`.
     """
     from tqdm import tqdm
 
     wanted = variations(params)
     folders = [variation.model(workspace) for variation in wanted]
     waiting = [v for v, folder in zip(wanted, folders, strict=True) if not (folder / "model.safetensors").is_file()]
-    workers = params.compute.workers
-    work = partial(_train, workspace=workspace, threads=threads_each(workers))
+    work = partial(_train, workspace=workspace)
     done = len(wanted) - len(waiting)
     with tqdm(total=len(wanted), initial=done, unit="model", desc="train", disable=not progress) as bar:
-        for variation, gap in in_processes(work, waiting, workers):
+        for variation, gap in each(work, waiting, params.compute, gpu=True):
             bar.set_postfix_str(f"{variation.name} seed {variation.seed}: GAP {100 * gap:.2f} %")
             bar.update(1)
     return folders
 
 
-def _train(variation: Variation, workspace: Path, threads: int) -> float:
+def _train(variation: Variation, workspace: Path) -> float:
     folder = variation.model(workspace)
-    with torch_threads(threads):
-        train(variation.params, variation.name, variation.seed, workspace, target=folder, progress=False)
+    train(variation.params, variation.name, variation.seed, workspace, target=folder, progress=False)
     return float(note_of(folder)["best_validation_gap"])
 
 

@@ -121,8 +121,8 @@ def test_damaged_archive(tmp_path, classes):
 def test_synthetic(tmp_path, monkeypatch):
     calls = []
 
-    def write_synthetic(folder, config, *, seed, workers, progress):
-        calls.append((folder, seed, workers, progress))
+    def write_synthetic(folder, config, *, seed, compute, progress):
+        calls.append((folder, seed, compute.workers, progress))
         write_world(folder, videos=1)
         write_csv(folder / "vocabulary.csv", vocabulary_rows()[: config.entities])
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from artpaper.config import Synthetic
+from artpaper.config import Compute, Synthetic
 from artpaper.data import synthetic
 from artpaper.data.labels import VERTICALS, Vocabulary
 from artpaper.data.synthetic import make_video, make_world, read_marker, write_synthetic
@@ -87,7 +87,7 @@ def frames() -> dict[str, FrameStatistics]:
 
 
 def test_same_bytes_with_more_workers(tiny: Path, tmp_path: Path) -> None:
-    write_synthetic(tmp_path / "again", TINY, seed=3, workers=2, progress=False)
+    write_synthetic(tmp_path / "again", TINY, seed=3, compute=Compute(workers=2), progress=False)
     assert digest(tmp_path / "again") == digest(tiny)
     assert sorted(path.name for path in tiny.iterdir()) == [
         "synthetic.json",

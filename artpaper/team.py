@@ -1,0 +1,105 @@
+"""The processes that train one model together, each on its own videos of every batch.
+
+What makes them a team is torch.distributed's process group, whoever set it up; a process without one is a team of its
+own, and nothing here changes a bit of what it does. DistributedDataParallel is not used: the losses differentiate the
+clean pass themselves and hand the known gradient over, so its hooks would miss that part or send it by itself. Here
+the gradients of all passes, and the parts of the loss with them, go around once a step, after the backward pass.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import distributed, nn
+
+from artpaper.losses import COUNTED, PARTS, Parts
+
+Told = TypeVar("Told")
+
+
+@dataclass(frozen=True)
+class Team:
+    """The place of this process among those that train one model.
+
+    Attributes:
+        rank: its number, from 0; the first one writes the files.
+        size: how many they are.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @classmethod
+    def here(cls) -> "Team":
+        """The team of this process."""
+        if distributed.is_available() and distributed.is_initialized():
+            return cls(distributed.get_rank(), distributed.get_world_size())
+        return cls()
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that writes the files."""
+        return self.rank == 0
+
+    def average(self, parameters: Iterable[nn.Parameter], parts: Mapping[str, float], videos: int) -> Parts:
+        """Make the gradients those of the whole batch, and the parts of its loss too: one message, to all from all.
+
+        A mean over a share of the batch counts as much as the share has videos, so together they are the batch's mean.
+
+        Args:
+            parameters: with the gradients of this process's share; afterwards with the batch's, the same bits in every
+                process.
+            parts: of the loss, as :mod:`artpaper.losses` gives them; none without videos.
+            videos: how many are in the share; 0 in a batch that has too few for all.
+        Returns:
+            The parts of the whole batch.
+        """
+        if self.size == 1:
+            return dict(parts)
+        trained = [parameter for parameter in parameters if parameter.requires_grad]
+        values = [parts.get(name, 0.0) * (1 if name in COUNTED else videos) for name in PARTS]
+        weights = [float(videos) if name in parts else 0.0 for name in PARTS]
+        numbers = torch.tensor([*values, *weights], dtype=trained[0].dtype, device=trained[0].device)
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad * videos for p in trained]
+        message = torch.cat([numbers, *(gradient.flatten() for gradient in gradients)])
+        distributed.all_reduce(message)
+        numbers, summed = message[: len(numbers)], message[len(numbers) :]
+        summed /= numbers[len(PARTS) :].max()  # the videos of the batch
+        for parameter, gradient in zip(trained, summed.split([p.numel() for p in trained]), strict=True):
+            parameter.grad = gradient.view_as(parameter)
+        found = zip(PARTS, *numbers.double().view(2, -1).tolist(), strict=True)
+        return {name: value if name in COUNTED else value / weight for name, value, weight in found if weight}
+
+    def tell(self, value: Told) -> Told:
+        """What the first process holds, in every process.
+
+        Args:
+            value: anything that can be pickled, tensors on the CPU; only the first process's counts.
+        """
+        if self.size == 1:
+            return value
+        box = [value if self.leads else None]
+        distributed.broadcast_object_list(box, src=0)
+        return box[0]  # type: ignore[return-value]
+
+    def gather(self, value: Told) -> list[Told]:
+        """What every process holds, by rank, in every process."""
+        if self.size == 1:
+            return [value]
+        box: list[Told | None] = [None] * self.size
+        distributed.all_gather_object(box, value)
+        return box  # type: ignore[return-value]
+
+    def own_batches(self, videos: int, size: int) -> list[int]:
+        """Positions of the videos in every so-manieth batch: whole ones, whose scores are those of one process.
+
+        Args:
+            videos: how many there are.
+            size: of a batch.
+        """
+        return np.flatnonzero(np.arange(videos) // size % self.size == self.rank).tolist()
+
+
+ALONE = Team()
