@@ -15,6 +15,7 @@ from jaxtyping import Float, Float32, Int32
 from torch import Tensor
 
 from artpaper import __version__
+from artpaper.alone import alone
 from artpaper.atomic import atomic_file
 from artpaper.attacks import bce, fgm, predicted_bce
 from artpaper.attention import NUMBERS, attention_numbers
@@ -23,8 +24,8 @@ from artpaper.config import Params, as_dict
 from artpaper.data.batches import model_inputs
 from artpaper.data.store import FrameStore
 from artpaper.device import best_device
-from artpaper.errors import DataError
 from artpaper.identity import code, fingerprint
+from artpaper.memory import lower_if_short
 from artpaper.metrics import TOP_K
 from artpaper.models import FrameTransformer
 from artpaper.splits import training_splits
@@ -75,7 +76,10 @@ def attack(
         20, at least as many as the video has labels), metadata under the key ``artpaper``.
     Raises:
         CheckpointError: the model is missing or is not the one these parameters make.
-        DataError: frames have not been prepared, or the disk is full.
+        DataError: frames have not been prepared.
+        OutputError: the predictions cannot be written, or the disk is full; finished parts are kept.
+        BusyError: another run is making the same predictions.
+        MemoryShortError: memory has run out; finished parts are kept.
     Source: section 3.2.1, Eq. 4; section 3.2.2 for the attention maps.
     """
     net, note = trained_model(params, name, seed, workspace, model)
@@ -87,10 +91,12 @@ def attack(
     def rows(start: int) -> Iterator[dict[str, Any]]:
         return _rows(net, store, params, start)
 
-    return write_resumable(
-        path, rows, schema(store.modalities), describe(params, name, seed, note, store) | details, len(store),
-        config.batch_size, [note, store.fingerprint], workspace / ".resume", f"attack {name} seed {seed}", progress,
-    )  # fmt: skip
+    sizes = {"attack.batch_size": config.batch_size, "features.max_frames": params.features.max_frames}
+    with lower_if_short(f"attacking {name} seed {seed}", sizes):
+        return write_resumable(
+            path, rows, schema(store.modalities), describe(params, name, seed, note, store) | details, len(store),
+            config.batch_size, [note, store.fingerprint], workspace / ".resume", f"attack {name} seed {seed}", progress,
+        )  # fmt: skip
 
 
 def trained_model(
@@ -162,7 +168,8 @@ def describe(params: Params, name: str, seed: int, note: dict[str, Any], store: 
         JSON-ready values, kept as the file's metadata.
     """
     space = store.label_space
-    return {
+    left_out = {"damaged_shards": store.damaged} if store.damaged else {}
+    return left_out | {
         "model": name,
         "seed": seed,
         "source": params.data.source,
@@ -197,11 +204,20 @@ def write_resumable(
         title: of the progress bar.
         progress: show it.
     Raises:
-        DataError: the disk is full.
+        OutputError: the file cannot be written, or the disk is full; finished parts are kept.
+        BusyError: another run is writing the same file, or working on the same parts.
     """
+    parts = resume / f"{title.replace(' ', '-')}-{fingerprint([metadata, depends, videos, size, PART, code()])}"
+    with alone(resume, parts.name, f"{path.stem}-to-{fingerprint(str(path.resolve()))}"):
+        return _write_resumable(path, rows, columns, metadata, videos, size, parts, title, progress)
+
+
+def _write_resumable(
+    path: Path, rows: Callable[[int], Iterator[dict[str, Any]]], columns: pa.Schema, metadata: dict[str, Any],
+    videos: int, size: int, parts: Path, title: str, progress: bool,
+) -> Path:  # fmt: skip
     from tqdm import tqdm
 
-    parts = resume / f"{title.replace(' ', '-')}-{fingerprint([metadata, depends, videos, size, PART, code()])}"
     finished = {first: parts / f"{first:09d}.parquet" for first in range(0, videos, PART * size)}
     with tqdm(total=videos, unit="video", desc=title, disable=not progress) as bar:
 
@@ -228,9 +244,6 @@ def _write(
     path: Path, batches: Iterator[pa.RecordBatch], columns: pa.Schema, metadata: dict[str, Any] | None = None
 ) -> None:
     note = {} if metadata is None else {"artpaper": json.dumps(metadata, sort_keys=True)}
-    try:
-        with atomic_file(path) as temporary, pq.ParquetWriter(temporary, columns.with_metadata(note)) as writer:
-            for batch in batches:
-                writer.write_batch(batch.replace_schema_metadata(note))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error}; free some disk space and run again") from error
+    with atomic_file(path) as temporary, pq.ParquetWriter(temporary, columns.with_metadata(note)) as writer:
+        for batch in batches:
+            writer.write_batch(batch.replace_schema_metadata(note))

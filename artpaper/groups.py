@@ -31,8 +31,11 @@ class Base:
 class Data:
     """Group ``data``: which videos, in which label space, split how.
 
+    ``damaged`` says what becomes of a shard that cannot be read to its end: with ``fail`` prepare stops at it, with
+    ``skip`` the whole shard is left out, counted, and named wherever the results are.
+
     Raises:
-        ValueError: ``label_space`` does not fit ``source``.
+        ValueError: ``label_space`` or ``damaged`` does not fit ``source``.
     """
 
     source: Literal["synthetic", "audioset", "yt8m", "arrays"] = "yt8m"
@@ -40,6 +43,7 @@ class Data:
     vocabulary: str | None = None
     label_space: Literal["h317", "h431", "k3862", "audioset527", "given"] = "h317"
     validation_videos: Count = 64_000
+    damaged: Literal["fail", "skip"] = "fail"
 
     def __post_init__(self) -> None:
         own = {"audioset": "audioset527", "arrays": "given"}
@@ -50,6 +54,8 @@ class Data:
             )
         if self.source == "arrays" and self.vocabulary is not None:
             raise ValueError("vocabulary must be null for source 'arrays': its classes are those of labels.csv")
+        if self.source == "arrays" and self.damaged != "fail":
+            raise ValueError("damaged 'skip' is for shards; of one's own arrays remove the video's row from labels.csv")
 
 
 @dataclass(frozen=True, config=CHECKED)

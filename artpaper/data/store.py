@@ -71,6 +71,7 @@ class FrameStore:
         modalities: name and width of each modality, in the order of the columns of a frame.
         label_space: the classes of the labels.
         dtype: of the frames, ``uint8`` (bytes, quantised as YouTube-8M's) or ``float32`` (values).
+        damaged: shards of the source, of any split, that were left out.
     Raises:
         DataError: the folder, its index or its label space is missing, damaged or of another format.
     """
@@ -89,6 +90,7 @@ class FrameStore:
             )
         self.modalities: dict[str, int] = described["modalities"]
         self.dtype: str = described.get("dtype", "uint8")
+        self.damaged: list[str] = described.get("damaged", [])
         self.label_space = LabelSpace.load(self.path / described["label_space"])
         shards = index["shard"].combine_chunks()
         self._shards: list[str] = shards.dictionary.to_pylist()
@@ -275,7 +277,9 @@ def write_shard(
             count += len(ids)
 
 
-def write_split(path: str | Path, index: pa.Table, modalities: dict[str, int], dtype: str = "uint8") -> None:
+def write_split(
+    path: str | Path, index: pa.Table, modalities: dict[str, int], dtype: str = "uint8", damaged: Sequence[str] = ()
+) -> None:
     """Write the index of one split.
 
     Args:
@@ -283,6 +287,7 @@ def write_split(path: str | Path, index: pa.Table, modalities: dict[str, int], d
         index: a row a video: id, shard (its path relative to ``path``, dictionary encoded), batch, row, frames, check.
         modalities: name and width of each modality.
         dtype: of the frames; a store that names none holds bytes.
+        damaged: shards of the source, of any split, that were left out.
     Raises:
         OSError: the folder cannot be written, or the disk is full.
     """
@@ -292,6 +297,7 @@ def write_split(path: str | Path, index: pa.Table, modalities: dict[str, int], d
     with atomic_file(path / "store.json") as temporary:
         described = {"format": FORMAT, "modalities": modalities, "label_space": "../label_space.json"}
         described |= {} if dtype == "uint8" else {"dtype": dtype}
+        described |= {"damaged": list(damaged)} if damaged else {}
         temporary.write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
 
 

@@ -38,6 +38,11 @@ class Shard:
     modalities: tuple[Modality, ...]
 
     @property
+    def name(self) -> str:
+        """Of the file, without its folder."""
+        return self.path.name
+
+    @property
     def size(self) -> int:
         """Bytes of the file; a shard of the store is about as large."""
         return self.path.stat().st_size
