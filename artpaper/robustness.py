@@ -13,6 +13,7 @@ from artpaper.config import DeepFool, Params, as_dict
 from artpaper.data.batches import model_inputs
 from artpaper.data.store import FrameStore
 from artpaper.evaluation import describe, trained_model, write_resumable
+from artpaper.memory import lower_if_short
 from artpaper.models import FrameTransformer
 
 BOUNDARIES: tuple[Criterion, ...] = ("top1_change", "hit1_loss", "threshold")
@@ -49,7 +50,10 @@ def minimal_perturbations(params: Params, name: str, seed: int, workspace: Path,
         :data:`CRITERIA`, columns as in :data:`SCHEMA`; ``relative_norm`` is the paper's rho.
     Raises:
         CheckpointError: the model is missing or is not the one these parameters make.
-        DataError: frames have not been prepared, or the disk is full.
+        DataError: frames have not been prepared.
+        OutputError: the file cannot be written, or the disk is full; finished parts are kept.
+        BusyError: another run is making the same file.
+        MemoryShortError: memory has run out; finished parts are kept.
     Source: section 3.2.4.
     """
     model, note = trained_model(params, name, seed, workspace)
@@ -61,11 +65,13 @@ def minimal_perturbations(params: Params, name: str, seed: int, workspace: Path,
         return _rows(model, store, params, start)
 
     details = {"attack": "deepfool", "deepfool": as_dict(params.deepfool), "test_videos": len(whole)}
-    return write_resumable(
-        path, rows, SCHEMA, describe(params, name, seed, note, store) | details, len(store),
-        params.deepfool.batch_size, [note, store.fingerprint], workspace / ".resume", f"deepfool {name} seed {seed}",
-        progress,
-    )  # fmt: skip
+    sizes = {f"deepfool.{key}": getattr(params.deepfool, key) for key in ("batch_size", "memory")}
+    with lower_if_short(f"deepfool on {name} seed {seed}", sizes | {"features.max_frames": params.features.max_frames}):
+        return write_resumable(
+            path, rows, SCHEMA, describe(params, name, seed, note, store) | details, len(store),
+            params.deepfool.batch_size, [note, store.fingerprint], workspace / ".resume",
+            f"deepfool {name} seed {seed}", progress,
+        )  # fmt: skip
 
 
 def subset(ids: Sequence[str], count: int, seed: int) -> list[int]:

@@ -17,6 +17,7 @@ import numpy as np
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before CUDA starts, or its matrix products vary
 import torch
 
+from artpaper.alone import alone
 from artpaper.atomic import atomic_file, replace_folder
 from artpaper.checkpoints import (
     expect,
@@ -34,6 +35,7 @@ from artpaper.defences import loss_for
 from artpaper.device import best_device, native_precision
 from artpaper.errors import ArtpaperError, ConfigError
 from artpaper.identity import code, fingerprint
+from artpaper.memory import lower_if_short
 from artpaper.metrics import TOP_K, gap_from_top, top_scores
 from artpaper.models import FrameTransformer
 from artpaper.splits import training_splits
@@ -68,6 +70,9 @@ def train(
         DataError: frames have not been prepared, or hold no video of the model's vertical.
         CheckpointError: a resumable state is damaged or belongs to another run.
         ArtpaperError: the loss became NaN or infinite; the last good state is kept.
+        OutputError: the workspace cannot be written, or its disk is full; the last state is kept.
+        BusyError: another run is training this model here.
+        MemoryShortError: memory has run out; the last state is kept.
     Source: section 3.1.
     """
     architecture = params.model_for(name)
@@ -79,11 +84,17 @@ def train(
         raise ConfigError(f"group model: {error}") from None
     identity = run_identity(params, name, seed, stores)
     state_folder = workspace / ".resume" / f"train-{name}-seed{seed}-{fingerprint([identity, code()])}"
-    run = Run(model, params.models[name], params.train, params.features, stores[0], stores[1], seed, identity)
-    run.resume(state_folder)
-    run.fit(state_folder, watch, progress)
     folder = target or workspace / "models" / name / f"seed{seed}"
-    run.publish(state_folder, folder)
+    sizes = {"train.batch_size": params.train.batch_size, "features.max_frames": params.features.max_frames}
+    # another run must neither train this nor put another training in its place
+    with (
+        alone(workspace / ".resume", state_folder.name, f"train-to-{fingerprint(str(folder.resolve()))}"),
+        lower_if_short(f"training {name} seed {seed}", sizes),
+    ):
+        run = Run(model, params.models[name], params.train, params.features, stores[0], stores[1], seed, identity)
+        run.resume(state_folder)
+        run.fit(state_folder, watch, progress)
+        run.publish(state_folder, folder)
     return folder
 
 
@@ -132,7 +143,7 @@ class Run:
             progress: show a bar.
         Raises:
             ArtpaperError: the training diverged: the loss or a score is no finite number.
-            CheckpointError: a state cannot be written.
+            OutputError: a state cannot be written; the one before it is kept.
         """
         from tqdm import tqdm
 

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from artpaper.alone import alone
 from artpaper.atomic import atomic_file, replace_folder
 from artpaper.attacks import Attack, bce, fit_universal
 from artpaper.attacks.result import answer, attack_result
@@ -26,6 +27,7 @@ from artpaper.device import best_device
 from artpaper.errors import DataError
 from artpaper.evaluation import best_classes, describe, trained_model, write_resumable
 from artpaper.identity import code, content, fingerprint
+from artpaper.memory import lower_if_short
 from artpaper.metrics import TOP_K
 from artpaper.models import FrameTransformer
 from artpaper.robustness import subset
@@ -70,9 +72,16 @@ def attack_all(params: Params, workspace: Path, target: Path, *, progress: bool 
         progress: show a bar that counts models.
     Raises:
         CheckpointError: a model is missing or another one.
-        DataError: frames have not been prepared, or the disk is full.
+        DataError: frames have not been prepared.
+        OutputError: a file cannot be written, or the disk is full; finished ones are kept.
         ArtpaperError: a worker process was killed.
+        BusyError: another run attacks the models of this workspace.
     """
+    with alone(workspace / ".resume", "stress"):
+        _attack_all(params, workspace, target, progress)
+
+
+def _attack_all(params: Params, workspace: Path, target: Path, progress: bool) -> None:
     from tqdm import tqdm
 
     wanted = variations(params)
@@ -104,9 +113,12 @@ def attack_model(variation: Variation, params: Params, workspace: Path, threads:
         The files, one an attack, in ``study/``.
     Raises:
         CheckpointError: the model or a surrogate is missing or another one.
-        DataError: frames have not been prepared, or the disk is full.
+        DataError: frames have not been prepared.
+        OutputError: a file cannot be written, or the disk is full; finished ones are kept.
     """
-    with torch_threads(threads or torch.get_num_threads()):
+    sizes = {"attack.batch_size": params.attack.batch_size, "features.max_frames": params.features.max_frames}
+    told = f"attacking {variation.name} seed {variation.seed}"
+    with torch_threads(threads or torch.get_num_threads()), lower_if_short(told, sizes):
         return _attack_model(variation, params, workspace)
 
 
