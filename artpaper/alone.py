@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
+from artpaper.atomic import writing
 from artpaper.errors import BusyError
 
 
@@ -21,7 +22,7 @@ def alone(folder: Path, *names: str) -> Iterator[None]:
         names: of what is made here. Whatever two runs must not do at once needs a name that both hold.
     Raises:
         BusyError: another run holds one of them; its process and its start are told.
-        OSError: the folder cannot be written.
+        OutputError: the folder cannot be written.
     """
     with ExitStack() as held:
         for name in sorted(set(names)):
@@ -31,8 +32,10 @@ def alone(folder: Path, *names: str) -> Iterator[None]:
 
 @contextmanager
 def _held(path: Path) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(path) as file:
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        locked = _locked(path)
+    with locked as file:
         now = datetime.now(UTC).isoformat(" ", "seconds")  # told to people; nothing is decided by it
         file.write(f"process {os.getpid()} on {platform.node()}, since {now}\n")
         file.flush()

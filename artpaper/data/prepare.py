@@ -23,7 +23,7 @@ from artpaper.alone import alone
 from artpaper.atomic import atomic_file, replace_folder, writing
 from artpaper.config import Params
 from artpaper.data.sources import Source, resolve
-from artpaper.data.store import BATCH_ROWS, FORMAT, write_split
+from artpaper.data.store import BATCH_ROWS, FORMAT, SHARDS, write_split
 from artpaper.data.units import (
     LEFT_OUT,
     UNIT_BYTES,
@@ -34,7 +34,9 @@ from artpaper.data.units import (
     make_units,
     read_damage,
     read_listings,
+    read_written,
 )
+from artpaper.data.verify import write_record
 from artpaper.data.video import Piece
 from artpaper.errors import DataError
 from artpaper.identity import code
@@ -121,6 +123,9 @@ def _prepare(params: Params, workspace: Path, progress: bool) -> dict[str, Any]:
         listed = listings[partition].take(chosen)
         splits[split] = _write_split(made / split, listed, shards, modalities, source.dtype, left_out)
     source.label_space.save(made / "label_space.json")
+    every = [unit for partition in units.values() for unit in partition]
+    sizes = {name: {piece.name: piece.size for piece in pieces} for name, pieces in source.partitions.items()}
+    write_record(made / SHARDS, read_written(every), sizes)
     summary = {
         "provenance": source.provenance,
         "seed": params.base.seed,

@@ -26,6 +26,7 @@ from artpaper.data.labels import LabelSpace
 from artpaper.errors import DataError
 
 FORMAT = 1
+SHARDS = "shards.json"  # beside the splits: size and hash of every shard, as artpaper.data.verify keeps them
 BATCH_ROWS = 32
 PLACE = ("batch", "row", "frames", "check")
 OPEN_SHARDS = 64  # a mapped file holds a descriptor, and macOS grants 256 of them
@@ -97,6 +98,7 @@ class FrameStore:
         self._ids = index["id"].combine_chunks()
         places = [shards.indices, *(index[name].combine_chunks() for name in PLACE)]
         self._places = np.stack([column.to_numpy() for column in places], axis=1)  # (videos, 5), int32
+        self._sizes = _sizes(self.path.parent / SHARDS)
         self._open = functools.lru_cache(OPEN_SHARDS)(self._open_shard)
         self._columns = functools.lru_cache(OPEN_SHARDS)(self._read_columns)
 
@@ -210,9 +212,15 @@ class FrameStore:
     def _open_shard(self, shard: int) -> pa.ipc.RecordBatchFileReader:
         path = (self.path / self._shards[shard]).resolve()
         try:
+            size = self._sizes.get(path.name)
+            if size is not None and path.stat().st_size != size:
+                raise OSError(f"{path.stat().st_size:,} bytes, {size:,} were written")
             return pa.ipc.open_file(pa.memory_map(str(path)))
         except (OSError, pa.ArrowException) as error:
-            raise DataError(f"{path}: missing or damaged shard ({error}); run the prepare stage again") from None
+            raise DataError(
+                f"{path}: missing or damaged shard ({error}); bring it back with `dvc checkout`, or run the prepare "
+                "stage again"
+            ) from None
 
     def _read_columns(self, shard: int, batch: int) -> _Columns:
         read = self._open(shard).get_batch(batch)
@@ -221,6 +229,16 @@ class FrameStore:
         return _Columns(
             read.column("id"), listed.offsets.to_numpy(), frames, read.column("labels"), read.column("entities")
         )
+
+
+def _sizes(path: Path) -> dict[str, int]:
+    """Bytes of each shard; none are known of a store of a former version."""
+    if not path.is_file():
+        return {}
+    try:
+        return {name: one["bytes"] for name, one in json.loads(path.read_text(encoding="utf-8"))["shards"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: damaged ({error}); run the prepare stage again") from None
 
 
 def shard_schema(modalities: dict[str, int], dtype: str = "uint8") -> pa.Schema:

@@ -22,6 +22,7 @@ from artpaper.data.labels import LabelSpace
 from artpaper.data.store import BATCH_ROWS, StoredVideo, write_shard, write_table
 from artpaper.data.video import Modality, Piece, Video
 from artpaper.errors import DataError
+from artpaper.identity import content
 from artpaper.workers import in_processes
 
 UNIT_BYTES = 64 << 20
@@ -177,8 +178,10 @@ def _make_unit(unit: Unit, label_space: LabelSpace, damaged: dict[int, str]) -> 
     with atomic_file(unit.shard, durable=False) as temporary:  # waiting for the disk would halve the rate
         widths = {modality.name: modality.width for modality in unit.modalities}
         write_shard(temporary, videos(), widths, unit.dtype)
+        written = [temporary.stat().st_size, content(temporary, "sha256")]  # now it need not be read from the disk
     left_out = [[unit.inputs[at].name, reason] for at, reason in damaged.items()]
-    schema = LISTING.with_metadata({"positives": json.dumps(positives.tolist()), "damaged": json.dumps(left_out)})
+    told = {"positives": positives.tolist(), "damaged": left_out, "written": written}
+    schema = LISTING.with_metadata({name: json.dumps(value) for name, value in told.items()})
     with atomic_file(unit.listing) as temporary:
         write_table(temporary, pa.table(columns, schema=schema))
 
@@ -207,6 +210,11 @@ def count_positives(units: Sequence[Unit]) -> Int64[np.ndarray, " classes"]:
 def read_damage(units: Sequence[Unit]) -> list[Damage]:
     """The damaged pieces that were left out of some finished units, in order."""
     return [Damage(*told) for unit in units for told in json.loads(_read_listing(unit).schema.metadata[b"damaged"])]
+
+
+def read_written(units: Sequence[Unit]) -> dict[str, tuple[int, str]]:
+    """Size in bytes and SHA-256 of the shards of some finished units, by name."""
+    return {unit.shard.name: tuple(json.loads(_read_listing(unit).schema.metadata[b"written"])) for unit in units}
 
 
 def _read_listing(unit: Unit) -> pa.Table:

@@ -179,7 +179,8 @@ def left_out(shards: Sequence[str]) -> str:
     if not shards:
         return ""
     more = f" and {len(shards) - TOLD} more, which frames/summary.json lists" if len(shards) > TOLD else ""
-    return f" LEFT OUT as damaged: {len(shards)} shards ({', '.join(shards[:TOLD])}{more})."
+    count = f"{len(shards)} shard{'s' if len(shards) > 1 else ''}"
+    return f" LEFT OUT as damaged: {count} ({', '.join(shards[:TOLD])}{more})."
 
 
 def notes(number: int, videos: int, printed: bool, diagnostics: dict[str, list[pd.DataFrame]]) -> tuple[str, ...]:
