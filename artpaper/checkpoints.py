@@ -30,6 +30,7 @@ def save_tensors(path: str | Path, tensors: Tensors, note: dict[str, Any]) -> No
         note: JSON-ready values, floats kept to the last bit.
     Raises:
         OutputError: the folder cannot be written, or the disk is full; a former file of that name is still there.
+        OSError: the disk fails in another way.
     """
     with atomic_file(path) as temporary:
         whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
@@ -69,6 +70,7 @@ def save_model(folder: str | Path, model: FrameTransformer, note: dict[str, Any]
         note: anything else worth keeping (name, seed, validation GAP ...), JSON-ready.
     Raises:
         OutputError: the folder cannot be written, or the disk is full.
+        OSError: the disk fails in another way.
     """
     # pairs, not a mapping: their order is the order of the columns of x
     shape = {"model": vars(model.config), "modalities": list(model.modalities.items()), "classes": model.classes}

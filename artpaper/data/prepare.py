@@ -59,6 +59,7 @@ def prepare(params: Params, workspace: Path, progress: bool = True) -> dict[str,
         DataError: the source or one of its records is at fault, an id appears twice, or a split stays empty; a former
             ``frames`` folder is left as it was.
         OutputError: the workspace cannot be written, or its disk is full; finished units are kept.
+        OSError: the disk fails in another way.
         BusyError: another run is preparing in this workspace.
     Source: section 3.1: 64,000 videos of the official validate partition are the validation set, its rest the test set.
     A source that names a test set of its own keeps it.

@@ -106,10 +106,6 @@ class Damage:
     reason: str
 
 
-class _Unreadable(DataError):
-    """A piece cannot be read to its end, which is its own fault and not the parameters'."""
-
-
 def make_unit(unit: Unit, label_space: LabelSpace) -> None:
     """Turn the pieces of one unit into one shard, then write its listing, which marks it as finished.
 
@@ -125,10 +121,11 @@ def make_unit(unit: Unit, label_space: LabelSpace) -> None:
     """
     try:
         _make_unit(unit, label_space, {})
-    except _Unreadable as error:
-        if not unit.skip:
-            raise DataError(str(error)) from None
-        damaged = {at: reason for at, piece in enumerate(unit.inputs) if (reason := _damage(piece)) is not None}
+    except DataError:
+        pieces = enumerate(unit.inputs if unit.skip else ())
+        damaged = {at: reason for at, piece in pieces if (reason := _damage(piece)) is not None}
+        if not damaged:  # the labels do not fit the vocabulary, say
+            raise
         _make_unit(unit, label_space, damaged)
 
 
@@ -142,13 +139,6 @@ def _damage(piece: Piece) -> str | None:
     return None
 
 
-def _read(piece: Piece) -> Iterator[tuple[int, Video]]:
-    try:
-        yield from piece.read()
-    except DataError as error:
-        raise _Unreadable(str(error)) from None
-
-
 def _make_unit(unit: Unit, label_space: LabelSpace, damaged: dict[int, str]) -> None:
     columns: dict[str, list[str | int]] = {name: [] for name in LISTING.names}
     positives = np.zeros(len(label_space), np.int64)  # (classes,)
@@ -156,7 +146,7 @@ def _make_unit(unit: Unit, label_space: LabelSpace, damaged: dict[int, str]) -> 
     def videos() -> Iterator[StoredVideo]:
         kept = 0
         for at, piece in enumerate(unit.inputs):
-            for number, video in _read(piece) if at not in damaged else ():
+            for number, video in piece.read() if at not in damaged else ():
                 classes = label_space.map(video.labels, where=f"{piece.place(number)} (id {video.id})")
                 place = (kept // BATCH_ROWS, kept % BATCH_ROWS) if classes else (LEFT_OUT, LEFT_OUT)
                 row: tuple[str | int, ...] = (

@@ -3,16 +3,18 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from artpaper.config import Params, build, load_params
 from artpaper.data import units
 from artpaper.data.prepare import prepare
 from artpaper.data.store import FrameStore
+from artpaper.data.tfrecord import YT8M_MODALITIES, Video, write_videos
 from artpaper.data.verify import verify
 from artpaper.errors import ConfigError, DataError
 from artpaper.evaluation import describe
-from tests.data.worlds import folder_bytes, params, write_world
+from tests.data.worlds import folder_bytes, make_videos, params, write_world
 
 SPLITS = ("train", "validation", "test")
 CUT = "record 7: the file ends inside this record (truncated): download that shard again"
@@ -173,3 +175,12 @@ def test_a_store_of_before_there_were_hashes_still_opens(made):
     assert store.fingerprint == before
     with pytest.raises(DataError, match=r"shards\.json: nothing to compare with .*run the prepare stage again"):
         verify(config, work, progress=False)
+
+
+def test_labels_of_another_vocabulary_are_no_damage(damaged, tmp_path):
+    """They are the parameters' fault, and would empty every shard."""
+    data, _ = damaged
+    foreign = Video("far", (4000,), np.zeros((1, 1152), np.uint8))
+    write_videos(data / "train0002.tfrecord", [*make_videos(["ok"]), foreign], YT8M_MODALITIES)
+    with pytest.raises(DataError, match=r"train0002\.tfrecord: record 1 \(id far\): label 4000 is outside"):
+        prepare(params(data, damaged="skip"), tmp_path, progress=False)
