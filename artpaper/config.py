@@ -200,7 +200,7 @@ def load_params(path: str | Path) -> Params:
     Raises:
         ConfigError: the file is missing, unreadable, too large or no YAML mapping, or holds a value that does not fit.
     """
-    from ruamel.yaml import YAML, YAMLError
+    from ruamel.yaml import YAML
 
     path = Path(path)
     try:
@@ -224,7 +224,9 @@ def load_params(path: str | Path) -> Params:
         values = yaml.load(text)
     except RecursionError:
         raise ConfigError(f"{path}: nested too deeply, or in itself; parameters are groups of values") from None
-    except (YAMLError, ValueError) as error:  # ValueError: no such date, or a number of thousands of digits
+    except ConfigError:
+        raise
+    except Exception as error:  # the parser's own, or what it stumbles over: no such date, an unknown version of YAML
         raise ConfigError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(values, Mapping):
         raise ConfigError(f"{path}: expected groups such as data:, model:, train:, found {type(values).__name__}")
