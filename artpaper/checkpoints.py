@@ -1,6 +1,8 @@
 """Trained models and interrupted runs on disk: safetensors for the numbers, JSON for the rest, no pickle."""
 
+import errno
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,17 +29,16 @@ def save_tensors(path: str | Path, tensors: Tensors, note: dict[str, Any]) -> No
         tensors: any shapes and types.
         note: JSON-ready values, floats kept to the last bit.
     Raises:
-        CheckpointError: the file cannot be written (a full disk, say); a former file of that name is still there.
+        OutputError: the folder cannot be written, or the disk is full; a former file of that name is still there.
+        OSError: the disk fails in another way.
     """
-    try:
-        with atomic_file(path) as temporary:
-            save_file(
-                {name: tensor.contiguous() for name, tensor in tensors.items()},
-                temporary,
-                {"note": json.dumps(note, sort_keys=True)},
-            )
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: cannot be written: {error}; free some disk space and run again") from error
+    with atomic_file(path) as temporary:
+        whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        try:
+            save_file(whole, temporary, {"note": json.dumps(note, sort_keys=True)})
+        except SafetensorError as error:  # what the system said is in its text alone
+            number = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(number[1]) if number else errno.EIO, str(error), str(path)) from None
 
 
 def load_tensors(path: str | Path) -> tuple[Tensors, dict[str, Any]]:
@@ -68,8 +69,8 @@ def save_model(folder: str | Path, model: FrameTransformer, note: dict[str, Any]
         model: the model whose weights and shape are kept.
         note: anything else worth keeping (name, seed, validation GAP ...), JSON-ready.
     Raises:
-        CheckpointError: the weights cannot be written (a full disk, say).
-        OSError: the note cannot be written.
+        OutputError: the folder cannot be written, or the disk is full.
+        OSError: the disk fails in another way.
     """
     # pairs, not a mapping: their order is the order of the columns of x
     shape = {"model": vars(model.config), "modalities": list(model.modalities.items()), "classes": model.classes}

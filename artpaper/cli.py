@@ -10,6 +10,7 @@ from artpaper.errors import ArtpaperError
 
 STEPS = {
     "prepare": "frame features to frame stores",
+    "verify": "whether the frame stores, and the data they came from, are as when they were prepared",
     "train": "train one model",
     "attack": "one-step predictions of one model",
     "deepfool": "minimal perturbations of one model",
@@ -176,6 +177,10 @@ def _step(parsed: argparse.Namespace) -> None:
         from artpaper.data.prepare import prepare
 
         prepare(params, workspace)
+    elif parsed.step == "verify":
+        from artpaper.data.verify import verify
+
+        print(verify(params, workspace))
     elif parsed.step == "train":
         from artpaper.training import train
 

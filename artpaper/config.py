@@ -4,7 +4,9 @@ The groups are in :mod:`artpaper.groups`; what is said about several of them tog
 """
 
 import dataclasses
+import itertools
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -167,6 +169,9 @@ class Params:
 
 
 T = TypeVar("T")
+LARGEST = 100_000  # characters of a parameter file
+DEEPEST = 50  # brackets in brackets of it; the parser takes time with the square of that
+MOST = 100_000  # values in it
 
 
 def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
@@ -182,31 +187,59 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     try:
         # through JSON: strict about types, yet mappings become dataclasses and lists become tuples
         return TypeAdapter(cls).validate_json(json.dumps(values))
-    except TypeError as error:
-        raise ConfigError(f"{where}: not a plain value: {error}") from None
     except ValidationError as error:
         lines = [explain(cls, item) for item in error.errors()]
         raise ConfigError("\n".join(f"{where}: {line}" for line in lines)) from None
+    except (TypeError, ValueError, RecursionError) as error:  # a date, a set, thousands of digits, a list in itself
+        raise ConfigError(f"{where}: not a plain value: {error}") from None
 
 
 def load_params(path: str | Path) -> Params:
     """Read and check a parameter file (YAML 1.2, so ``2e-4`` is a number).
 
     Raises:
-        ConfigError: the file is missing, is no YAML mapping, or holds a value that does not fit.
+        ConfigError: the file is missing, unreadable, too large or no YAML mapping, or holds a value that does not fit.
     """
-    from ruamel.yaml import YAML, YAMLError
+    from ruamel.yaml import YAML
 
     path = Path(path)
     try:
-        values = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        with open(path, "rb") as file:
+            text = file.read(LARGEST + 1).decode("utf-8")
     except (FileNotFoundError, IsADirectoryError):
         raise ConfigError(f"{path}: no such parameter file; the ready-made ones are in profiles/") from None
-    except (YAMLError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); see to the file and its permissions") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not valid YAML: not UTF-8: {error}") from None
+    if len(text) > LARGEST:
+        raise ConfigError(f"{path}: more than {LARGEST:,} characters; no parameter file is so large, give another")
+    yaml = YAML(typ="safe", pure=True)
+    try:
+        if max(itertools.accumulate((c in "[{") - (c in "]}") for c in text), default=0) > DEEPEST:
+            raise RecursionError
+        # an anchor can make few lines stand for billions of values, so they are counted before any is made
+        if re.search(r"&\S", text) and _weight(yaml.compose(text), {}) > MOST:
+            raise ConfigError(f"{path}: its anchors make more than {MOST:,} values of it; write them out")
+        values = yaml.load(text)
+    except RecursionError:
+        raise ConfigError(f"{path}: nested too deeply, or in itself; parameters are groups of values") from None
+    except ConfigError:
+        raise
+    except Exception as error:  # the parser's own, or what it stumbles over: no such date, an unknown version of YAML
         raise ConfigError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(values, Mapping):
         raise ConfigError(f"{path}: expected groups such as data:, model:, train:, found {type(values).__name__}")
     return build(Params, values, str(path))
+
+
+def _weight(node: Any, known: dict[int, int]) -> int:
+    """How many values a YAML node stands for, each anchor counted wherever it is used."""
+    if id(node) not in known:
+        parts = node.value if node is not None and isinstance(node.value, list) else []
+        inner = [one for part in parts for one in (part if isinstance(part, tuple) else (part,))]
+        known[id(node)] = 1 + sum(_weight(one, known) for one in inner)
+    return known[id(node)]
 
 
 def as_dict(config: Any) -> dict[str, Any]:

@@ -23,3 +23,15 @@ class CheckpointError(ArtpaperError):
 
 class DownloadError(ArtpaperError):
     """A file could not be fetched, or what came is not what was published."""
+
+
+class BusyError(ArtpaperError):
+    """Another run is making the same thing in the same folder."""
+
+
+class MemoryShortError(ArtpaperError):
+    """The memory of the machine or of its GPU has run out."""
+
+
+class OutputError(ArtpaperError, OSError):
+    """A file cannot be written: no permission, a read-only file system, or a full disk; ``errno`` says which."""

@@ -16,6 +16,7 @@ from jaxtyping import Float, Float32, Int32
 from torch import Tensor
 
 from artpaper import __version__
+from artpaper.alone import alone
 from artpaper.atomic import atomic_file
 from artpaper.attacks import bce, fgm, predicted_bce
 from artpaper.attention import NUMBERS, attention_numbers
@@ -25,8 +26,8 @@ from artpaper.data.batches import model_inputs
 from artpaper.data.store import FrameStore
 from artpaper.device import best_device
 from artpaper.engine import each, spreads
-from artpaper.errors import DataError
 from artpaper.identity import code, fingerprint
+from artpaper.memory import lower_if_short
 from artpaper.metrics import TOP_K
 from artpaper.models import FrameTransformer
 from artpaper.splits import training_splits
@@ -79,7 +80,10 @@ def attack(
         20, at least as many as the video has labels), metadata under the key ``artpaper``.
     Raises:
         CheckpointError: the model is missing or is not the one these parameters make.
-        DataError: frames have not been prepared, or the disk is full.
+        DataError: frames have not been prepared.
+        OutputError: the predictions cannot be written, or the disk is full; finished parts are kept.
+        BusyError: another run is making the same predictions.
+        MemoryShortError: memory has run out; finished parts are kept.
         ArtpaperError: as :func:`artpaper.engine.each`.
     Source: section 3.2.1, Eq. 4; section 3.2.2 for the attention maps.
     """
@@ -88,11 +92,13 @@ def attack(
     config = params.attack
     details = {"attack": "one_step", "epsilon": config.epsilon, "scope": config.scope, "labels": config.labels}
     path = (target or workspace / "predictions" / name / f"seed{seed}") / "one_step.parquet"
-    return write_resumable(
-        path, partial(_rows, net, store, params), schema(store.modalities),
-        describe(params, name, seed, note, store) | details, len(store), config.batch_size, [note, store.fingerprint],
-        workspace / ".resume", f"attack {name} seed {seed}", progress, params.compute,
-    )  # fmt: skip
+    sizes = {"attack.batch_size": config.batch_size, "features.max_frames": params.features.max_frames}
+    with lower_if_short(f"attacking {name} seed {seed}", sizes):
+        return write_resumable(
+            path, partial(_rows, net, store, params), schema(store.modalities),
+            describe(params, name, seed, note, store) | details, len(store), config.batch_size,
+            [note, store.fingerprint], workspace / ".resume", f"attack {name} seed {seed}", progress, params.compute,
+        )  # fmt: skip
 
 
 def trained_model(
@@ -165,7 +171,8 @@ def describe(params: Params, name: str, seed: int, note: dict[str, Any], store: 
         JSON-ready values, kept as the file's metadata.
     """
     space = store.label_space
-    return {
+    left_out = {"damaged_shards": store.damaged} if store.damaged else {}
+    return left_out | {
         "model": name,
         "seed": seed,
         "source": params.data.source,
@@ -201,14 +208,18 @@ def write_resumable(
         progress: show it.
         compute: where; on a cluster every part is a task of its own, and ``rows`` must be one that can be pickled.
     Raises:
-        DataError: the disk is full.
+        OutputError: the file cannot be written, or the disk is full; finished parts are kept.
+        BusyError: another run is writing the same file, or working on the same parts.
         ArtpaperError: as :func:`artpaper.engine.each`.
     """
     from tqdm import tqdm
 
     parts = resume / f"{title.replace(' ', '-')}-{fingerprint([metadata, depends, videos, size, PART, code()])}"
     finished = {first // size: parts / f"{first:09d}.parquet" for first in range(0, videos, PART * size)}
-    with tqdm(total=videos, unit="video", desc=title, disable=not progress) as bar:
+    with (
+        alone(resume, parts.name, f"{path.stem}-to-{fingerprint(str(path.resolve()))}"),
+        tqdm(total=videos, unit="video", desc=title, disable=not progress) as bar,
+    ):
 
         def count(batches: int) -> None:
             bar.update(min(batches * size, videos - bar.n))
@@ -222,8 +233,8 @@ def write_resumable(
         else:
             for start in missing:
                 _write_part(start, rows, finished, columns, count)
-    _join(path, list(finished.values()), columns, metadata)
-    shutil.rmtree(parts)
+        _join(path, list(finished.values()), columns, metadata)
+        shutil.rmtree(parts)
     return path
 
 
@@ -250,9 +261,6 @@ def _write(
     path: Path, batches: Iterator[pa.RecordBatch], columns: pa.Schema, metadata: dict[str, Any] | None = None
 ) -> None:
     note = {} if metadata is None else {"artpaper": json.dumps(metadata, sort_keys=True)}
-    try:
-        with atomic_file(path) as temporary, pq.ParquetWriter(temporary, columns.with_metadata(note)) as writer:
-            for batch in batches:
-                writer.write_batch(batch.replace_schema_metadata(note))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error}; free some disk space and run again") from error
+    with atomic_file(path) as temporary, pq.ParquetWriter(temporary, columns.with_metadata(note)) as writer:
+        for batch in batches:
+            writer.write_batch(batch.replace_schema_metadata(note))

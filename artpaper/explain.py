@@ -4,6 +4,8 @@ import dataclasses
 import difflib
 from typing import Any
 
+SHOWN = 200  # characters of a wrong value
+
 
 def explain(cls: type, item: Any) -> str:
     """One line about one of pydantic's errors on ``cls``."""
@@ -14,7 +16,9 @@ def explain(cls: type, item: Any) -> str:
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "value_error":
         return f"{name}: {message}"
-    return f"{name}: {message[0].lower()}{message[1:]}, got {item['input']!r}"
+    given = repr(item["input"])
+    shown = given if len(given) <= SHOWN else f"{given[:SHOWN]} ..."
+    return f"{name}: {message[0].lower()}{message[1:]}, got {shown}"
 
 
 def _known_names(cls: Any, place: list[str]) -> list[str]:

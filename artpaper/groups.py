@@ -12,8 +12,9 @@ from pydantic.dataclasses import dataclass
 
 CHECKED = ConfigDict(extra="forbid", strict=True)
 
-Count = Annotated[int, Field(ge=1)]
-Natural = Annotated[int, Field(ge=0)]
+LARGEST = 2**63 - 1  # that NumPy and PyTorch count with
+Count = Annotated[int, Field(ge=1, le=LARGEST)]
+Natural = Annotated[int, Field(ge=0, le=LARGEST)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -31,8 +32,11 @@ class Base:
 class Data:
     """Group ``data``: which videos, in which label space, split how.
 
+    ``damaged`` says what becomes of a shard that cannot be read to its end: with ``fail`` prepare stops at it, with
+    ``skip`` the whole shard is left out, counted, and named wherever the results are.
+
     Raises:
-        ValueError: ``label_space`` does not fit ``source``.
+        ValueError: ``label_space`` or ``damaged`` does not fit ``source``.
     """
 
     source: Literal["synthetic", "audioset", "yt8m", "arrays"] = "yt8m"
@@ -40,6 +44,7 @@ class Data:
     vocabulary: str | None = None
     label_space: Literal["h317", "h431", "k3862", "audioset527", "given"] = "h317"
     validation_videos: Count = 64_000
+    damaged: Literal["fail", "skip"] = "fail"
 
     def __post_init__(self) -> None:
         own = {"audioset": "audioset527", "arrays": "given"}
@@ -50,6 +55,8 @@ class Data:
             )
         if self.source == "arrays" and self.vocabulary is not None:
             raise ValueError("vocabulary must be null for source 'arrays': its classes are those of labels.csv")
+        if self.source == "arrays" and self.damaged != "fail":
+            raise ValueError("damaged 'skip' is for shards; of one's own arrays remove the video's row from labels.csv")
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -64,7 +71,7 @@ class Synthetic:
     validate_videos: Count = 5_000
     min_frames: Count = 12
     max_frames: Count = 24
-    entities: Annotated[int, Field(ge=48)] = 3862
+    entities: Annotated[int, Field(ge=48, le=LARGEST)] = 3862
     videos_per_shard: Count = 500
     evidence: Annotated[float, Field(gt=0, le=1)] = 0.4
     difficulty: NonNegative = 1.0
@@ -207,7 +214,7 @@ class DeepFool:
 
     videos: Count = 5000
     multilabel_videos: Natural = 64
-    candidates: Annotated[int, Field(ge=2)] = 10
+    candidates: Annotated[int, Field(ge=2, le=LARGEST)] = 10
     steps: Count = 50
     overshoot: NonNegative = 0.02
     memory: Count = 256
@@ -272,7 +279,7 @@ class Figures:
 class Tables:
     """Group ``tables``: ``partitions`` disjoint parts of the test set give Table 1 its standard deviation."""
 
-    partitions: Annotated[int, Field(ge=2)] = 5
+    partitions: Annotated[int, Field(ge=2, le=LARGEST)] = 5
 
 
 @dataclass(frozen=True, config=CHECKED)

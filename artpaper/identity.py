@@ -27,7 +27,12 @@ def code(*names: str) -> str:
     return told.hexdigest()
 
 
-def content(path: Path) -> str:
-    """A hash of a file's bytes, in hex digits."""
+def content(path: Path, method: str = "blake2b") -> str:
+    """A hash of a file's bytes, in hex digits.
+
+    Args:
+        path: of the file.
+        method: any of ``hashlib``'s.
+    """
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "blake2b").hexdigest()
+        return hashlib.file_digest(file, method).hexdigest()

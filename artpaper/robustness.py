@@ -15,6 +15,7 @@ from artpaper.data.batches import model_inputs
 from artpaper.data.store import FrameStore
 from artpaper.device import best_device
 from artpaper.evaluation import describe, trained_model, write_resumable
+from artpaper.memory import lower_if_short
 from artpaper.models import FrameTransformer
 
 BOUNDARIES: tuple[Criterion, ...] = ("top1_change", "hit1_loss", "threshold")
@@ -51,7 +52,10 @@ def minimal_perturbations(params: Params, name: str, seed: int, workspace: Path,
         :data:`CRITERIA`, columns as in :data:`SCHEMA`; ``relative_norm`` is the paper's rho.
     Raises:
         CheckpointError: the model is missing or is not the one these parameters make.
-        DataError: frames have not been prepared, or the disk is full.
+        DataError: frames have not been prepared.
+        OutputError: the file cannot be written, or the disk is full; finished parts are kept.
+        BusyError: another run is making the same file.
+        MemoryShortError: memory has run out; finished parts are kept.
         ArtpaperError: as :func:`artpaper.engine.each`.
     Source: section 3.2.4.
     """
@@ -60,11 +64,13 @@ def minimal_perturbations(params: Params, name: str, seed: int, workspace: Path,
     store = whole.subset(subset(whole.ids, params.deepfool.videos, params.base.seed))
     path = workspace / "robustness" / name / f"seed{seed}" / "deepfool.parquet"
     details = {"attack": "deepfool", "deepfool": as_dict(params.deepfool), "test_videos": len(whole)}
-    return write_resumable(
-        path, partial(_rows, model, store, params), SCHEMA, describe(params, name, seed, note, store) | details,
-        len(store), params.deepfool.batch_size, [note, store.fingerprint], workspace / ".resume",
-        f"deepfool {name} seed {seed}", progress, params.compute,
-    )  # fmt: skip
+    sizes = {f"deepfool.{key}": getattr(params.deepfool, key) for key in ("batch_size", "memory")}
+    with lower_if_short(f"deepfool on {name} seed {seed}", sizes | {"features.max_frames": params.features.max_frames}):
+        return write_resumable(
+            path, partial(_rows, model, store, params), SCHEMA, describe(params, name, seed, note, store) | details,
+            len(store), params.deepfool.batch_size, [note, store.fingerprint], workspace / ".resume",
+            f"deepfool {name} seed {seed}", progress, params.compute,
+        )  # fmt: skip
 
 
 def subset(ids: Sequence[str], count: int, seed: int) -> list[int]:

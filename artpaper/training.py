@@ -19,6 +19,7 @@ import numpy as np
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before CUDA starts, or its matrix products vary
 import torch
 
+from artpaper.alone import alone
 from artpaper.atomic import replace_folder
 from artpaper.checkpoints import (
     Tensors,
@@ -40,6 +41,7 @@ from artpaper.errors import ArtpaperError, ConfigError
 from artpaper.history import Row, Screen, Watcher, write_history
 from artpaper.identity import code, fingerprint
 from artpaper.losses import Parts
+from artpaper.memory import lower_if_short
 from artpaper.metrics import TOP_K, gap_from_top, top_scores
 from artpaper.models import FrameTransformer
 from artpaper.splits import training_splits
@@ -72,6 +74,9 @@ def train(
         CheckpointError: a resumable state is damaged or belongs to another run.
         ArtpaperError: the loss became NaN or infinite, the last good state is kept; or as
             :func:`artpaper.engine.together`.
+        OutputError: the workspace cannot be written, or its disk is full; the last state is kept.
+        BusyError: another run is training this model here.
+        MemoryShortError: memory has run out; the last state is kept.
     Source: section 3.1.
     """
     folder = target or workspace / "models" / name / f"seed{seed}"
@@ -113,11 +118,15 @@ def _train(
         raise ConfigError(f"group model: {error}") from None
     identity = run_identity(params, name, seed, stores)
     state_folder = workspace / ".resume" / f"train-{name}-seed{seed}-{fingerprint([identity, code()])}"
+    sizes = {"train.batch_size": params.train.batch_size, "features.max_frames": params.features.max_frames}
     run = Run(model, params.models[name], params.train, params.features, stores[0], stores[1], seed, identity)
-    run.resume(state_folder)
-    run.fit(state_folder, seen)
-    if run.team.leads:
-        run.publish(state_folder, folder)
+    # another run must neither train this nor put another training in its place
+    names = (state_folder.name, f"train-to-{fingerprint(str(folder.resolve()))}") if run.team.leads else ()
+    with alone(workspace / ".resume", *names), lower_if_short(f"training {name} seed {seed}", sizes):
+        run.resume(state_folder)
+        run.fit(state_folder, seen)
+        if run.team.leads:
+            run.publish(state_folder, folder)
 
 
 class Run:
@@ -166,7 +175,7 @@ class Run:
                 of a team alone.
         Raises:
             ArtpaperError: the training diverged: the loss or a score is no finite number.
-            CheckpointError: a state cannot be written.
+            OutputError: a state cannot be written; the one before it is kept.
         """
         batches = self._batches()
         while not self.finished:

@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 
 from artpaper.atomic import atomic_file
-from artpaper.config import Data, Params, load_params
+from artpaper.config import Compute, Data, Params, load_params
 from artpaper.data.store import FrameStore, write_table
 from artpaper.report.style import markdown_table
 from benchmarks.measure import machine
@@ -50,7 +50,7 @@ def generate(folder: Path, share: int) -> Row:
 
     config = parameters(share).synthetic
     started = time.perf_counter()
-    write_synthetic(folder / "shards", config, seed=0, workers=2, progress=True)
+    write_synthetic(folder / "shards", config, seed=0, compute=Compute(workers=2))
     size = sum(path.stat().st_size for path in (folder / "shards").glob("*.tfrecord"))
     return {"seconds": time.perf_counter() - started, "gb": size / 1e9}
 
@@ -129,7 +129,7 @@ def steps(folder: Path, share: int) -> Row:
         few = stores[1].subset(range(short.batch_size))
         run = Run(model, params.models[name], short, params.features, stores[0], few, 0, {"name": name, "seed": 0})
         started = time.perf_counter()
-        run.fit(folder / "state" / name, None, True)
+        run.fit(folder / "state" / name, lambda step, history: None)
         found[f"{name}_s"] = (time.perf_counter() - started) / count
         found["precision"] = run.precision
     return found | _own_memory()

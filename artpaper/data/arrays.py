@@ -82,6 +82,11 @@ class Rows:
     span: Span
 
     @property
+    def name(self) -> str:
+        """The file and the lines it begins with."""
+        return f"{self.reading.labels.path.name} from line {self.span.line}"
+
+    @property
     def size(self) -> int:
         """Bytes that the frames take in a store."""
         return self.span.size

@@ -10,18 +10,33 @@ import gzip
 import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from tqdm import tqdm
 
-from artpaper.atomic import atomic_file, replace_folder
+from artpaper.alone import alone
+from artpaper.atomic import atomic_file, replace_folder, writing
 from artpaper.config import Params
 from artpaper.data.sources import Source, resolve
-from artpaper.data.store import BATCH_ROWS, FORMAT, write_split
-from artpaper.data.units import LEFT_OUT, UNIT_BYTES, Unit, count_positives, group_inputs, make_units, read_listings
+from artpaper.data.store import BATCH_ROWS, FORMAT, SHARDS, write_split
+from artpaper.data.units import (
+    LEFT_OUT,
+    UNIT_BYTES,
+    Damage,
+    Unit,
+    count_positives,
+    group_inputs,
+    make_units,
+    read_damage,
+    read_listings,
+    read_written,
+)
+from artpaper.data.verify import write_record
 from artpaper.data.video import Piece
 from artpaper.errors import DataError
 from artpaper.identity import code
@@ -38,23 +53,21 @@ def prepare(params: Params, workspace: Path, progress: bool = True) -> dict[str,
         progress: show a bar.
     Returns:
         The summary, also kept as ``frames/summary.json``: provenance, label space, per partition the videos read and
-        those left out because none of their labels belongs to a class, per split its videos and frames.
+        those left out because none of their labels belongs to a class, per split its videos and frames, and, if any
+        were left out, the ``damaged`` shards with partition, name and reason.
     Raises:
-        DataError: the source or one of its records is at fault, an id appears twice, a split stays empty, or the disk
-            is full; a former ``frames`` folder is left as it was.
+        DataError: the source or one of its records is at fault, an id appears twice, or a split stays empty; a former
+            ``frames`` folder is left as it was.
+        OutputError: the workspace cannot be written, or its disk is full; finished units are kept.
+        OSError: the disk fails in another way.
+        BusyError: another run is preparing in this workspace.
     Source: section 3.1: 64,000 videos of the official validate partition are the validation set, its rest the test set.
     A source that names a test set of its own keeps it.
     """
     workspace = Path(workspace)
-    try:
+    # one at a time, by whatever parameters: a run clears away what others have left unfinished
+    with writing(workspace), alone(workspace / ".resume", "prepare"):
         return _prepare(params, workspace, progress)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise DataError(
-            f"{workspace.resolve()}: no space left on this disk ({error.strerror}); free some, or move the folder to a "
-            f"larger disk, then run the stage again: it goes on where it stopped, from {workspace / '.resume'}"
-        ) from None
 
 
 def validation_size(videos: int, wanted: int) -> int:
@@ -74,11 +87,13 @@ def _prepare(params: Params, workspace: Path, progress: bool) -> dict[str, Any]:
     source = resolve(params, workspace, progress)
     work = workspace / ".resume" / f"prepare-{_key(params, source)}"
     made = work / "frames"
-    units = {name: _units(inputs, name, work, source, params.base.seed) for name, inputs in source.partitions.items()}
+    units = {name: _units(inputs, name, work, source, params) for name, inputs in source.partitions.items()}
     _clear(work, units)
     waiting = [unit for partition in units.values() for unit in partition if not unit.done]
     _check_space(work, sum(unit.size for unit in waiting))
     make_units(waiting, source.label_space, params.compute, progress)
+    damage = {name: read_damage(partition) for name, partition in units.items()}
+    _tell(damage, params, sum(map(len, source.partitions.values())))
 
     listings = {name: read_listings(partition) for name, partition in units.items()}
     _refuse_duplicates(units, listings)
@@ -92,7 +107,10 @@ def _prepare(params: Params, workspace: Path, progress: bool) -> dict[str, Any]:
         size = validation_size(len(listings["validate"]), params.data.validation_videos)
         rows["validation"] = ("validate", labelled["validate"][np.sort(order[:size])])
         rows["test"] = ("validate", labelled["validate"][np.sort(order[size:])])
+    left_out = [f"{name}: {one.name}" for name, found in damage.items() for one in found]
     splits, remedy = {}, "give it more videos or another label space"
+    if left_out:
+        remedy = f"{len(left_out)} damaged shards were left out: download them again"
     if params.data.source == "arrays":
         remedy = "give it more videos, or say in the column partition of labels.csv which are train, validate and test"
     for split, (partition, chosen) in rows.items():
@@ -103,8 +121,12 @@ def _prepare(params: Params, workspace: Path, progress: bool) -> dict[str, Any]:
                 f"{source.label_space.name}; {remedy}"
             )
         shards = [f"../shards/{unit.shard.name}" for unit in units[partition]]
-        splits[split] = _write_split(made / split, listings[partition].take(chosen), shards, modalities, source.dtype)
+        listed = listings[partition].take(chosen)
+        splits[split] = _write_split(made / split, listed, shards, modalities, source.dtype, left_out)
     source.label_space.save(made / "label_space.json")
+    every = [unit for partition in units.values() for unit in partition]
+    sizes = {name: {piece.name: piece.size for piece in pieces} for name, pieces in source.partitions.items()}
+    write_record(made / SHARDS, read_written(every), sizes)
     summary = {
         "provenance": source.provenance,
         "seed": params.base.seed,
@@ -119,6 +141,12 @@ def _prepare(params: Params, workspace: Path, progress: bool) -> dict[str, Any]:
         },
         "splits": splits,
     }
+    if left_out:
+        summary["damaged"] = [
+            {"partition": name, "shard": one.name, "reason": one.reason}
+            for name, found in damage.items()
+            for one in found
+        ]
     with atomic_file(made / "summary.json") as temporary:
         temporary.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     replace_folder(made, workspace / "frames")
@@ -133,13 +161,24 @@ def _key(params: Params, source: Source) -> str:
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
-def _units(inputs: Sequence[Piece], partition: str, work: Path, source: Source, seed: int) -> list[Unit]:
+def _tell(damage: dict[str, list[Damage]], params: Params, pieces: int) -> None:
+    """Say what was left out; refuse what an earlier run left out if this one is not to."""
+    told = [f"{name}: {one.name}: {one.reason}" for name, found in damage.items() for one in found]
+    if told and params.data.damaged == "fail":
+        raise DataError(f"{params.data.path or params.data.source}: {told[0]}; or set data.damaged to skip")
+    if told:
+        lines = [f"left out {len(told)} damaged of {pieces} shards (data.damaged is skip):", *told]
+        tqdm.write("\n".join(lines), file=sys.stderr)
+
+
+def _units(inputs: Sequence[Piece], partition: str, work: Path, source: Source, params: Params) -> list[Unit]:
     units = []
     for number, group in enumerate(group_inputs(inputs)):
         name = f"{partition}-{number:05d}"
         state = hashlib.sha256(repr([piece.state for piece in group]).encode()).hexdigest()[:16]
         shard, listing = work / "frames" / "shards" / f"{name}.arrow", work / "listings" / f"{name}-{state}.arrow"
-        units.append(Unit(group, shard, listing, source.modalities, source.dtype, seed))
+        skip = params.data.damaged == "skip"
+        units.append(Unit(group, shard, listing, source.modalities, source.dtype, params.base.seed, skip))
     return units
 
 
@@ -185,12 +224,12 @@ def _refuse_duplicates(units: dict[str, list[Unit]], listings: dict[str, pa.Tabl
 
 
 def _write_split(
-    folder: Path, listing: pa.Table, shards: list[str], modalities: dict[str, int], dtype: str
+    folder: Path, listing: pa.Table, shards: list[str], modalities: dict[str, int], dtype: str, left_out: list[str]
 ) -> dict[str, int]:
     ids = listing["id"].combine_chunks()
     table = listing.select(["id", "batch", "row", "frames", "check"])
     named = pa.DictionaryArray.from_arrays(listing["unit"].combine_chunks(), pa.array(shards))
-    write_split(folder, table.append_column("shard", named), modalities, dtype)
+    write_split(folder, table.append_column("shard", named), modalities, dtype, left_out)
     text = "".join(f"{name}\n" for name in ids.to_pylist())
     with atomic_file(folder / "ids.txt.gz") as temporary:
         temporary.write_bytes(gzip.compress(text.encode(), mtime=0))

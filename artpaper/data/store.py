@@ -26,6 +26,7 @@ from artpaper.data.labels import LabelSpace
 from artpaper.errors import DataError
 
 FORMAT = 1
+SHARDS = "shards.json"  # beside the splits: size and hash of every shard, as artpaper.data.verify keeps them
 BATCH_ROWS = 32
 PLACE = ("batch", "row", "frames", "check")
 OPEN_SHARDS = 64  # a mapped file holds a descriptor, and macOS grants 256 of them
@@ -71,6 +72,7 @@ class FrameStore:
         modalities: name and width of each modality, in the order of the columns of a frame.
         label_space: the classes of the labels.
         dtype: of the frames, ``uint8`` (bytes, quantised as YouTube-8M's) or ``float32`` (values).
+        damaged: shards of the source, of any split, that were left out.
     Raises:
         DataError: the folder, its index or its label space is missing, damaged or of another format.
     """
@@ -89,12 +91,14 @@ class FrameStore:
             )
         self.modalities: dict[str, int] = described["modalities"]
         self.dtype: str = described.get("dtype", "uint8")
+        self.damaged: list[str] = described.get("damaged", [])
         self.label_space = LabelSpace.load(self.path / described["label_space"])
         shards = index["shard"].combine_chunks()
         self._shards: list[str] = shards.dictionary.to_pylist()
         self._ids = index["id"].combine_chunks()
         places = [shards.indices, *(index[name].combine_chunks() for name in PLACE)]
         self._places = np.stack([column.to_numpy() for column in places], axis=1)  # (videos, 5), int32
+        self._sizes = _sizes(self.path.parent / SHARDS)
         self._remember()
 
     def _remember(self) -> None:
@@ -226,9 +230,15 @@ class FrameStore:
     def _open_shard(self, shard: int) -> pa.ipc.RecordBatchFileReader:
         path = (self.path / self._shards[shard]).resolve()
         try:
+            size = self._sizes.get(path.name)
+            if size is not None and path.stat().st_size != size:
+                raise OSError(f"{path.stat().st_size:,} bytes, {size:,} were written")
             return pa.ipc.open_file(pa.memory_map(str(path)))
         except (OSError, pa.ArrowException) as error:
-            raise DataError(f"{path}: missing or damaged shard ({error}); run the prepare stage again") from None
+            raise DataError(
+                f"{path}: missing or damaged shard ({error}); bring it back with `dvc checkout`, or run the prepare "
+                "stage again"
+            ) from None
 
     def _read_columns(self, shard: int, batch: int) -> _Columns:
         read = self._open(shard).get_batch(batch)
@@ -237,6 +247,16 @@ class FrameStore:
         return _Columns(
             read.column("id"), listed.offsets.to_numpy(), frames, read.column("labels"), read.column("entities")
         )
+
+
+def _sizes(path: Path) -> dict[str, int]:
+    """Bytes of each shard; none are known of a store of a former version."""
+    if not path.is_file():
+        return {}
+    try:
+        return {name: one["bytes"] for name, one in json.loads(path.read_text(encoding="utf-8"))["shards"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: damaged ({error}); run the prepare stage again") from None
 
 
 def shard_schema(modalities: dict[str, int], dtype: str = "uint8") -> pa.Schema:
@@ -293,7 +313,9 @@ def write_shard(
             count += len(ids)
 
 
-def write_split(path: str | Path, index: pa.Table, modalities: dict[str, int], dtype: str = "uint8") -> None:
+def write_split(
+    path: str | Path, index: pa.Table, modalities: dict[str, int], dtype: str = "uint8", damaged: Sequence[str] = ()
+) -> None:
     """Write the index of one split.
 
     Args:
@@ -301,6 +323,7 @@ def write_split(path: str | Path, index: pa.Table, modalities: dict[str, int], d
         index: a row a video: id, shard (its path relative to ``path``, dictionary encoded), batch, row, frames, check.
         modalities: name and width of each modality.
         dtype: of the frames; a store that names none holds bytes.
+        damaged: shards of the source, of any split, that were left out.
     Raises:
         OSError: the folder cannot be written, or the disk is full.
     """
@@ -310,6 +333,7 @@ def write_split(path: str | Path, index: pa.Table, modalities: dict[str, int], d
     with atomic_file(path / "store.json") as temporary:
         described = {"format": FORMAT, "modalities": modalities, "label_space": "../label_space.json"}
         described |= {} if dtype == "uint8" else {"dtype": dtype}
+        described |= {"damaged": list(damaged)} if damaged else {}
         temporary.write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
 
 

@@ -4,8 +4,11 @@ A record is a ``tf.train.SequenceExample``: context ``id`` (or ``video_id``) and
 modality with one byte string per frame (google/youtube-8m, readers.py).
 """
 
+import errno
 import functools
+import io
 import os
+import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +27,9 @@ from google.protobuf.message import DecodeError
 tf.get_logger().setLevel("ERROR")  # tf_record_iterator is kept in tf.compat.v1, but announces itself as deprecated
 
 AGAIN = "download that shard again"
+FRAMING = 16  # bytes of a record beside its own: its length, the length's checksum, its checksum
 
+WRITE_ERRORS = {tf.errors.ResourceExhaustedError: errno.ENOSPC, tf.errors.PermissionDeniedError: errno.EACCES}
 
 YT8M_MODALITIES = (Modality("rgb", "rgb", 1024), Modality("audio", "audio", 128))
 AUDIOSET_MODALITIES = (Modality("audio", "audio_embedding", 128),)
@@ -36,6 +41,11 @@ class Shard:
 
     path: Path
     modalities: tuple[Modality, ...]
+
+    @property
+    def name(self) -> str:
+        """Of the file, without its folder."""
+        return self.path.name
 
     @property
     def size(self) -> int:
@@ -99,6 +109,14 @@ def write_videos(
         DataError: frames whose width is not the sum of the modalities' widths.
         OSError: the file cannot be written.
     """
+    try:
+        return _write_videos(path, videos, modalities, id_key)
+    except tf.errors.OpError as error:  # not an OSError, whatever the system said
+        number = WRITE_ERRORS.get(type(error), errno.EIO)
+        raise OSError(number, os.strerror(number), str(path)) from None
+
+
+def _write_videos(path: str | Path, videos: Iterable[Video], modalities: tuple[Modality, ...], id_key: str) -> int:
     width = sum(modality.width for modality in modalities)
     ends = np.cumsum([modality.width for modality in modalities])
     count = 0
@@ -132,10 +150,15 @@ def _records(path: str | Path) -> Iterator[bytes]:
     end = 0
     try:
         # a tf.data.TFRecordDataset reads large files as fast, but takes 17 ms to open one: AudioSet has thousands
-        for record in tf.compat.v1.io.tf_record_iterator(str(path)):
-            yield record
-            number += 1
-            end += len(record) + 16  # length, its checksum, the record, its checksum
+        with open(path, "rb", buffering=0) as file:
+            _refuse_overlong(file, end, f"{path}: record {number}")
+            for record in tf.compat.v1.io.tf_record_iterator(str(path)):
+                yield record
+                number += 1
+                end += len(record) + FRAMING
+                _refuse_overlong(file, end, f"{path}: record {number}")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); see to the file and its permissions") from None
     except tf.errors.DataLossError as error:
         where = f"{path}: record {number}"
         if "truncated" in str(error):
@@ -143,8 +166,47 @@ def _records(path: str | Path) -> Iterator[bytes]:
         if number == 0 and "TFRecord file" in str(error):
             raise DataError(f"{where}: no TFRecord at all, or damaged from its first bytes on: {AGAIN}") from None
         raise DataError(f"{where}: checksum does not match (corrupt): {AGAIN}") from None
+    except tf.errors.OpError as error:
+        raise DataError(f"{path}: record {number}: cannot be read ({error.message}); see to the disk") from None
     if number and end != path.stat().st_size:  # TensorFlow takes a few stray bytes for the end of the file
         raise DataError(f"{path}: record {number}: the file ends inside this record (truncated): {AGAIN}")
+
+
+def _refuse_overlong(file: io.FileIO, start: int, where: str) -> None:
+    """TensorFlow takes memory for as many bytes as a record promises, and ends the process where there are not so many.
+
+    Only where the length's own checksum is right: else it looks no further.
+    """
+    size = os.fstat(file.fileno()).st_size
+    file.seek(start)
+    head = file.read(12)
+    length, checksum = struct.unpack("<QI", head) if len(head) == 12 else (0, 0)
+    if start + FRAMING + length > size and checksum == masked_crc32c(head[:8]):
+        raise DataError(f"{where}: the file ends inside this record (truncated): {AGAIN}")
+
+
+def masked_crc32c(data: bytes) -> int:
+    """The checksum of TFRecords: CRC-32C, rotated and shifted; slow, a byte at a time.
+
+    Args:
+        data: what is checked.
+    Source: tensorflow/core/lib/hash/crc32c.h; RFC 3720, B.4.
+    """
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = CRC32C[(crc ^ byte) & 0xFF] ^ crc >> 8
+    crc ^= 0xFFFFFFFF
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def _crc32c_table() -> list[int]:
+    table = list(range(256))
+    for _ in range(8):
+        table = [value >> 1 ^ 0x82F63B78 * (value & 1) for value in table]
+    return table
+
+
+CRC32C = _crc32c_table()
 
 
 def _video(record: bytes, modalities: tuple[Modality, ...], where: str) -> Video:
@@ -187,15 +249,15 @@ def _video(record: bytes, modalities: tuple[Modality, ...], where: str) -> Video
 
 def _split(record: bytes) -> tuple[bytes, dict[str, memoryview]]:
     """A SequenceExample's serialised context, and each of its feature lists, serialised, by name."""
-    context, lists = b"", {}
+    context, lists = [], {}
     for number, part in _fields(memoryview(record)):
         if number == 1:
-            context += part  # protobuf merges a repeated field
+            context.append(part)  # protobuf merges a repeated field
         elif number == 2:
             for _, entry in _fields(part):
                 pair = dict(_fields(entry))
                 lists[bytes(pair.get(1, b"")).decode()] = pair.get(2, memoryview(b""))
-    return context, lists
+    return b"".join(context), lists
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
@@ -220,6 +282,8 @@ def _varint(message: memoryview, at: int) -> tuple[int, int]:
         at, shift = at + 1, shift + 7
         if byte < 0x80:
             return value, at
+        if shift > 63:
+            raise ValueError("a number of more than 64 bits")
 
 
 def _frames(serialised: memoryview, modality: Modality, where: str) -> UInt8[np.ndarray, "frames width"]:

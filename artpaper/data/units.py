@@ -1,6 +1,7 @@
 """The work units of the prepare stage: whole pieces of the input that become one shard of the frame store.
 
-A unit is finished when its listing is there; listings hold one row a video read, with or without a class.
+A unit is finished when its listing is there; listings hold one row a video read, with or without a class, and the
+damaged pieces that were left out.
 """
 
 import hashlib
@@ -22,6 +23,8 @@ from artpaper.data.labels import LabelSpace
 from artpaper.data.store import BATCH_ROWS, StoredVideo, write_shard, write_table
 from artpaper.data.video import Modality, Piece, Video
 from artpaper.engine import each
+from artpaper.errors import DataError
+from artpaper.identity import content
 
 UNIT_BYTES = 64 << 20
 PROCESS_BYTES = 1 << 30  # a process spends its first seconds on imports, and another would read this much meanwhile
@@ -33,7 +36,10 @@ LISTING = pa.schema({"id": pa.string(), "hash": pa.uint64(), **dict.fromkeys(PLA
 
 @dataclass(frozen=True)
 class Unit:
-    """Pieces of the input, and where the shard made of them and the list of their videos go."""
+    """Pieces of the input, and where the shard made of them and the list of their videos go.
+
+    ``skip`` leaves out a damaged piece instead of stopping at it.
+    """
 
     inputs: tuple[Piece, ...]
     shard: Path
@@ -41,6 +47,7 @@ class Unit:
     modalities: tuple[Modality, ...]
     dtype: str
     seed: int
+    skip: bool = False
 
     @property
     def size(self) -> int:
@@ -92,23 +99,55 @@ def make_units(units: Sequence[Unit], label_space: LabelSpace, compute: Compute,
             bar.update(unit.size)
 
 
+@dataclass(frozen=True)
+class Damage:
+    """A piece that was left out, and what is wrong with it."""
+
+    name: str
+    reason: str
+
+
 def make_unit(unit: Unit, label_space: LabelSpace) -> None:
     """Turn the pieces of one unit into one shard, then write its listing, which marks it as finished.
+
+    A damaged piece that is to be skipped is left out as a whole, so that the result does not hang on where it breaks;
+    what was written of it is written again without it.
 
     Args:
         unit: what to read and where to write.
         label_space: maps the labels of a record to classes; a video without one is listed, but not stored.
     Raises:
-        DataError: a record is at fault.
+        DataError: a record is at fault, and damage is not to be skipped or a label is of another vocabulary.
         OSError: the shard cannot be written, or the disk is full.
     """
+    try:
+        _make_unit(unit, label_space, {})
+    except DataError:
+        pieces = enumerate(unit.inputs if unit.skip else ())
+        damaged = {at: reason for at, piece in pieces if (reason := _damage(piece)) is not None}
+        if not damaged:  # the labels do not fit the vocabulary, say
+            raise
+        _make_unit(unit, label_space, damaged)
+
+
+def _damage(piece: Piece) -> str | None:
+    """What is wrong with a piece; None if it can be read to its end."""
+    try:
+        for _ in piece.read():
+            pass
+    except DataError as error:
+        return str(error).partition(f"{piece.name}: ")[2] or str(error)
+    return None
+
+
+def _make_unit(unit: Unit, label_space: LabelSpace, damaged: dict[int, str]) -> None:
     columns: dict[str, list[str | int]] = {name: [] for name in LISTING.names}
     positives = np.zeros(len(label_space), np.int64)  # (classes,)
 
     def videos() -> Iterator[StoredVideo]:
         kept = 0
         for at, piece in enumerate(unit.inputs):
-            for number, video in piece.read():
+            for number, video in piece.read() if at not in damaged else ():
                 classes = label_space.map(video.labels, where=f"{piece.place(number)} (id {video.id})")
                 place = (kept // BATCH_ROWS, kept % BATCH_ROWS) if classes else (LEFT_OUT, LEFT_OUT)
                 row: tuple[str | int, ...] = (
@@ -130,7 +169,10 @@ def make_unit(unit: Unit, label_space: LabelSpace) -> None:
     with atomic_file(unit.shard, durable=False) as temporary:  # waiting for the disk would halve the rate
         widths = {modality.name: modality.width for modality in unit.modalities}
         write_shard(temporary, videos(), widths, unit.dtype)
-    schema = LISTING.with_metadata({"positives": json.dumps(positives.tolist())})
+        written = [temporary.stat().st_size, content(temporary, "sha256")]  # now it need not be read from the disk
+    left_out = [[unit.inputs[at].name, reason] for at, reason in damaged.items()]
+    told = {"positives": positives.tolist(), "damaged": left_out, "written": written}
+    schema = LISTING.with_metadata({name: json.dumps(value) for name, value in told.items()})
     with atomic_file(unit.listing) as temporary:
         write_table(temporary, pa.table(columns, schema=schema))
 
@@ -154,6 +196,16 @@ def read_listings(units: Sequence[Unit]) -> pa.Table:
 def count_positives(units: Sequence[Unit]) -> Int64[np.ndarray, " classes"]:
     """How many videos of some finished units each class has."""
     return np.sum([json.loads(_read_listing(unit).schema.metadata[b"positives"]) for unit in units], axis=0)
+
+
+def read_damage(units: Sequence[Unit]) -> list[Damage]:
+    """The damaged pieces that were left out of some finished units, in order."""
+    return [Damage(*told) for unit in units for told in json.loads(_read_listing(unit).schema.metadata[b"damaged"])]
+
+
+def read_written(units: Sequence[Unit]) -> dict[str, tuple[int, str]]:
+    """Size in bytes and SHA-256 of the shards of some finished units, by name."""
+    return {unit.shard.name: tuple(json.loads(_read_listing(unit).schema.metadata[b"written"])) for unit in units}
 
 
 def _read_listing(unit: Unit) -> pa.Table:

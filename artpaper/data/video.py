@@ -34,6 +34,10 @@ class Piece(Protocol):
     """Some videos of a source, read together; another process can read them too."""
 
     @property
+    def name(self) -> str:
+        """What it is called where it is left out for being damaged."""
+
+    @property
     def size(self) -> int:
         """Bytes that their frames take in a store, about."""
 

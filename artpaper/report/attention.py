@@ -23,6 +23,7 @@ from artpaper.attention import NUMBERS
 from artpaper.errors import DataError
 from artpaper.evaluation import attention_column
 from artpaper.report.paper import ATTENTION_MSE, MODELS
+from artpaper.report.render import left_out
 from artpaper.report.style import DATA, ModelStyle, markdown_table, model_styles, save_table, save_text
 
 SHARED = ("source", "split", "label_space", "epsilon", "scope", "labels", "feature_norm", "max_frames", "modalities")
@@ -296,6 +297,7 @@ def _markdown(table: pd.DataFrame, settings: Mapping[str, Any]) -> str:
         f"**Attention maps under the one-step attack** (section 3.2.2). {DATA[settings['source']]}: means over "
         f"{int(table['videos'].iloc[0]):,} {settings['split']} videos, ε = {settings['epsilon']:g}, training "
         f"{'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}{spread_note}."
+        f"{left_out(settings.get('damaged_shards', []))}"
     )
     body = markdown_table(["modality", "model", *READING], lines, names=2)
     return "\n".join([caption, "", body, *(f"- **{name}**: {text}" for name, text in READING.items())]) + "\n"

@@ -60,6 +60,7 @@ def read_predictions(path: str | Path) -> Predictions:
             "attack labels": given["labels"],
             "feature norm": given["feature_norm"],
             "frames at most": given["max_frames"],
+            "damaged shards": given.get("damaged_shards", []),
         }
         model, seed = given["model"], given["seed"]
         vertical = given.get("loss", {}).get("vertical")

@@ -14,6 +14,7 @@ from artpaper.atomic import atomic_file
 from artpaper.report.paper import GAIN, GROUPS, METRICS, SPLITS, slips
 
 FEW_VIDEOS = 100  # below this a group's differences are mostly chance: the standard error of Hit@1 is 3 points or more
+TOLD = 10  # damaged shards that a caption names
 SOURCES = {
     "synthetic": "SYNTHETIC data, generated in YouTube-8M's format: the paper's figures, on YouTube-8M, are no target.",
     "audioset": "Data: AudioSet; the paper's figures, on YouTube-8M, are no target.",
@@ -150,7 +151,7 @@ def describe(
             text.append("Two groups of classes in classes.csv take the places of the paper's (docs/own_data.md).")
     elif videos < FEW_VIDEOS:
         text.append(f"Only {videos} videos: TOO FEW to read differences.")
-    text.append(SOURCES[settings["data source"]])
+    text.append(SOURCES[settings["data source"]] + left_out(settings["damaged shards"]))
     text.append(
         f"Label space {settings['label space']}, {settings['classes']} classes, not the paper's own. "
         f"{label_space_note.rstrip('. ')}."
@@ -167,6 +168,19 @@ def describe(
             "(ddof = 1) over them of the value on all these videos at once."
         )
     return " ".join(text)
+
+
+def left_out(shards: Sequence[str]) -> str:
+    """What a caption says of damaged shards, after a space; nothing where there are none.
+
+    Args:
+        shards: the names of those that were left out (``data.damaged`` skip); the first ten are told.
+    """
+    if not shards:
+        return ""
+    more = f" and {len(shards) - TOLD} more, which frames/summary.json lists" if len(shards) > TOLD else ""
+    count = f"{len(shards)} shard{'s' if len(shards) > 1 else ''}"
+    return f" LEFT OUT as damaged: {count} ({', '.join(shards[:TOLD])}{more})."
 
 
 def notes(number: int, videos: int, printed: bool, diagnostics: dict[str, list[pd.DataFrame]]) -> tuple[str, ...]:

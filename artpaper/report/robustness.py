@@ -73,7 +73,8 @@ def read_robustness(files: Mapping[str, Sequence[str | Path]]) -> Robustness:
         found["fooled"] = found["fooled"] & ~found["already_wrong"]
         found["not_fooled"] = ~found["fooled"] & ~found["already_wrong"]
         columns[criterion] = found
-    return Robustness(tuple(files), one, {name: first_note[name] for name in SHARED}, columns)
+    settings = {name: first_note[name] for name in (*SHARED, "damaged_shards")}
+    return Robustness(tuple(files), one, settings, columns)
 
 
 def _read(path: Path, model: str) -> tuple[Path, dict[str, Any], pd.DataFrame]:
@@ -85,7 +86,7 @@ def _read(path: Path, model: str) -> tuple[Path, dict[str, Any], pd.DataFrame]:
         if note["attack"] != "deepfool":
             raise ValueError(f"it is about the attack {note['attack']}")
         found, _ = note["model"], note["seed"]
-        shared = {name: note[name] for name in SHARED}
+        shared = {name: note[name] for name in SHARED} | {"damaged_shards": note.get("damaged_shards", [])}
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: not a DeepFool file: {error}; make it anew with `dvc repro`") from None
     if found != model:

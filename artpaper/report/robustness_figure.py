@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from artpaper.report.paper import MODELS
+from artpaper.report.render import left_out
 from artpaper.report.robustness import Robustness, read_robustness
 from artpaper.report.style import DATA, ModelStyle, markdown_table, model_styles, save_table, save_text
 
@@ -162,7 +163,7 @@ def _markdown(found: Robustness, table: pd.DataFrame) -> str:
         f"**Minimal perturbations by DeepFool** (section 3.2.4, Figure 4). {DATA[found.settings['source']]}: a seeded "
         f"subset of {found.settings['test_videos']:,} test videos, training {'seeds' if several else 'seed'} "
         f"{', '.join(map(str, found.seeds))}{', means over seeds; ± over seeds, ddof = 1' if several else ''}. rho and "
-        "its differences in percent of the video's L2 norm.",
+        f"its differences in percent of the video's L2 norm.{left_out(found.settings['damaged_shards'])}",
         "",
     ]
     for criterion in found.columns:

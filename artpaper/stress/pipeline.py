@@ -26,7 +26,8 @@ def stress(params: Params, workspace: Path, *, target: Path | None = None, progr
     Returns:
         The target folder.
     Raises:
-        DataError: frames have not been prepared, or the disk is full.
+        DataError: frames have not been prepared.
+        OutputError: a file cannot be written, or the disk is full; finished ones are kept.
         ArtpaperError: as :func:`artpaper.training.train`, or :func:`artpaper.engine.each`.
     """
     target = target or workspace / "stress"

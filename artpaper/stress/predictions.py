@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from artpaper.alone import alone
 from artpaper.atomic import atomic_file, replace_folder
 from artpaper.attacks import Attack, bce, fit_universal
 from artpaper.attacks.result import answer, attack_result
@@ -27,6 +28,7 @@ from artpaper.engine import each
 from artpaper.errors import DataError
 from artpaper.evaluation import best_classes, describe, trained_model, write_resumable
 from artpaper.identity import code, content, fingerprint
+from artpaper.memory import lower_if_short
 from artpaper.metrics import TOP_K
 from artpaper.models import FrameTransformer
 from artpaper.robustness import subset
@@ -70,25 +72,30 @@ def attack_all(params: Params, workspace: Path, target: Path, *, progress: bool 
         progress: show a bar that counts models.
     Raises:
         CheckpointError: a model is missing or another one.
-        DataError: frames have not been prepared, or the disk is full.
+        DataError: frames have not been prepared.
+        OutputError: a file cannot be written, or the disk is full; finished ones are kept.
         ArtpaperError: as :func:`artpaper.engine.each`.
+        BusyError: another run attacks the models of this workspace.
     """
     from tqdm import tqdm
 
     wanted = variations(params)
     work = partial(attack_model, params=params, workspace=workspace)
     made = {part: workspace / ".resume" / f"stress-{part}" for part in ("predictions", "minimum_norm")}
-    for folder in made.values():
-        shutil.rmtree(folder, ignore_errors=True)
-    with tqdm(total=len(wanted), unit="model", desc="attack", disable=not progress) as bar:
+    with (
+        alone(workspace / ".resume", "stress"),
+        tqdm(total=len(wanted), unit="model", desc="attack", disable=not progress) as bar,
+    ):
+        for folder in made.values():
+            shutil.rmtree(folder, ignore_errors=True)
         for variation, paths in each(work, wanted, params.compute, gpu=True):
             bar.set_postfix_str(f"{variation.name} seed {variation.seed}")
             bar.update(1)
             for path in paths:
                 place = made["minimum_norm" if path.stem == SHORTEST else "predictions"]
                 _link(path, place / variation.name / f"seed{variation.seed}" / path.name)
-    for part, folder in made.items():
-        replace_folder(folder, target / part)
+        for part, folder in made.items():
+            replace_folder(folder, target / part)
 
 
 def attack_model(variation: Variation, params: Params, workspace: Path) -> list[Path]:
@@ -102,8 +109,15 @@ def attack_model(variation: Variation, params: Params, workspace: Path) -> list[
         The files, one an attack, in ``study/``.
     Raises:
         CheckpointError: the model or a surrogate is missing or another one.
-        DataError: frames have not been prepared, or the disk is full.
+        DataError: frames have not been prepared.
+        OutputError: a file cannot be written, or the disk is full; finished ones are kept.
     """
+    sizes = {"attack.batch_size": params.attack.batch_size, "features.max_frames": params.features.max_frames}
+    with lower_if_short(f"attacking {variation.name} seed {variation.seed}", sizes):
+        return _attack_model(variation, params, workspace)
+
+
+def _attack_model(variation: Variation, params: Params, workspace: Path) -> list[Path]:
     own, name, seed = variation.params, variation.name, variation.seed
     model, note = trained_model(own, name, seed, workspace, variation.model(workspace))
     whole = FrameStore(workspace / "frames" / "test")

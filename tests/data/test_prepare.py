@@ -20,7 +20,7 @@ from artpaper.data import units
 from artpaper.data.prepare import prepare, validation_size
 from artpaper.data.store import FrameStore
 from artpaper.data.tfrecord import YT8M_MODALITIES, Video, write_videos
-from artpaper.errors import DataError
+from artpaper.errors import DataError, OutputError
 from tests.data.worlds import UNKNOWN, folder_bytes, make_videos, params, write_world
 
 SPLITS = ("train", "validation", "test")
@@ -292,11 +292,11 @@ def test_full_disk(made, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(units, "write_shard", full)
-        with pytest.raises(DataError, match=r"no space left on this disk .*free some, or move the folder.*goes on"):
+        with pytest.raises(OutputError, match=r"no space left on this disk; free some, or move the folder.*is kept"):
             prepare(params(data), tmp_path, progress=False)
     with monkeypatch.context() as patch:
         patch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10}))
-        with pytest.raises(DataError, match=r"0\.0 GB needed, 0\.0 GB free"):
+        with pytest.raises(OutputError, match=r"0\.0 GB needed, 0\.0 GB free.*no space left on this disk"):
             prepare(params(data), tmp_path, progress=False)
     assert not (tmp_path / "frames").exists()
     assert not list(tmp_path.glob(".resume/*/frames/shards/*"))

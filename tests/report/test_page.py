@@ -309,6 +309,16 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "x.html").exists()
 
 
+def test_damaged_shards_that_were_left_out_are_named(project: Path) -> None:
+    assert not check_form(page(project, ROOT)).select("#data .alarm")
+    path = project / "frames" / "summary.json"
+    one = {"partition": "train", "shard": "train07.tfrecord", "reason": "record 3: checksum does not match"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"damaged": [one, one]}))
+    [told] = check_form(page(project, ROOT)).select("#data .alarm")
+    assert "2 damaged shards were left out" in told.text
+    assert [item.text for item in told.select("li")] == [f"train: train07.tfrecord: {one['reason']}"] * 2
+
+
 def test_one_s_own_arrays_are_told_as_they_are(project: Path) -> None:
     """Arrays have no licence and no shards, may bring a test set, and lie where nobody else need know."""
     text = (ROOT / "profiles" / "arrays.yaml").read_text().replace("path: null", "path: /home/someone/clips & more/set")

@@ -309,6 +309,19 @@ def test_captions_say_what_was_measured(setting):
     assert "ε = 0.5 in the L2 ball around each video, frames scaled to unit norm" in caption
 
 
+def test_captions_name_the_damaged_shards_that_were_left_out(setting):
+    folder, labels, shares = setting
+    left_out = [f"train: train00{number}.tfrecord" for number in range(12)]
+    made = tables_of(folder, write_all(folder, labels, shares, damaged_shards=left_out))
+    told = f" LEFT OUT as damaged: 12 shards ({', '.join(left_out[:10])} and 2 more, which frames/summary.json lists)."
+    assert all(told in table.caption for table in made.tables)
+    assert "LEFT OUT" not in tables_of(folder, write_all(folder, labels, shares)).tables[0].caption
+    assert render.left_out(left_out[:1]) == " LEFT OUT as damaged: 1 shard (train: train000.tfrecord)."
+    odd = write_all(folder / "odd", labels, shares, damaged_shards=["x"])
+    with pytest.raises(DataError, match="damaged shards"):
+        tables_of(folder, write_all(folder, labels, shares) | {"art": odd["art"]})
+
+
 def test_files_that_do_not_belong_together_are_refused(setting):
     folder, labels, shares = setting
     made = write_all(folder, labels, shares)

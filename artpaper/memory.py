@@ -1,0 +1,34 @@
+"""Out of memory, in words: which parameter to lower, and what it is now."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+
+from artpaper.errors import MemoryShortError
+
+# what PyTorch says on the CPU, and CUDA's libraries beside torch.OutOfMemoryError
+SIGNS = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "std::bad_alloc")
+
+
+@contextmanager
+def lower_if_short(what: str, parameters: Mapping[str, object]) -> Iterator[None]:
+    """Turn a lack of memory in here into an error that says which parameters to lower.
+
+    Args:
+        what: is at work, such as ``training art seed 0``.
+        parameters: those that the memory grows with, the one to lower first at the front, with their values.
+    Raises:
+        MemoryShortError: memory has run out, of the machine or of its GPU; other errors are passed on as they are.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        said = str(error)
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not any(sign in said for sign in SIGNS):
+            raise
+        first = said.strip().partition("\n")[0] or type(error).__name__
+        told = " or ".join(f"{name} (now {value})" for name, value in parameters.items())
+        raise MemoryShortError(
+            f"{what}: out of memory ({first}); lower {told}, or end other programs, and run again"
+        ) from None

@@ -1,0 +1,205 @@
+"""Hostile input ends in our own errors, soon and in little memory; nothing is unpickled; `make lab` is private."""
+
+import ast
+import itertools
+import json
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+
+from artpaper.config import Params, build, load_params
+from artpaper.data.tfrecord import YT8M_MODALITIES, _video, masked_crc32c, read_videos
+from artpaper.errors import ConfigError, DataError
+from benchmarks.fuzz import run
+from benchmarks.mutations import frame, head
+from tests.pipeline import ROOT
+
+
+def test_mutated_inputs_end_in_a_result_or_our_own_error(tmp_path: Path) -> None:
+    """A fiftieth of what the table has; apart, as the checks of types that tests add take fifty times as long."""
+    command = [sys.executable, "-m", "benchmarks.fuzz", "--share", "0.02", "--seed", "1", "--out", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    for kind, found in json.loads((tmp_path / "fuzz.json").read_text())["kinds"].items():
+        assert found["crashes"] == []
+        assert found["accepted"] + found["refused"] == found["inputs"] >= 300
+        assert found["inputs"] / 50 < found["accepted"] < found["inputs"] / 2, kind
+
+
+def test_the_fuzzer_sees_a_wrong_error_and_a_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.fuzz.SECONDS", 0.05)
+
+    def bad(source: random.Random) -> str:
+        if source.random() < 0.5:
+            raise KeyError("not ours")
+        while True:
+            pass  # until the timer of the processor's time goes off
+
+    crashes = run(bad, "bad", 0, 0, 6)["crashes"]
+    assert len(crashes) == 6
+    assert {"KeyError", "TookTooLong"} == {
+        kind for _, told in crashes for kind in ("KeyError", "TookTooLong") if kind in told
+    }
+
+
+def test_checksums_are_tensorflows(tmp_path: Path) -> None:
+    with tf.io.TFRecordWriter(str(tmp_path / "a")) as writer:
+        for data in (b"", b"hello", bytes(range(256)) * 3):
+            writer.write(data)
+    assert (tmp_path / "a").read_bytes() == b"".join(frame(data) for data in (b"", b"hello", bytes(range(256)) * 3))
+    assert masked_crc32c(b"123456789") == (((0xE3069283 >> 15) | (0xE3069283 << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+@pytest.mark.parametrize("length", [1 << 40, 1 << 62, (1 << 64) - 1])
+def test_a_length_that_nothing_backs_is_refused_though_its_checksum_is_right(tmp_path: Path, length: int) -> None:
+    """TensorFlow would ask for so much memory, and end the process."""
+    path = tmp_path / "a.tfrecord"
+    path.write_bytes(head(length) + b"x" * 100)
+    with pytest.raises(DataError, match=r"a\.tfrecord: record 0: the file ends inside this record \(truncated\)"):
+        list(read_videos(path, YT8M_MODALITIES))
+
+
+def test_many_small_parts_take_time_in_proportion() -> None:
+    """Joined one by one, these would take ten seconds and more."""
+    part = b"\x0a" + bytes([200, 1]) + b"\x0a" + bytes([197, 1]) + bytes(197)
+    began = time.monotonic()
+    with pytest.raises(DataError):
+        _video(part * 30_000, YT8M_MODALITIES, "test: record 0")
+    with pytest.raises(DataError, match=r"is no tf\.train\.SequenceExample"):
+        _video(b"\x0a" + b"\xff" * 1_000_000, YT8M_MODALITIES, "test: record 0")
+    assert time.monotonic() - began < 5
+
+
+def bomb(level: str) -> str:
+    """Nine lines of which each stands for nine times as many values as the one before."""
+    lines = [f"{b}: &{b} {level.format(', '.join([f'*{a}'] * 9))}\n" for a, b in itertools.pairwise("abcdefghi")]
+    return "".join(lines)
+
+
+BOMBS = {
+    "lists": "a: &a [x, x]\n" + bomb("[{}]"),
+    "merged keys": "a: &a {x: 1}\n" + bomb("{{<<: [{}]}}"),
+    "in itself": "base: &a [*a]\n",
+    "brackets": "base: " + "[" * 40_000,
+    "indents": "".join(f"{' ' * i}a:\n" for i in range(400)),
+    "large": "#" * 200_000,
+    "digits": f"base: {{seed: {'9' * 5000}}}",
+    "hexadecimal digits": f"base: {{seed: 0x{'f' * 9000}}}",
+    "no such day": "base: 2001-99-99",
+    "not UTF-8": "base: \udcff",
+    "not JSON": "base: !!set {a}",
+    "NUL": "base:\0",
+    "a version of YAML to come": "%YAML 9.9\n---\nbase: {seed: 1}\n",
+    "beyond any number": f"base: {{seed: 0x{'f' * 400}}}",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_of_a_parameter_file_is_refused_at_once(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(BOMBS[name].encode(errors="surrogateescape"))
+    began = time.monotonic()
+    with pytest.raises(ConfigError, match=r"params\.yaml: ") as raised:
+        load_params(path)
+    assert time.monotonic() - began < 5
+    assert len(str(raised.value)) < 2000
+
+
+def test_brackets_in_brackets_do_not_reach_the_parser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes seconds to find that they are too many."""
+    monkeypatch.setattr("ruamel.yaml.YAML.load", lambda *_: pytest.fail("parsed"))
+    (tmp_path / "params.yaml").write_text("base: " + "[" * 1000)
+    with pytest.raises(ConfigError, match="nested too deeply"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_anchors_that_make_few_values_are_fine(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(
+        "attack: &a {epsilon: 0.25, scope: joint}\nmodels: {art: {<<: *a, alpha: 1.0}, non_art: *a, a_art: *a}\n"
+    )
+    assert load_params(path).models["art"].epsilon == 0.25
+
+
+def test_a_wrong_value_is_not_shown_whole() -> None:
+    with pytest.raises(ConfigError, match="scope") as raised:
+        build(Params, {"attack": {"scope": "x" * 100_000}}, "test")
+    assert len(str(raised.value)) < 1000
+
+
+UNPICKLING = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+
+
+def test_nothing_is_unpickled() -> None:
+    """No module that unpickles is imported, and no function is called that would do so on the quiet."""
+    seen = 0
+    for path in [*(ROOT / "artpaper").rglob("*.py"), *(ROOT / "benchmarks").glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            seen += 1
+            if isinstance(node, ast.Import):
+                assert not {name.name.partition(".")[0] for name in node.names} & UNPICKLING, path
+            if isinstance(node, ast.ImportFrom):
+                assert (node.module or "").partition(".")[0] not in UNPICKLING, path
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                assert called != "torch.load", path
+                assert not called.endswith(("read_pickle", "to_pickle")), path
+                given = {ast.unparse(keyword) for keyword in node.keywords}
+                assert not given & {"allow_pickle=True", "typ='unsafe'"}, path  # NumPy's own default is not to
+    assert seen > 10_000
+
+
+def test_an_archive_of_another_kind_of_members_is_refused(tmp_path: Path) -> None:
+    """A link out of the folder under a wanted name; paths that lead out are tested with the sources."""
+    import tarfile
+
+    from artpaper.config import Compute, Data
+    from artpaper.data.sources import resolve
+
+    with tarfile.open(tmp_path / "features.tar.gz", "w:gz") as tar:
+        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE):
+            member = tarfile.TarInfo("audioset_v1_embeddings/bal_train/00.tfrecord")
+            member.type, member.linkname = kind, "../../../../etc/passwd"
+            tar.addfile(member)
+    config = Params(
+        data=Data(source="audioset", path=str(tmp_path / "features.tar.gz"), label_space="audioset527"),
+        compute=Compute(workers=1),
+    )
+    with pytest.raises(DataError, match=r"holds no bal_train/\*\.tfrecord"):
+        resolve(config, tmp_path)
+    assert not list(tmp_path.rglob("*.tfrecord*"))
+
+
+def test_make_lab_listens_here_alone_and_asks_for_a_token() -> None:
+    """The command as make would run it, given to the server's own reading of it."""
+    from jupyter_server.serverapp import ServerApp
+
+    said = subprocess.run(["make", "-n", "lab"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    [line] = [line for line in said.splitlines() if " lab " in line]
+    options = [part for part in line.split() if part.startswith("-")]
+    app = ServerApp()
+    app.parse_command_line(options)
+    assert app.ip == "127.0.0.1"
+    assert not app.allow_remote_access
+    provider = app.identity_provider_class(parent=app)
+    assert len(provider.token) >= 32
+    assert provider.token_generated  # anew for each start
+    assert provider.auth_enabled
+
+
+def test_faults_of_preparation(tmp_path: Path) -> None:
+    """One of each that the table has for this stage, as it injects them."""
+    names = ["SIGKILL", "two", "clock", "corrupt", "changed"]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.faults", "--only", *names, "--stage", "prepare", "--times", "2", "--out",
+         str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = json.loads((tmp_path / "faults.json").read_text())["rows"]
+    assert [row["as_wanted"] for row in rows] == [2] * 5
+    assert [row["lost"] for row in rows] == [[]] * 5

@@ -1,0 +1,71 @@
+"""Out of memory: the parameter to lower is named, with its value, and nothing is lost."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from artpaper import evaluation, robustness, training
+from artpaper.checkpoints import load_tensors
+from artpaper.config import Params
+from artpaper.errors import MemoryShortError
+from artpaper.evaluation import attack
+from artpaper.memory import lower_if_short
+from artpaper.robustness import minimal_perturbations
+from artpaper.training import train
+from tests.pipeline import changed, digest, link_frames
+
+TOO_MUCH = 1 << 50
+
+
+def no_room() -> object:
+    return torch.empty(TOO_MUCH)
+
+
+@pytest.mark.parametrize(
+    "ask", [no_room, lambda: np.empty(TOO_MUCH), lambda: bytearray(TOO_MUCH),
+            lambda: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")),
+            lambda: (_ for _ in ()).throw(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"))],
+)  # fmt: skip
+def test_every_lack_of_memory_names_the_parameters(ask) -> None:
+    told = (
+        r"^attacking art: out of memory \(.+\); lower attack\.batch_size \(now 64\) or features\.max_frames \(now 9\)"
+    )
+    with pytest.raises(MemoryShortError, match=told):  # noqa: SIM117
+        with lower_if_short("attacking art", {"attack.batch_size": 64, "features.max_frames": 9}):
+            next(ask()) if hasattr(made := ask(), "__next__") else made
+
+
+def test_other_errors_stay_what_they_are() -> None:
+    with pytest.raises(RuntimeError, match="shapes") as raised, lower_if_short("x", {"a": 1}):
+        raise RuntimeError("shapes cannot be multiplied")
+    assert not isinstance(raised.value, MemoryShortError)
+
+
+def test_a_training_that_runs_out_keeps_its_state(
+    small: Path, tmp_path: Path, small_params: Params, monkeypatch
+) -> None:
+    params = changed(small_params, train={"max_steps": 12, "validate_every": 6, "checkpoint_every": 4})
+    undisturbed = digest(train(params, "non_art", 0, link_frames(small, tmp_path), progress=False))
+    real, calls = training.loss_for(params.models["non_art"]), []
+
+    def hungry(*arguments):
+        calls.append(1)
+        return real(*arguments) if len(calls) < 6 else no_room()
+
+    again = tmp_path / "again"
+    again.mkdir()
+    link_frames(small, again)
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "loss_for", lambda _: hungry)
+        with pytest.raises(MemoryShortError, match=r"training non_art seed 0: .*train\.batch_size \(now 64\)"):
+            train(params, "non_art", 0, again, progress=False)
+    [state] = (again / ".resume").glob("train-*/state.safetensors")
+    assert load_tensors(state)[1]["progress"]["step"] == 4
+    for module, name, step in ((evaluation, "fgm", attack), (robustness, "deepfool", minimal_perturbations)):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, lambda *_, **__: no_room())
+            with pytest.raises(MemoryShortError, match=r"lower (attack|deepfool)\.batch_size \(now \d+\)"):
+                step(params, "non_art", 0, tmp_path, progress=False)
+    assert digest(train(params, "non_art", 0, again, progress=False)) == undisturbed
