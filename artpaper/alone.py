@@ -6,8 +6,8 @@ import platform
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
-from typing import TextIO
 
 from artpaper.atomic import writing
 from artpaper.errors import BusyError
@@ -36,23 +36,23 @@ def _held(path: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         locked = _locked(path)
     with locked as file:
-        now = datetime.now(UTC).isoformat(" ", "seconds")  # told to people; nothing is decided by it
-        file.write(f"process {os.getpid()} on {platform.node()}, since {now}\n")
-        file.flush()
         try:
+            now = datetime.now(UTC).isoformat(" ", "seconds")  # told to people; nothing is decided by it
+            with writing(path):
+                file.write(f"process {os.getpid()} on {platform.node()}, since {now}\n".encode())
             yield
         finally:
             path.unlink(missing_ok=True)  # while it is held: who waits for this file sees that it is gone
 
 
-def _locked(path: Path) -> TextIO:
+def _locked(path: Path) -> FileIO:
     while True:
-        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115
+        file = open(path, "ab+", buffering=0)  # noqa: SIM115
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            other = file.read().strip() or "a process that has just begun"
+            other = file.read().decode(errors="replace").strip() or "a process that has just begun"
             file.close()
             raise BusyError(
                 f"{path.parent.resolve()}: another run makes {path.stem} here ({other}); wait for it, or stop it, and "

@@ -4,13 +4,16 @@ import dataclasses
 import hashlib
 import json
 import os
+import select
 import signal
+import threading
 import time
 import traceback
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from artpaper import evaluation
 from artpaper.config import Params, as_dict, build, load_params
@@ -28,6 +31,7 @@ from artpaper.training import train
 
 ENTITIES, SHARD = 3862, 12  # videos a shard
 SHARDS = {"train": 10, "validate": 6}
+PATIENCE = 120.0  # seconds after which a run counts as hanging
 Digest = dict[str, str]
 
 
@@ -70,6 +74,7 @@ class Child:
             quiet = os.open(os.devnull, os.O_WRONLY)
             os.dup2(quiet, 1)
             os.dup2(quiet, 2)
+            tqdm.set_lock(threading.RLock())  # its own is shared by forks, and a killed one would hold it for ever
             told = _told(work)
             os.write(writer, json.dumps(told).encode())
             os._exit(0)
@@ -81,8 +86,12 @@ class Child:
         os.kill(self.pid, signal.SIGKILL)
 
     def wait(self) -> tuple[str, str]:
-        """What became of it: ``done``, ``killed``, the name of our own error, or ``CRASH``; and the message."""
+        """What became of it: ``done``, ``killed``, our own error's name, ``HANG`` or ``CRASH``; and the message."""
         with open(self._reader, "rb") as pipe:
+            if not select.select([pipe], [], [], PATIENCE)[0]:
+                self.kill()
+                os.waitpid(self.pid, 0)
+                return "HANG", f"no end after {PATIENCE:g} s"
             told = pipe.read()
         _, status = os.waitpid(self.pid, 0)
         if os.WIFSIGNALED(status):

@@ -211,16 +211,15 @@ def markdown(found: dict[str, Any]) -> str:
     head = ["mutated", "inputs", "accepted", "refused with our own errors", "crashes", "slowest", "peak memory"]
     return (
         f"# Hostile input\n\n`{found['command']}`: {total:,} inputs, {crashes} crashes, in {seconds} s. "
-        f"An input may take {SECONDS:g} s of the processor, a process {MEMORY >> 20} MB beyond its imports "
-        f"({found['imports_mb']} MB). "
+        f"An input may take {SECONDS:g} s of the processor, a process {MEMORY >> 20} MB beyond its imports. "
         f"Measured on: {told}.\n\n{markdown_table(head, rows, 1)}"
     )
 
 
 WHAT = {
-    "records": "records (`tf.train.SequenceExample`)",
-    "shards": "TFRecord files, their framing too",
-    "files": "`params.yaml`",
+    "records": "records of a shard",
+    "shards": "shards, their framing too",
+    "files": "parameter files",
     "values": "parameters, as plain values",
 }
 
@@ -248,7 +247,6 @@ def main() -> None:
                                  arguments.count), indent=1).replace("\\n", "\n"))  # fmt: skip
             return
         warnings.simplefilter("ignore")  # of a parser that finds an anchor twice
-        imports = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
         path = arguments.out / "fuzz.json"
         kinds: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["kinds"] if path.is_file() else {}
         for kind in arguments.kinds or COUNTS:
@@ -264,7 +262,7 @@ def main() -> None:
     command = "python -m benchmarks.fuzz" + (" --archive features.tar.gz" if arguments.archive else "")
     kinds = {kind: kinds[kind] for kind in COUNTS if kind in kinds}
     found = {"command": command, "seed": arguments.seed,
-             "imports_mb": imports, "machine": machine(), "kinds": kinds}  # fmt: skip
+             "machine": machine(), "kinds": kinds}  # fmt: skip
     arguments.out.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as temporary:
         temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from artpaper.alone import alone
-from artpaper.errors import BusyError
+from artpaper.errors import BusyError, OutputError
 from tests.pipeline import ROOT
 
 HOLDER = (
@@ -82,3 +82,12 @@ def test_without_locks_on_the_file_system_work_goes_on(tmp_path: Path, monkeypat
     monkeypatch.setattr(module.fcntl, "flock", refused)
     with alone(tmp_path, "a"):
         assert (tmp_path / "a.lock").exists()
+
+
+def test_a_full_disk_is_told_and_leaves_no_lock(tmp_path: Path, monkeypatch) -> None:
+    from artpaper import alone as module
+
+    monkeypatch.setattr(module.platform, "node", lambda: (_ for _ in ()).throw(OSError(28, os.strerror(28))))
+    with pytest.raises(OutputError, match=r"a\.lock: cannot be written .*no space left"), alone(tmp_path, "a"):
+        pytest.fail("went on")
+    assert not [*tmp_path.iterdir()]
