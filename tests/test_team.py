@@ -74,9 +74,12 @@ def member(rank: int, workspace: Path, folder: Path) -> None:
         for first in (3, VIDEOS):  # of the first process
             found[f"gradients {name} {first}"] = gradients(name, (slice(first), slice(first, None))[rank])
     sent.count = 0
+    read: list[int] = []
+    inputs = training.model_inputs
+    training.model_inputs = lambda batch, *rest: read.append(len(batch.ids)) or inputs(batch, *rest)
     for name in ("art", "a_art"):
         found[name] = trained(a_run(workspace, name), folder / name)
-    found["messages"] = sent.count
+    found |= {"messages": sent.count, "videos": sum(read), "seed": torch.initial_seed()}
     found["resumed"] = trained(a_run(workspace, "a_art"), folder / "begun")
     found["stopped"] = trained(
         a_run(workspace, "art", max_steps=40, learning_rate=1e-30, early_stop_patience=1), folder / "stopped"
@@ -159,6 +162,13 @@ def test_all_processes_hold_the_same_weights(team: list[dict[str, Any]]) -> None
 def test_a_step_sends_one_message(team: list[dict[str, Any]]) -> None:
     """Two backward passes of ART, three of A-ART; the gradients and the loss go around once."""
     assert [found["messages"] for found in team] == [2 * STEPS] * RANKS
+
+
+def test_each_process_reads_its_own_videos_and_draws_its_own_numbers(team: list[dict[str, Any]], small: Path) -> None:
+    steps = 3 * (64 + 64) + 2 * 1
+    validations = 2 * len(FrameStore(small / "frames" / "validation"))
+    assert sum(found["videos"] for found in team) == 2 * (steps + validations)
+    assert team[0]["seed"] != team[1]["seed"]
 
 
 def test_a_training_that_one_process_began_is_gone_on_with(team: list[dict[str, Any]], alone: dict[str, Any]) -> None:
