@@ -1,14 +1,13 @@
 """Preparation by a Ray cluster of one machine and of two, each of one core: how much the second one brings.
 
-Both are processes of this machine, on its loopback, so it must have two cores to give. Rounds take turns, of much input
-and of a tenth of it: the difference is what the work takes, without joining the cluster and starting processes, which
-take the same however much there is. The frames must come out the same in every round.
+Both are processes of this machine, on its loopback, so it must have two cores to give. A first, small preparation
+joins the cluster and starts its processes, which takes the same however much there is to do; the second one, of all
+videos, is the work. Rounds take turns, and the frames must come out the same in every one.
 
-    python -m benchmarks.many_machines --videos 80000
+    python -m benchmarks.many_machines --videos 20000
 """
 
 import argparse
-import itertools
 import json
 import os
 import statistics
@@ -21,6 +20,7 @@ os.environ |= {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_IN
 import ray
 from ray.cluster_utils import Cluster
 
+from artpaper import engine
 from artpaper.atomic import atomic_file
 from artpaper.config import Compute, Data, Params, Synthetic
 from artpaper.data.prepare import prepare
@@ -31,13 +31,16 @@ from tests.pipeline import digest
 RESULT = Path(__file__).parent / "results" / "many_machines.json"
 
 
-def seconds(shards: Path, machines: int, folder: Path) -> tuple[float, dict[str, str]]:
-    """Prepare ``shards`` on a cluster; the time, and a hash of every file made.
+def seconds(few: Path, many: Path, machines: int, folder: Path) -> tuple[float, float, dict[str, str]]:
+    """Prepare shards on a cluster, first a few of them.
 
     Args:
-        shards: YouTube-8M's format.
+        few, many: folders of shards in YouTube-8M's format.
         machines: of one core each; started before the clock.
         folder: where the frames go; the current folder meanwhile, which all machines must see.
+    Returns:
+        Seconds of the first preparation with joining the cluster, seconds of the second, and a hash of each of its
+        files.
     """
     cluster = Cluster()
     for _ in range(machines):
@@ -45,55 +48,57 @@ def seconds(shards: Path, machines: int, folder: Path) -> tuple[float, dict[str,
     compute = Compute(engine="ray", workers=machines, address=cluster.address)
     before = Path.cwd()
     os.chdir(folder)
+    times = [time.perf_counter()]
     try:
-        start = time.perf_counter()
-        prepare(Params(data=Data(source="yt8m", path=str(shards)), compute=compute), folder, progress=False)
-        taken = time.perf_counter() - start
+        engine._join(cluster.address)  # by the preparation itself it would also be left, and its processes would end
+        for shards in (few, many):
+            params = Params(data=Data(source="yt8m", path=str(shards)), compute=compute)
+            prepare(params, folder, progress=False)
+            times.append(time.perf_counter())
     finally:
         os.chdir(before)
+        ray.shutdown()
         cluster.shutdown()
-    return taken, digest(folder / "frames")
+    return times[1] - times[0], times[2] - times[1], digest(folder / "frames")
 
 
 def main() -> None:
     """Measure and write the result file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--videos", type=int, default=80000)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--videos", type=int, default=20000)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="where the data go (default: a temporary folder)")
     parser.add_argument("--out", type=Path, default=RESULT, help="the file of the result")
     parsed = parser.parse_args()
-    taken: dict[str, list[float]] = {}
-    first: dict[int, dict[str, str]] = {}
-    megabytes = {}
+    starts: dict[int, list[float]] = {1: [], 2: []}
+    works: dict[int, list[float]] = {1: [], 2: []}
+    first: dict[str, str] = {}
     with tempfile.TemporaryDirectory(dir=parsed.folder) as kept:
-        for videos in (parsed.videos // 10, parsed.videos):
-            shards = Path(kept) / f"shards{videos}"
+        few, many = Path(kept) / "few", Path(kept) / "many"
+        for shards, videos in ((few, 1000), (many, parsed.videos)):
             sizes = Synthetic(train_videos=videos * 9 // 10, validate_videos=videos // 10, min_frames=30,
                               max_frames=60, videos_per_shard=500)  # fmt: skip
             write_synthetic(shards, sizes, seed=0, compute=Compute(workers=2))
-            megabytes[videos] = round(sum(path.stat().st_size for path in shards.glob("*.tfrecord")) / 1e6)
-        for machines, videos in itertools.product([1, 2] * parsed.rounds, megabytes):
+        megabytes = round(sum(path.stat().st_size for path in many.glob("*.tfrecord")) / 1e6)
+        for machines in [1, 2] * parsed.rounds:
             with tempfile.TemporaryDirectory(dir=kept) as folder:
-                found, digests = seconds(Path(kept) / f"shards{videos}", machines, Path(folder))
-            taken.setdefault(f"{machines} machines, {videos} videos", []).append(round(found, 2))
-            if first.setdefault(videos, digests) != digests:
+                start, work, digests = seconds(few, many, machines, Path(folder))
+            starts[machines].append(round(start, 2))
+            works[machines].append(round(work, 2))
+            first = first or digests
+            if first != digests:
                 raise SystemExit(f"{machines} machines made other frames")
-            print(f"{machines} machines, {videos} videos: {found:.1f} s", flush=True)
-    few, many = megabytes
-    median = {name: statistics.median(times) for name, times in taken.items()}
-    work = {n: median[f"{n} machines, {many} videos"] - median[f"{n} machines, {few} videos"] for n in (1, 2)}
+            print(f"{machines} machines: start {start:.1f} s, {megabytes} MB in {work:.1f} s", flush=True)
     result = {
         "machine": machine() | {"ray": ray.__version__},
         "input_mb": megabytes,
-        "seconds": taken,
-        "work_seconds": {str(n): round(found, 2) for n, found in work.items()},
-        "two_over_one_work": round(work[1] / work[2], 2),
-        "two_over_one_whole": round(median[f"1 machines, {many} videos"] / median[f"2 machines, {many} videos"], 2),
+        "start_s": starts,
+        "work_s": works,
+        "two_over_one": round(statistics.median(works[1]) / statistics.median(works[2]), 2),
     }
     with atomic_file(parsed.out) as temporary:
         temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(f"two machines work {result['two_over_one_work']} times as fast as one; written to {parsed.out}")
+    print(f"two machines work {result['two_over_one']} times as fast as one; written to {parsed.out}")
 
 
 if __name__ == "__main__":
