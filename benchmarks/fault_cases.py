@@ -271,7 +271,7 @@ def changed_shard(world: World, folder: Path, source: random.Random) -> tuple[st
     try:
         verify(world.params, space, progress=False)
     except ArtpaperError as error:
-        named = str(error).startswith(f"{victim}: other bytes") and "16 files of the source" in whole
+        named = str(error).startswith(f"{victim}: other bytes") and "16 shards of the source" in whole
         return ("named" if named else str(error)), []
     return "NOT NOTICED", [victim.name]
 

@@ -73,10 +73,10 @@ def markdown(found: dict[str, Any]) -> str:
     )
     return (
         f"# Faults\n\n`python -m benchmarks.faults`: {total - missed} faults injected, {odd} ended in anything else "
-        f"than they should, {lost} files lost.{left_out} In every row all output was then compared, byte for byte, with "
-        "that of a run that nothing disturbed. Lost is a file that was missing, other, left over, or half written under "
-        'its own name. "done": the stage ran to its end afterwards; "done before": it had already ended when the fault '
-        f"came ({missed} more, not counted).\n\n"
+        f"than they should, {lost} files lost.{left_out} In every row all output was then compared, byte for byte, "
+        "with that of a run that nothing disturbed. Lost is a file that was missing, other, left over, or half written "
+        'under its own name. "done": the stage ran to its end afterwards; "done before": it had already ended when the '
+        f"fault came ({missed} more, not counted).\n\n"
         f"Measured on: {told}.\n\n{markdown_table(['fault', 'stage', 'injected', 'what happened', 'lost'], rows, 2)}"
     )
 
