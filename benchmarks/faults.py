@@ -24,14 +24,13 @@ from tqdm import tqdm
 
 from artpaper.atomic import atomic_file
 from artpaper.report.style import markdown_table
-from benchmarks.fault_cases import Fault, can_mount, faults
+from benchmarks.fault_cases import SLOWER, Fault, can_mount, faults
 from benchmarks.fault_world import World
 from benchmarks.measure import machine
 
 RESULTS = Path(__file__).parent / "results"
 NEED_MOUNT = ("disk full", "output read-only")
 SHOWN = 160  # characters of an outcome that was not expected
-SLOWER = "done before"  # the fault came after the end of the run, so nothing was to happen
 
 
 def inject(fault: Fault, world: World, seed: int) -> dict[str, Any]:
@@ -61,19 +60,23 @@ def markdown(found: dict[str, Any]) -> str:
     """The table for people, as ``faults.json`` has it."""
     rows = []
     for row in found["rows"]:
-        happened = "; ".join(f"{count} x {' '.join(told.split())[:SHOWN]}" for told, count in row["outcomes"].items())
+        happened = "; ".join(
+            f"{count} x {' '.join(told.split())[:SHOWN]}" for told, count in sorted(row["outcomes"].items())
+        )
         rows.append([row["fault"], row["stage"], str(row["injected"]), happened, str(len(row["lost"]))])
     total, lost = (sum(row["injected"] for row in found["rows"]), sum(len(row["lost"]) for row in found["rows"]))
+    missed = sum(row["outcomes"].get(SLOWER, 0) for row in found["rows"])
     odd = sum(row["injected"] - row["as_wanted"] for row in found["rows"])
     told = ", ".join(f"{key} {value}" for key, value in found["machine"].items())
     left_out = (
         f" Left out, for want of the right to mount: {', '.join(found['left_out'])}." if found["left_out"] else ""
     )
     return (
-        f"# Faults\n\n`python -m benchmarks.faults`: {total} faults injected, {odd} ended in anything else than they "
-        f'should, {lost} files lost.{left_out} "done": the stage ran to its end afterwards; in every row all of its '
-        "output was then compared, byte for byte, with that of a run that nothing disturbed. Lost is a file that was "
-        "missing, other, left over, or half written under its own name.\n\n"
+        f"# Faults\n\n`python -m benchmarks.faults`: {total - missed} faults injected, {odd} ended in anything else "
+        f"than they should, {lost} files lost.{left_out} In every row all output was then compared, byte for byte, "
+        "with that of a run that nothing disturbed. Lost is a file that was missing, other, left over, or half written "
+        'under its own name. "done": the stage ran to its end afterwards; "done before": it had already ended when the '
+        f"fault came ({missed} more, not counted).\n\n"
         f"Measured on: {told}.\n\n{markdown_table(['fault', 'stage', 'injected', 'what happened', 'lost'], rows, 2)}"
     )
 

@@ -125,7 +125,8 @@ def _prepare(params: Params, workspace: Path, progress: bool) -> dict[str, Any]:
         splits[split] = _write_split(made / split, listed, shards, modalities, source.dtype, left_out)
     source.label_space.save(made / "label_space.json")
     every = [unit for partition in units.values() for unit in partition]
-    sizes = {name: {piece.name: piece.size for piece in pieces} for name, pieces in source.partitions.items()}
+    given = source.partitions if params.data.source != "arrays" else {}  # what those are worth in bytes is estimated
+    sizes = {name: {piece.name: piece.size for piece in pieces} for name, pieces in given.items()}
     write_record(made / SHARDS, read_written(every), sizes)
     summary = {
         "provenance": source.provenance,

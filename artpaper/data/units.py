@@ -56,8 +56,10 @@ class Unit:
 
     @property
     def done(self) -> bool:
-        """Whether an earlier run finished this unit."""
-        return self.listing.is_file() and self.shard.is_file()
+        """Whether an earlier run finished this unit; a shard that a loss of power cut off is none."""
+        if not (self.listing.is_file() and self.shard.is_file()):
+            return False
+        return self.shard.stat().st_size == read_written([self])[self.shard.name][0]
 
 
 def group_inputs(inputs: Sequence[Piece]) -> list[tuple[Piece, ...]]:

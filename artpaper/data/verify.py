@@ -1,7 +1,7 @@
 """Whether the frame store, and the source it was made from, are still what they were when it was prepared.
 
 ``frames/shards.json`` has the size and the SHA-256 of every shard, taken while it was written, and the size of every
-input file. The store itself looks at the sizes of the shards that it opens; here all of it is read.
+shard of the source. The store itself looks at the sizes of the shards that it opens; here all of it is read.
 """
 
 import json
@@ -18,7 +18,7 @@ from artpaper.data.store import SHARDS
 from artpaper.errors import DataError
 from artpaper.identity import content
 
-OUTSIDE = ("yt8m", "audioset", "arrays")  # sources whose files are not the project's own
+OUTSIDE = ("yt8m", "audioset")  # sources whose shards are not the project's own
 
 
 def write_record(path: Path, shards: Mapping[str, tuple[int, str]], inputs: Mapping[str, Mapping[str, int]]) -> None:
@@ -27,7 +27,7 @@ def write_record(path: Path, shards: Mapping[str, tuple[int, str]], inputs: Mapp
     Args:
         path: ``frames/shards.json``.
         shards: size in bytes and SHA-256 of each, by name.
-        inputs: per partition the size in bytes of each piece of the source, by name.
+        inputs: per partition the size in bytes of each shard of the source, by name.
     Raises:
         OutputError: it cannot be written.
     """
@@ -40,7 +40,8 @@ def verify(params: Params, workspace: Path, *, progress: bool = True) -> str:
     """Read every shard of ``workspace/frames`` and compare it, and look at the sizes of the source's files.
 
     Args:
-        params: groups ``base`` and ``data`` say where the source lies; one that was generated or unpacked is not asked.
+        params: group ``data`` says where the source's shards lie; what was generated or unpacked is not asked, nor are
+            one's own arrays.
         workspace: holds ``frames/``.
         progress: show a bar.
     Returns:
@@ -70,7 +71,7 @@ def verify(params: Params, workspace: Path, *, progress: bool = True) -> str:
         raise DataError("\n".join([*changed, "bring them back with `dvc checkout`, or run the prepare stage again"]))
     told = f"{len(shards)} shards are as they were written"
     if params.data.source in OUTSIDE and params.data.path and Path(params.data.path).is_dir():
-        told += f"; {_compare(params, Path(workspace), inputs)} files of the source have the size they had"
+        told += f"; {_compare(params, Path(workspace), inputs)} shards of the source have the size they had"
     return told
 
 

@@ -128,7 +128,7 @@ def made(tmp_path: Path) -> tuple[Params, Path]:
 def test_a_changed_shard_is_noticed(made):
     config, work = made
     assert verify(config, work, progress=False) == (
-        "2 shards are as they were written; 4 files of the source have the size they had"
+        "2 shards are as they were written; 4 shards of the source have the size they had"
     )
     path = work / "frames" / "shards" / "train-00000.arrow"
     whole = path.read_bytes()

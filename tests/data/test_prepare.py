@@ -158,8 +158,9 @@ def test_finished_units_are_not_made_again(tmp_path, monkeypatch):
     assert len(_interrupted(data, tmp_path / "work", monkeypatch, 3)) == 3
     [shards] = tmp_path.glob("work/.resume/prepare-*/frames/shards")
     (shards / ".validate-00000.arrow.x1.arrow").write_bytes(b"half")
+    (shards / "train-00001.arrow").write_bytes(b"")  # a loss of power: its listing was on the disk, it was not
     made = _interrupted(data, tmp_path / "work", monkeypatch, 9)
-    assert made == ["validate-00000.arrow", "validate-00001.arrow"]
+    assert made == ["train-00001.arrow", "validate-00000.arrow", "validate-00001.arrow"]
     assert folder_bytes(tmp_path / "work" / "frames") == folder_bytes(tmp_path / "undisturbed" / "frames")
 
 
