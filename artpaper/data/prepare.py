@@ -23,7 +23,8 @@ from artpaper.alone import alone
 from artpaper.atomic import atomic_file, replace_folder, writing
 from artpaper.config import Params
 from artpaper.data.sources import Source, resolve
-from artpaper.data.store import BATCH_ROWS, FORMAT, SHARDS, write_split
+from artpaper.data.store import BATCH_ROWS, FORMAT, SHARDS
+from artpaper.data.store_writer import write_split
 from artpaper.data.units import (
     LEFT_OUT,
     UNIT_BYTES,
@@ -92,8 +93,8 @@ def _prepare(params: Params, workspace: Path, progress: bool) -> dict[str, Any]:
     waiting = [unit for partition in units.values() for unit in partition if not unit.done]
     _check_space(work, sum(unit.size for unit in waiting))
     make_units(waiting, source.label_space, params.compute, progress)
-    damage = {name: read_damage(partition) for name, partition in units.items()}
-    _tell(damage, params, sum(map(len, source.partitions.values())))
+    damaged = [(name, one) for name, partition in units.items() for one in read_damage(partition)]
+    _tell(damaged, params, sum(map(len, source.partitions.values())))
 
     listings = {name: read_listings(partition) for name, partition in units.items()}
     _refuse_duplicates(units, listings)
@@ -107,7 +108,7 @@ def _prepare(params: Params, workspace: Path, progress: bool) -> dict[str, Any]:
         size = validation_size(len(listings["validate"]), params.data.validation_videos)
         rows["validation"] = ("validate", labelled["validate"][np.sort(order[:size])])
         rows["test"] = ("validate", labelled["validate"][np.sort(order[size:])])
-    left_out = [f"{name}: {one.name}" for name, found in damage.items() for one in found]
+    left_out = [f"{name}: {one.name}" for name, one in damaged]
     splits, remedy = {}, "give it more videos or another label space"
     if left_out:
         remedy = f"{len(left_out)} damaged shards were left out: download them again"
@@ -142,12 +143,8 @@ def _prepare(params: Params, workspace: Path, progress: bool) -> dict[str, Any]:
         },
         "splits": splits,
     }
-    if left_out:
-        summary["damaged"] = [
-            {"partition": name, "shard": one.name, "reason": one.reason}
-            for name, found in damage.items()
-            for one in found
-        ]
+    if damaged:
+        summary["damaged"] = [{"partition": name, "shard": one.name, "reason": one.reason} for name, one in damaged]
     with atomic_file(made / "summary.json") as temporary:
         temporary.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     replace_folder(made, workspace / "frames")
@@ -162,9 +159,9 @@ def _key(params: Params, source: Source) -> str:
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
-def _tell(damage: dict[str, list[Damage]], params: Params, pieces: int) -> None:
+def _tell(damaged: list[tuple[str, Damage]], params: Params, pieces: int) -> None:
     """Say what was left out; refuse what an earlier run left out if this one is not to."""
-    told = [f"{name}: {one.name}: {one.reason}" for name, found in damage.items() for one in found]
+    told = [f"{name}: {one.name}: {one.reason}" for name, one in damaged]
     if told and params.data.damaged == "fail":
         raise DataError(f"{params.data.path or params.data.source}: {told[0]}; or set data.damaged to skip")
     if told:

@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import json
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,6 @@ import torch
 from jaxtyping import Bool, Float32, UInt8
 from torch import Tensor
 
-from artpaper.atomic import atomic_file
 from artpaper.data.labels import LabelSpace
 from artpaper.errors import DataError
 
@@ -257,87 +256,3 @@ def _sizes(path: Path) -> dict[str, int]:
         return {name: one["bytes"] for name, one in json.loads(path.read_text(encoding="utf-8"))["shards"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: damaged ({error}); run the prepare stage again") from None
-
-
-def shard_schema(modalities: dict[str, int], dtype: str = "uint8") -> pa.Schema:
-    """Columns of a shard, with the modalities in the metadata.
-
-    Args:
-        modalities: name and width of each, in the order of the columns of a frame.
-        dtype: of the frames, ``uint8`` or ``float32``.
-    """
-    number = {"uint8": pa.field("byte", pa.uint8(), nullable=False)}
-    number["float32"] = pa.field("value", pa.float32(), nullable=False)
-    frame = pa.list_(number[dtype], sum(modalities.values()))
-    columns = {"id": pa.string(), "frames": pa.list_(pa.field("frame", frame, nullable=False))}
-    columns |= dict.fromkeys(("labels", "entities"), pa.list_(pa.int32()))
-    return pa.schema(columns, metadata={"modalities": json.dumps(modalities)})
-
-
-def write_shard(
-    path: str | Path, videos: Iterable[StoredVideo], modalities: dict[str, int], dtype: str = "uint8"
-) -> int:
-    """Write one shard in constant memory; video i of it is row ``i % BATCH_ROWS`` of record batch ``i // BATCH_ROWS``.
-
-    Args:
-        path: the file to make.
-        videos: what to write, in order.
-        modalities: name and width of each modality.
-        dtype: of the frames of every video.
-    Returns:
-        The number of videos written.
-    Raises:
-        OSError: the file cannot be written, or the disk is full.
-    """
-    schema = shard_schema(modalities, dtype)
-    room = np.empty((BATCH_ROWS * 300, sum(modalities.values())), dtype)  # (frames, dim), reused by every record batch
-    count, remaining = 0, iter(videos)
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, schema) as writer:
-        while True:
-            ids, ends, labels, entities = [], [0], [], []
-            # one video at a time: 32 of them freed at once would make the allocator fault their pages in anew
-            for video in itertools.islice(remaining, BATCH_ROWS):
-                ends.append(ends[-1] + len(video.frames))
-                if ends[-1] > len(room):
-                    room = np.concatenate([room[: ends[-2]], np.empty((ends[-1], room.shape[1]), dtype)])
-                room[ends[-2] : ends[-1]] = video.frames
-                ids.append(video.id)
-                labels.append(video.labels)
-                entities.append(video.entities)
-            if not ids:
-                return count
-            listed = schema.field("frames").type
-            frames = pa.FixedSizeListArray.from_arrays(pa.array(room[: ends[-1]].reshape(-1)), type=listed.value_type)
-            frames = pa.ListArray.from_arrays(pa.array(ends, pa.int32()), frames, type=listed)
-            writer.write_batch(pa.record_batch([ids, frames, labels, entities], schema=schema))
-            count += len(ids)
-
-
-def write_split(
-    path: str | Path, index: pa.Table, modalities: dict[str, int], dtype: str = "uint8", damaged: Sequence[str] = ()
-) -> None:
-    """Write the index of one split.
-
-    Args:
-        path: the split's folder.
-        index: a row a video: id, shard (its path relative to ``path``, dictionary encoded), batch, row, frames, check.
-        modalities: name and width of each modality.
-        dtype: of the frames; a store that names none holds bytes.
-        damaged: shards of the source, of any split, that were left out.
-    Raises:
-        OSError: the folder cannot be written, or the disk is full.
-    """
-    path = Path(path)
-    with atomic_file(path / "index.arrow") as temporary:
-        write_table(temporary, index.select(["id", "shard", *PLACE]))
-    with atomic_file(path / "store.json") as temporary:
-        described = {"format": FORMAT, "modalities": modalities, "label_space": "../label_space.json"}
-        described |= {} if dtype == "uint8" else {"dtype": dtype}
-        described |= {"damaged": list(damaged)} if damaged else {}
-        temporary.write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
-
-
-def write_table(path: Path, table: pa.Table) -> None:
-    """Write a table as one Arrow IPC file."""
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
-        writer.write_table(table)

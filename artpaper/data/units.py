@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,11 +21,11 @@ from tqdm import tqdm
 from artpaper.atomic import atomic_file
 from artpaper.config import Compute
 from artpaper.data.labels import LabelSpace
-from artpaper.data.store import BATCH_ROWS, StoredVideo, write_shard, write_table
+from artpaper.data.store import BATCH_ROWS, StoredVideo
+from artpaper.data.store_writer import write_shard, write_table
 from artpaper.data.video import Modality, Piece, Video
 from artpaper.engine import each
 from artpaper.errors import DataError
-from artpaper.identity import content
 
 UNIT_BYTES = 64 << 20
 PROCESS_BYTES = 1 << 30  # a process spends its first seconds on imports, and another would read this much meanwhile
@@ -59,7 +60,7 @@ class Unit:
         """Whether an earlier run finished this unit; a shard that a loss of power cut off is none."""
         if not (self.listing.is_file() and self.shard.is_file()):
             return False
-        return self.shard.stat().st_size == read_written([self])[self.shard.name][0]
+        return self.shard.stat().st_size == _told(self, "written")[0]
 
 
 def group_inputs(inputs: Sequence[Piece]) -> list[tuple[Piece, ...]]:
@@ -170,8 +171,7 @@ def _make_unit(unit: Unit, label_space: LabelSpace, damaged: dict[int, str]) -> 
 
     with atomic_file(unit.shard, durable=False) as temporary:  # waiting for the disk would halve the rate
         widths = {modality.name: modality.width for modality in unit.modalities}
-        write_shard(temporary, videos(), widths, unit.dtype)
-        written = [temporary.stat().st_size, content(temporary, "sha256")]  # now it need not be read from the disk
+        written = write_shard(temporary, videos(), widths, unit.dtype)
     left_out = [[unit.inputs[at].name, reason] for at, reason in damaged.items()]
     told = {"positives": positives.tolist(), "damaged": left_out, "written": written}
     schema = LISTING.with_metadata({name: json.dumps(value) for name, value in told.items()})
@@ -190,29 +190,31 @@ def read_listings(units: Sequence[Unit]) -> pa.Table:
     """
     tables = []
     for number, unit in enumerate(units):
-        table = _read_listing(unit).replace_schema_metadata(None)
+        with pa.OSFile(str(unit.listing)) as file:
+            table = pa.ipc.open_file(file).read_all().replace_schema_metadata(None)
         tables.append(table.append_column("unit", pa.array(np.full(len(table), number, np.int32))))
     return pa.concat_tables(tables).combine_chunks()
 
 
 def count_positives(units: Sequence[Unit]) -> Int64[np.ndarray, " classes"]:
     """How many videos of some finished units each class has."""
-    return np.sum([json.loads(_read_listing(unit).schema.metadata[b"positives"]) for unit in units], axis=0)
+    return np.sum([_told(unit, "positives") for unit in units], axis=0)
 
 
 def read_damage(units: Sequence[Unit]) -> list[Damage]:
     """The damaged pieces that were left out of some finished units, in order."""
-    return [Damage(*told) for unit in units for told in json.loads(_read_listing(unit).schema.metadata[b"damaged"])]
+    return [Damage(*told) for unit in units for told in _told(unit, "damaged")]
 
 
 def read_written(units: Sequence[Unit]) -> dict[str, tuple[int, str]]:
     """Size in bytes and SHA-256 of the shards of some finished units, by name."""
-    return {unit.shard.name: tuple(json.loads(_read_listing(unit).schema.metadata[b"written"])) for unit in units}
+    return {unit.shard.name: tuple(_told(unit, "written")) for unit in units}
 
 
-def _read_listing(unit: Unit) -> pa.Table:
+def _told(unit: Unit, name: str) -> Any:
+    """What a listing says of its unit as a whole."""
     with pa.OSFile(str(unit.listing)) as file:
-        return pa.ipc.open_file(file).read_all()
+        return json.loads(pa.ipc.open_file(file).schema.metadata[name.encode()])
 
 
 def _hash(name: str, seed: int) -> int:
