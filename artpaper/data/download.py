@@ -1,18 +1,17 @@
 """Download YouTube-8M or AudioSet into a folder: in parallel, checked, and resumable however it was stopped."""
 
-import fcntl
 import json
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from artpaper.alone import alone
 from artpaper.atomic import atomic_file
 from artpaper.data.download_file import Fetcher, Patience, Remote, md5_of
 from artpaper.data.download_plan import (
@@ -29,7 +28,7 @@ from artpaper.data.sources import YT8M_ENTITIES, YT8M_PAGE
 from artpaper.errors import DataError, DownloadError
 from artpaper.workers import in_threads
 
-RECORD, LOCK = ".download.json", ".download.lock"
+RECORD = ".download.json"
 ASKED = 64  # files whose size is asked; where there are more, their mean stands for the others
 VOCABULARY_LIMIT = 64 << 20  # bytes; the file has about 2 MB
 
@@ -80,11 +79,12 @@ def download_yt8m(
         patience: with a server that does not answer.
         progress: show a bar and what is tried again.
     Raises:
-        DownloadError: another download is at work in the folder, the plan is damaged, the disk has too little room, or
-            some files failed; the others are there, and the same call goes on.
+        DownloadError: the plan is damaged, the disk has too little room, or some files failed; the others are there,
+            and the same call goes on.
+        BusyError: another download is at work in the folder.
     """
     server, folder, patience = checked_server(server), Path(folder), patience or Patience()
-    with _alone(folder):
+    with alone(folder, "download"):
         fetcher = Fetcher(patience, threading.Event(), say=_say(progress))
         files = [
             file
@@ -118,9 +118,9 @@ def download_audioset(
         patience: with a server that does not answer.
         progress: show a bar and what is tried again.
     Raises:
-        DownloadError: as for :func:`download_yt8m`.
+        DownloadError, BusyError: as for :func:`download_yt8m`.
     """
-    with _alone(Path(folder)):
+    with alone(Path(folder), "download"):
         files = audioset_files(mirror, checked_server(server))
         return _bring(files, Path(folder), workers, patience or Patience(), progress)
 
@@ -264,22 +264,6 @@ class _Record:
 def _is_right(file: Remote, path: Path) -> bool:
     """By MD5; where none is known, by the size that the server states."""
     return md5_of(path) == file.md5 if file.md5 else file.size == path.stat().st_size
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Only one download in a folder at a time; the lock goes with the process, however that ends."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / LOCK, "a", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DownloadError(
-                f"{folder}: another download is at work there (it holds {LOCK}); wait for it, or take another --folder"
-            ) from None
-        except OSError:
-            pass  # a file system without locks, as Lustre often is
-        yield
 
 
 def _say(progress: bool) -> Callable[[str], None]:
