@@ -10,7 +10,6 @@ import argparse
 import dataclasses
 import json
 import multiprocessing
-import resource
 import shutil
 import tempfile
 import time
@@ -24,9 +23,10 @@ import pyarrow as pa
 
 from artpaper.atomic import atomic_file
 from artpaper.config import Compute, Data, Params, load_params
-from artpaper.data.store import FrameStore, write_table
+from artpaper.data.store import FrameStore
+from artpaper.data.store_writer import write_table
 from artpaper.report.style import markdown_table
-from benchmarks.measure import machine
+from benchmarks.measure import held, machine
 
 RESULTS = Path(__file__).parent / "results"
 PROFILE = Path(__file__).parent.parent / "profiles" / "paper.yaml"
@@ -187,9 +187,7 @@ def markdown(found: dict[str, Any]) -> str:
 
 def _own_memory() -> Row:
     """MB that are this process's own, without mapped files, and the most it ever held, mapped files included."""
-    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"own_mb": int(lines["RssAnon"].split()[0]) / 1024, "peak_mb": peak / 1024}
+    return {"own_mb": held("RssAnon") / 2**20, "peak_mb": held("VmHWM") / 2**20}
 
 
 if __name__ == "__main__":

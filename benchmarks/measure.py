@@ -111,9 +111,9 @@ def peak_bytes(call: Call) -> int:
     libc.mallopt(-3, 2**20)  # M_MMAP_THRESHOLD: arrays from 1 MiB on are given back when they are freed
     libc.malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    before = _held("VmRSS")
+    before = held("VmRSS")
     call()
-    return _held("VmHWM") - before
+    return held("VmHWM") - before
 
 
 def matrix_peak(precision: str, size: int = 2048) -> float:
@@ -146,7 +146,12 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _held(name: str) -> int:
+def held(name: str) -> int:
+    """Bytes of memory of this process, on Linux.
+
+    Args:
+        name: VmRSS now, VmHWM at most so far, RssAnon without mapped files.
+    """
     lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(lines[name].split()[0]) * 1024
 

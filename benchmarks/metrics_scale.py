@@ -1,6 +1,6 @@
 """Time and memory of GAP, PERR and Hit@1 on a test set of the paper's size.
 
-    python benchmarks/metrics_scale.py [--videos 1048356 --classes 317]
+    python -m benchmarks.metrics_scale [--videos 1048356 --classes 317]
 
 Scores are random float32 probabilities, higher on the labels (about three a video). Memory is the process's peak while
 the metrics run, less what it held just before, inputs included.
@@ -19,6 +19,7 @@ import torch
 
 from artpaper.metrics import gap, hit_at_1, perr
 from artpaper.report.publish import processor
+from benchmarks.measure import held
 
 RESULT = Path(__file__).parent / "results" / "metrics_scale.json"
 
@@ -37,18 +38,13 @@ def make_input(videos: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
     return scores, labels
 
 
-def held() -> int:
-    """Bytes of memory the process holds now."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time and memory of the metrics at full size.")
     parser.add_argument("--videos", type=int, default=1_048_356)
     parser.add_argument("--classes", type=int, default=317)
     arguments = parser.parse_args()
     scores, labels = make_input(arguments.videos, arguments.classes)
-    before = held()
+    before = held("VmRSS")
     seconds, values = {}, {}
     for name, function in (("gap", gap), ("perr", perr), ("hit_at_1", hit_at_1)):
         started = time.perf_counter()

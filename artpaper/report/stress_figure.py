@@ -86,9 +86,7 @@ def sweep_figure(epsilon: pd.DataFrame, steps: pd.DataFrame) -> Figure:
             ends = {}
             for model in models:
                 own = rows[rows["model"] == model].sort_values("value")
-                at = np.array(
-                    [values.index(value) for value in own["value"]], float
-                )  # they about double: evenly spaced
+                at = np.searchsorted(values, own["value"]).astype(float)  # values about double: evenly spaced
                 _line(axes, at, own, styles[model])
                 ends[model] = (float(at[-1]), float(own["mean"].iloc[-1]))
             axes.set_xticks(range(len(values)), [f"{value:g}" for value in values])
