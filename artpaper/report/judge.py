@@ -38,5 +38,5 @@ def judge(params: Params, folder: str | Path, out: str | Path) -> Path:
     save_figure(stress_figure(table), out / "stress")
     if len(epsilon) or len(steps):
         save_figure(sweep_figure(epsilon, steps), out / "sweeps")
-    write_verdict(read_tables(out, folder / "training.csv"), params.verdict, stress.source, out)
+    write_verdict(read_tables(out, folder / "training.csv"), params.verdict, out)
     return out / "verdict.md"

@@ -46,7 +46,8 @@ def leaderboard(table: pd.DataFrame, training: pd.DataFrame) -> pd.DataFrame:
         A row per model: ``claimed_clean`` and ``claimed_one_step`` (the paper's, percent), GAP in percent under each of
         :data:`MEASURED` with ``_low`` and ``_high``, ``lowest`` and ``lowest_attack`` (of the single attacks, the one
         that leaves least of the mean GAP), ``attention_uniform_rms`` and ``training_passes`` (means over
-        seeds), ``seeds``, ``videos``, ``source`` and ``description``. NaN where nothing was claimed or measured.
+        seeds), ``seeds``, ``videos``, ``source``, ``left_out`` and ``description``. NaN where nothing was claimed or
+        measured.
     """
     gap = table[table["metric"] == "gap"]
     rows = []
@@ -64,7 +65,7 @@ def leaderboard(table: pd.DataFrame, training: pd.DataFrame) -> pd.DataFrame:
         trained = training[training["model"] == model]
         row["attention_uniform_rms"] = trained["attention_uniform_rms"].mean()
         row["training_passes"] = (trained["steps"] * trained["passes_per_step"]).mean()
-        row |= {name: own[name].iloc[0] for name in ("videos", "source")}
+        row |= {name: own[name].iloc[0] for name in ("videos", "source", "left_out")}
         row["seeds"] = own.loc[own.index.isin(MEASURED), "seeds"].min()  # sweeps have fewer
         row["description"] = trained["description"].iloc[0] if len(trained) else ""
         rows.append(row)
@@ -89,7 +90,7 @@ def leaderboard_markdown(board: pd.DataFrame) -> str:
     least, videos = int(board["seeds"].min()), int(board["videos"].iloc[0])
     text = [
         "**Claimed beside measured.** GAP in percent with its 95 % interval over training seeds and videos, "
-        f"{videos:,} test videos, the most robust under the ensemble first. {data_note(str(board['source'].iloc[0]))}"
+        f"{videos:,} test videos, the most robust under the ensemble first. {data_note(board)}"
         + (" With one seed an interval is about the videos only." if least == 1 else ""),
         "",
         markdown_table(

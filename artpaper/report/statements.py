@@ -221,13 +221,12 @@ def verdict_table(found: Sequence[Verdict]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["statement", "text", "verdict", *columns])
 
 
-def verdict_markdown(tables: Tables, rules: Rules, source: str) -> str:
+def verdict_markdown(tables: Tables, rules: Rules) -> str:
     """The page: the verdicts to read first, then the evidence of each, the rules, and what another margin changes.
 
     Args:
         tables: of one stress test.
         rules: when a statement counts as decided.
-        source: ``data.source``.
     """
     found = verdicts(tables, STATEMENTS, rules)
     lines = [
@@ -240,9 +239,10 @@ def verdict_markdown(tables: Tables, rules: Rules, source: str) -> str:
     text = [
         "# Is A-ART robust?",
         "",
-        f"{data_note(source)} Verdicts are computed by rule from the stress test's tables; differences of GAP are in "
-        "points of percent, brackets are 95 % intervals over training seeds and videos, p is Holm's over the family of "
-        "comparisons. With one training seed nothing is told of training, so nothing that needs it is decided.",
+        f"{data_note(tables.board)} Verdicts are computed by rule from the stress test's tables; differences of GAP "
+        "are in points of percent, brackets are 95 % intervals over training seeds and videos, p is Holm's over the "
+        "family of comparisons. With one training seed nothing is told of training, so nothing that needs it is "
+        "decided.",
         "",
         markdown_table(["#", "statement", "verdict"], lines, 3),
         "## The evidence",
@@ -263,13 +263,12 @@ def verdict_markdown(tables: Tables, rules: Rules, source: str) -> str:
     return "\n".join(text) + "\n"
 
 
-def write_verdict(tables: Tables, rules: Rules, source: str, folder: str | Path) -> list[Verdict]:
+def write_verdict(tables: Tables, rules: Rules, folder: str | Path) -> list[Verdict]:
     """Judge every statement and write ``verdict.csv`` and ``verdict.md``.
 
     Args:
         tables: of one stress test.
         rules: when a statement counts as decided.
-        source: ``data.source``.
         folder: where the files go.
     Returns:
         What was found about each of :data:`STATEMENTS`.
@@ -278,7 +277,7 @@ def write_verdict(tables: Tables, rules: Rules, source: str, folder: str | Path)
     """
     found = verdicts(tables, STATEMENTS, rules)
     save_table(verdict_table(found), Path(folder) / "verdict.csv")
-    save_text(verdict_markdown(tables, rules, source), Path(folder) / "verdict.md")
+    save_text(verdict_markdown(tables, rules), Path(folder) / "verdict.md")
     return found
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -14,7 +15,7 @@ from artpaper.errors import DataError
 from artpaper.metrics import TOP_K, hit_at_1_from_top
 from artpaper.report.evidence import NotMeasured
 from artpaper.report.paper import MODELS
-from artpaper.report.render import SOURCES
+from artpaper.report.render import SOURCES, left_out
 from artpaper.report.style import DATA
 from artpaper.statistics import Gap, Sample, bootstrap_counts
 
@@ -69,6 +70,7 @@ class Stress:
         source: ``data.source`` of the predictions.
         videos: how many test videos, the same for every model.
         epsilon: of each attack, unit of the normalised features; 0 on clean videos.
+        damaged: shards of the source that were left out.
         samples: metric ("gap", "hit_at_1" in percent, "loss" in nats), model and attack -> its values over seeds and
             bootstrap samples; a model without some attack has no entry.
     """
@@ -77,6 +79,12 @@ class Stress:
     videos: int
     epsilon: Mapping[str, float]
     samples: Mapping[tuple[str, str, str], Sample]
+    damaged: tuple[str, ...] = ()
+
+    @property
+    def told(self) -> dict[str, str]:
+        """Columns that every table has about its data, for :func:`data_note`."""
+        return {"source": self.source, "left_out": " ".join(left_out(self.damaged).split())}
 
     @property
     def models(self) -> list[str]:
@@ -139,7 +147,8 @@ def read_stress(folder: str | Path, draws: int = 1000, seed: int = 0) -> Stress:
         used = tuple(sorted(seeds))
         values = np.array([seeds[one][0] for one in used])  # (seeds,)
         samples[key] = Sample(used, values, np.stack([seeds[one][1] for one in used]), len(first[2]))
-    return Stress(first[1]["source"], len(first[2]), {name: value for name, (_, value) in epsilons.items()}, samples)
+    radii = {name: value for name, (_, value) in epsilons.items()}
+    return Stress(first[1]["source"], len(first[2]), radii, samples, first[1]["damaged"])
 
 
 def model_name(model: str) -> str:
@@ -157,9 +166,16 @@ def data_name(source: str) -> str:
     return DATA[source]
 
 
-def data_note(source: str) -> str:
-    """The sentence about the data of ``data.source`` in a caption."""
-    return SOURCES[source]
+def data_note(table: pd.DataFrame) -> str:
+    """What a caption says of the data: where they are from, and the damaged shards that were left out.
+
+    Args:
+        table: with the columns :attr:`Stress.told`, of a row or more.
+    """
+    source, without = table[["source", "left_out"]].iloc[0]
+    if not isinstance(without, str) or not without:  # of a CSV file an empty cell is NaN
+        return SOURCES[source]
+    return f"{SOURCES[source]} {without}"
 
 
 def _read(path: Path) -> tuple[dict[str, Any], pa.Table]:
@@ -167,6 +183,7 @@ def _read(path: Path) -> tuple[dict[str, Any], pa.Table]:
         rows = pq.read_table(path, columns=COLUMNS)
         given = json.loads(rows.schema.metadata[b"artpaper"])
         note: dict[str, Any] = {name: str(given[name]) for name in ("model", "attack", "source")}
+        note |= {"damaged": tuple(map(str, given.get("damaged_shards", ())))}
         note |= {"seed": int(given["seed"]), "epsilon": float(given["epsilon"] or 0)}
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: not a file of the stress test: {error}; make it anew with {MAKER}") from None

@@ -77,7 +77,7 @@ def stress_table(stress: Stress) -> pd.DataFrame:
     Returns:
         A row per model, attack and metric: ``epsilon``, ``mean`` over seeds with its 95 % interval ``low`` to ``high``
         (percent for "gap" and "hit_at_1", nats for "loss"), ``seeds``, ``videos``, ``basis`` of the interval (see
-        :class:`artpaper.statistics.Estimate`) and ``source`` of the data.
+        :class:`artpaper.statistics.Estimate`) ``source`` of the data and what was ``left_out``.
     """
     rows = []
     for model in stress.models:
@@ -88,7 +88,7 @@ def stress_table(stress: Stress) -> pd.DataFrame:
                     rows.append(
                         {"model": model, "attack": attack, "metric": metric, "epsilon": stress.epsilon[attack],
                          "mean": found.value, "low": found.low, "high": found.high, "seeds": found.seeds,
-                         "videos": found.videos, "basis": found.basis, "source": stress.source}
+                         "videos": found.videos, "basis": found.basis, **stress.told}
                     )  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -99,8 +99,8 @@ def differences_table(stress: Stress) -> pd.DataFrame:
     Returns:
         A row per :class:`Comparison`, its fields first: ``difference`` with its 95 % interval ``low`` to ``high`` and
         its standard ``error``; ``p`` and ``holm_p``, Holm's over the ``comparisons`` of the family that have a p value
-        (NaN with one seed); ``freedom``, ``seeds``, ``videos``, ``basis`` and ``source``. Intervals are for one
-        comparison each.
+        (NaN with one seed); ``freedom``, ``seeds``, ``videos``, ``basis``, ``source`` and ``left_out``. Intervals are
+        for one comparison each.
     """
     rows = []
     for one in comparisons(stress.models):
@@ -114,10 +114,10 @@ def differences_table(stress: Stress) -> pd.DataFrame:
             asdict(one)
             | {"difference": found.value, "low": found.low, "high": found.high, "error": found.error, "p": found.p,
                "freedom": found.freedom, "seeds": found.seeds, "videos": found.videos, "basis": found.basis,
-               "source": stress.source}
+               **stress.told}
         )  # fmt: skip
     names = [*Comparison.__dataclass_fields__, "difference", "low", "high", "error", "p", "freedom"]
-    table = pd.DataFrame(rows, columns=[*names, "seeds", "videos", "basis", "source"])
+    table = pd.DataFrame(rows, columns=[*names, "seeds", "videos", "basis", *stress.told])
     families = table.groupby("family", sort=False)["p"]
     table.insert(names.index("p") + 1, "holm_p", families.transform(lambda p: holm(p.to_numpy())))
     table.insert(names.index("p") + 2, "comparisons", families.transform("count").astype(int))
@@ -253,4 +253,4 @@ def _numbers(table: pd.DataFrame) -> str:
 
 
 def _data(table: pd.DataFrame) -> str:
-    return "" if table.empty else data_note(str(table["source"].iloc[0]))
+    return "" if table.empty else data_note(table)

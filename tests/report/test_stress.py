@@ -10,9 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 from matplotlib.text import Text
 
+from artpaper.config import Rules
 from artpaper.errors import DataError
 from artpaper.metrics import gap_from_top
 from artpaper.report.leaderboard import leaderboard, leaderboard_markdown, read_training, write_leaderboard
+from artpaper.report.statements import verdict_markdown
 from artpaper.report.stress import Stress, read_stress
 from artpaper.report.stress_checks import checks_markdown, checks_table
 from artpaper.report.stress_figure import stress_figure, sweep_figure
@@ -25,6 +27,7 @@ from artpaper.report.stress_tables import (
     write_stress,
 )
 from artpaper.report.style import save_figure
+from artpaper.report.verdict import Tables
 from artpaper.statistics import Sample, holm
 from tests.fabricated import fabricate
 
@@ -196,6 +199,17 @@ def test_synthetic_results_are_labelled_wherever_they_appear(tmp_path):
                  leaderboard_markdown(leaderboard(table, read_training(tmp_path / "training.csv"))),
                  stress_figure(table).get_suptitle()):  # fmt: skip
         assert "SYNTHETIC data" in text
+
+
+def test_damaged_shards_that_were_left_out_are_told_in_every_caption(tmp_path):
+    for path in fabricate(tmp_path, **SMALL, seeds=(0, 1)).glob("predictions/*/*/*.parquet"):
+        rewrite(path, damaged_shards=["train: train0001.tfrecord"])
+    found = read_stress(tmp_path, draws=50)
+    board = leaderboard(stress_table(found), read_training(tmp_path / "training.csv"))
+    page = verdict_markdown(Tables(differences_table(found), board, pd.DataFrame(columns=["model", "seed"])), Rules())
+    for text in (table_markdown(stress_table(found)), differences_markdown(differences_table(found)),
+                 leaderboard_markdown(board), page):  # fmt: skip
+        assert "LEFT OUT as damaged: 1 shard (train: train0001.tfrecord)." in text
 
 
 def made(models, noise=0.4):
