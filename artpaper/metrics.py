@@ -11,13 +11,16 @@ Two choices where the reference leaves the outcome to chance (it shuffles before
 So no value depends on the order of the videos. Without ties the values are the reference's.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Integer, Shaped
 
 Array = np.ndarray | torch.Tensor
+Chunk = Callable[[], tuple[np.ndarray, np.ndarray]]
 TOP_K = 20
 CHUNK = 2**20  # numbers read at a time; bounds the memory above the input
 
@@ -38,8 +41,11 @@ def gap(scores: Float[Array, "videos classes"], labels: Shaped[Array, "_ _"], to
         ValueError: no videos or classes, unlike shapes, NaN scores, labels other than 0 and 1, or top_k below 1.
     Source: google/youtube-8m eval_util.py, calculate_gap; section 3.1 of the paper.
     """
-    top, hits, positives = _top_lists(scores, labels, top_k, ordered=False)  # pooled, their order is lost
-    return gap_from_top(top, hits, positives, top_k)
+    _check_top(top_k)
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # NumPy lets go of the interpreter
+        parts = threads.map(partial(_pooled, k=top_k), _chunks(scores, labels))
+        pooled, found, positives = zip(*parts, strict=True)
+    return _average_precision(np.concatenate(pooled), np.concatenate(found), sum(positives))
 
 
 def perr(scores: Float[Array, "videos classes"], labels: Shaped[Array, "_ _"]) -> float:
@@ -56,7 +62,8 @@ def perr(scores: Float[Array, "videos classes"], labels: Shaped[Array, "_ _"]) -
     Source: google/youtube-8m eval_util.py, calculate_precision_at_equal_recall_rate.
     """
     total = 0.0
-    for part, truth in _chunks(scores, labels):
+    for chunk in _chunks(scores, labels):
+        part, truth = chunk()
         positives = truth.sum(axis=1)  # (rows,)
         top, hits = _top(part, truth, max(1, int(positives.max())))  # (rows, most labels)
         total += perr_from_top(hits & (top > 0), positives) * len(part)
@@ -95,8 +102,7 @@ def gap_from_top(
     _check_lists(hits, positives)
     if scores.shape != hits.shape:
         raise ValueError(f"scores {scores.shape} and hits {hits.shape} differ in shape")
-    if top_k < 1:
-        raise ValueError(f"top_k {top_k}: at least one class per video must be kept")
+    _check_top(top_k)
     _refuse_nan(scores, 0)
     return average_precision(scores[:, :top_k], hits[:, :top_k], int(positives.sum()))
 
@@ -145,8 +151,9 @@ def top_scores(
     Raises:
         ValueError: no videos or classes, unlike shapes, NaN scores, labels other than 0 and 1, or k below 1.
     """
-    top, hits, _ = _top_lists(scores, labels, k, ordered=True)
-    return top, hits
+    _check_top(k)
+    top, hits = zip(*(_top(*chunk(), k) for chunk in _chunks(scores, labels)), strict=True)
+    return np.concatenate(top), np.concatenate(hits)
 
 
 def average_precision(scores: Float[np.ndarray, "..."], hits: Bool[np.ndarray, "..."], positives: int) -> float:
@@ -162,7 +169,12 @@ def average_precision(scores: Float[np.ndarray, "..."], hits: Bool[np.ndarray, "
         ValueError: more hits than positives.
     Source: google/youtube-8m average_precision_calculator.py; ties as in sklearn.metrics.average_precision_score.
     """
-    found = np.sort(scores[hits])  # (hits,) ascending
+    return _average_precision(scores, scores[hits], positives)
+
+
+def _average_precision(scores: np.ndarray, found: np.ndarray, positives: int) -> float:
+    """From the scores of all pairs and of those that are right."""
+    found = np.sort(found)  # (hits,) ascending
     if found.size > positives:
         raise ValueError(f"{found.size} hits but only {positives} labels")
     if found.size == 0:
@@ -173,26 +185,27 @@ def average_precision(scores: Float[np.ndarray, "..."], hits: Bool[np.ndarray, "
     return float(np.sum(hits_above / rank) / positives)
 
 
-def _top_lists(scores: Array, labels: Array, k: int, *, ordered: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Top scores (videos, k), their hits (videos, k), and the number of labels of each video (videos,)."""
-    if k < 1:
-        raise ValueError(f"top_k {k}: at least one class per video must be kept")
-    parts = [
-        (*_top(part, truth, k, ordered=ordered), np.count_nonzero(truth, axis=1))
-        for part, truth in _chunks(scores, labels)
-    ]
-    top, hits, positives = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return top, hits, positives
+def _pooled(chunk: Chunk, k: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """What a chunk gives to the pool: its top scores (rows, k), those that are right (hits,), its number of labels."""
+    scores, labels = chunk()
+    k = min(k, scores.shape[1])
+    outside = scores.shape[1] - k
+    parted = np.partition(scores, outside, axis=1)  # (rows, classes)
+    row, label = np.nonzero(labels)  # (labels,) each
+    right = scores[row, label] >= parted[row, outside]
+    if outside:
+        tied = parted[:, :outside].max(axis=1) == parted[:, outside]  # (rows,): a class left out is as high as the last
+        unsure = np.flatnonzero(tied[row])
+        right[unsure] = _best(scores[tied], k)[(np.cumsum(tied) - 1)[row[unsure]], label[unsure]]
+    return parted[:, outside:].copy(), scores[row[right], label[right]], len(row)
 
 
-def _top(scores: np.ndarray, labels: np.ndarray, k: int, *, ordered: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """One chunk's top scores (rows, k) and hits (rows, k), best first if ``ordered``, by class if not."""
+def _top(scores: np.ndarray, labels: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """One chunk's top scores (rows, k) and hits (rows, k), best first."""
     best = _best(scores, min(k, scores.shape[1]))  # (rows, classes)
     top, hits = (array[best].reshape(len(scores), -1) for array in (scores, labels))  # (rows, k)
-    if ordered:  # stable, so that the lower class comes first
-        order = np.argsort(-top, axis=1, kind="stable")
-        top, hits = (np.take_along_axis(array, order, axis=1) for array in (top, hits))
-    return top, hits
+    order = np.argsort(-top, axis=1, kind="stable")  # stable, so that the lower class comes first
+    return np.take_along_axis(top, order, axis=1), np.take_along_axis(hits, order, axis=1)
 
 
 def _best(scores: np.ndarray, k: int) -> np.ndarray:
@@ -208,8 +221,8 @@ def _best(scores: np.ndarray, k: int) -> np.ndarray:
     return best
 
 
-def _chunks(scores: Array, labels: Array) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Checked rows: scores float (rows, classes) and labels bool (rows, classes), in order."""
+def _chunks(scores: Array, labels: Array) -> Iterator[Chunk]:
+    """Functions that fetch and check some rows: scores float (rows, classes) and labels bool (rows, classes)."""
     if scores.ndim != 2 or tuple(scores.shape) != tuple(labels.shape):
         raise ValueError(
             f"scores {tuple(scores.shape)} and labels {tuple(labels.shape)} must both be (videos, classes)"
@@ -218,14 +231,17 @@ def _chunks(scores: Array, labels: Array) -> Iterator[tuple[np.ndarray, np.ndarr
     if not videos or not classes:
         raise ValueError(f"scores of shape {tuple(scores.shape)}: nothing to evaluate")
     rows = max(1, CHUNK // classes)
-    for start in range(0, videos, rows):
-        part, given = _numpy(scores[start : start + rows]), _numpy(labels[start : start + rows])
-        _refuse_nan(part, start)
-        truth = given.astype(bool, copy=False)
-        if given.dtype != bool and not np.array_equal(truth, given):
-            wrong = start + int((truth != given).any(axis=1).argmax())
-            raise ValueError(f"labels of video {wrong} hold values other than 0 and 1")
-        yield part, truth
+    return (partial(_chunk, scores, labels, start, start + rows) for start in range(0, videos, rows))
+
+
+def _chunk(scores: Array, labels: Array, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+    part, given = _numpy(scores[start:stop]), _numpy(labels[start:stop])
+    _refuse_nan(part, start)
+    truth = given.astype(bool, copy=False)
+    if given.dtype != bool and not np.array_equal(truth, given):
+        wrong = start + int((truth != given).any(axis=1).argmax())
+        raise ValueError(f"labels of video {wrong} hold values other than 0 and 1")
+    return part, truth
 
 
 def _numpy(array: Array) -> np.ndarray:
@@ -239,6 +255,11 @@ def _refuse_nan(scores: np.ndarray, start: int) -> None:
     bad = np.isnan(scores).any(axis=1)
     if bad.any():
         raise ValueError(f"scores of video {start + int(bad.argmax())} (counted from 0) hold NaN")
+
+
+def _check_top(k: int) -> None:
+    if k < 1:
+        raise ValueError(f"top_k {k}: at least one class per video must be kept")
 
 
 def _check_lists(hits: np.ndarray, positives: np.ndarray) -> None:
