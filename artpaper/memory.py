@@ -1,5 +1,7 @@
-"""Out of memory, in words: which parameter to lower, and what it is now."""
+"""The process's memory: kept between steps, and, when it runs out, which parameter to lower."""
 
+import ctypes
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -9,6 +11,20 @@ from artpaper.errors import MemoryShortError
 
 # what PyTorch says on the CPU, and CUDA's libraries beside torch.OutOfMemoryError
 SIGNS = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "std::bad_alloc")
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of mallopt(3)
+
+
+def keep_freed() -> None:
+    """From now on the process keeps the memory it frees, for its next step, where the C library is glibc.
+
+    It would hand large arrays back at once, and the system would clear their pages anew for every layer of every step:
+    a tenth of a step's time at the paper's shape. Results are not touched.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 @contextmanager

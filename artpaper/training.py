@@ -41,7 +41,7 @@ from artpaper.errors import ArtpaperError, ConfigError
 from artpaper.history import Row, Screen, Watcher, write_history
 from artpaper.identity import code, fingerprint
 from artpaper.losses import Parts
-from artpaper.memory import lower_if_short
+from artpaper.memory import keep_freed, lower_if_short
 from artpaper.metrics import TOP_K, gap_from_top, top_scores
 from artpaper.models import FrameTransformer
 from artpaper.splits import training_splits
@@ -120,6 +120,7 @@ def _train(
     state_folder = workspace / ".resume" / f"train-{name}-seed{seed}-{fingerprint([identity, code()])}"
     sizes = {"train.batch_size": params.train.batch_size, "features.max_frames": params.features.max_frames}
     run = Run(model, params.models[name], params.train, params.features, stores[0], stores[1], seed, identity)
+    keep_freed()
     # another run must neither train this nor put another training in its place
     names = (state_folder.name, f"train-to-{fingerprint(str(folder.resolve()))}") if run.team.leads else ()
     with alone(workspace / ".resume", *names), lower_if_short(f"training {name} seed {seed}", sizes):

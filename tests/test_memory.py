@@ -1,5 +1,9 @@
 """Out of memory: the parameter to lower is named, with its value, and nothing is lost."""
 
+import mmap
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -69,3 +73,25 @@ def test_a_training_that_runs_out_keeps_its_state(
             with pytest.raises(MemoryShortError, match=r"lower (attack|deepfool)\.batch_size \(now \d+\)"):
                 step(params, "non_art", 0, tmp_path, progress=False)
     assert digest(train(params, "non_art", 0, again, progress=False)) == undisturbed
+
+
+def test_freed_memory_is_kept_for_the_next_step() -> None:
+    """Pages are asked of the system once; counted in a process of its own, for it cannot be taken back."""
+    code = (
+        "import ctypes, resource, sys\n"
+        "from artpaper.memory import keep_freed\n"
+        "if sys.argv[1] == 'keep': keep_freed()\n"
+        "c, size = ctypes.CDLL(None), 2**26\n"  # above every size from which glibc hands memory back
+        "c.malloc.restype, c.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]\n"
+        "for _ in range(2):\n"
+        "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "    pointer = ctypes.c_void_p(c.malloc(size))\n"
+        "    ctypes.memset(pointer, 1, size)\n"
+        "    c.free(pointer)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)\n"
+    )
+    asked = [int(subprocess.run([sys.executable, "-c", code, how], check=True, capture_output=True).stdout)
+             for how in ("plain", "keep")]  # fmt: skip
+    if platform.libc_ver()[0] == "glibc":
+        assert asked[0] >= 2**26 // mmap.PAGESIZE // 512  # 512: even where the system hands out huge pages
+        assert asked[1] < 10
