@@ -186,9 +186,9 @@ class Encoder(nn.Module):
             return pairs.to(_full(query_key)) / frames
         query, key = query_key.unflatten(-1, (2, heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, H, T, d/H)
         scale = query.shape[-1] ** 0.5 * self.config.temperature
-        scores = (query @ key.transpose(-1, -2)).to(_full(query_key)) / scale  # (B, H, T, T)
+        scores = (query @ key.transpose(-1, -2)).to(_full(query_key))  # (B, H, T, T), from here on in place
         # the lowest finite number, not -inf: a row without any real frame would turn into NaN
-        scores = scores.masked_fill(~mask[:, None, None, :], torch.finfo(scores.dtype).min)
+        scores = scores.div_(scale).masked_fill_(~mask[:, None, None, :], torch.finfo(scores.dtype).min)
         return scores.softmax(dim=-1) * pairs  # exact 0 in rows and columns of padding
 
     def _before(self, index: int, hidden: Tensor) -> Tensor:
