@@ -3,14 +3,17 @@
     make bench                                  # or, for some of them:
     python -m benchmarks training_step start_up
 
-Each number is a ratio to something timed in the same process, in turns, median over rounds. Results go to
-benchmarks/results/bench.json, bench.md and growth.png, with the machine; parts not run keep what was measured before.
+Each number is a ratio to something timed in the same process, in turns, median over rounds; each part has a process of
+its own. Results go to benchmarks/results/bench.json, bench.md and growth.png, with the machine; parts not run keep what
+was measured before.
 """
 
 import argparse
 import json
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +56,8 @@ def main() -> None:
     for name in bar:
         bar.set_postfix_str(name)
         started = time.perf_counter()
-        rows = PARTS[name]()
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as own:  # memory goes with it
+            rows = own.submit(PARTS[name]).result()
         found[name] = {
             "machine": machine(),
             "seconds": round(time.perf_counter() - started),

@@ -1,9 +1,9 @@
 """How preparation grows: memory and time per video at several sizes, and its rate beside merely iterating the shards.
 
-Each size is prepared in a process of its own, so peaks do not mix; the plain iteration runs in the same process right
-before and after, so that both see the same machine.
+Each size is prepared in a process of its own, so peaks do not mix; plain iteration and preparation take turns in it, so
+that both see the same machine, and the medians of their times are told.
 
-    python benchmarks/prepare_scale.py --videos 2000 20000
+    python -m benchmarks.prepare_scale --videos 2000 20000
 """
 
 import argparse
@@ -11,18 +11,20 @@ import json
 import multiprocessing
 import os
 import platform
-import resource
 import shutil
+import statistics
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+from benchmarks.measure import held
+
 RESULT = Path(__file__).parent / "results" / "prepare_scale.json"
 
 
-def measure(videos: int, folder: str, frames: int) -> dict[str, float]:
-    """Generate ``videos`` synthetic videos, then prepare them with one process."""
+def measure(videos: int, folder: str, frames: int, rounds: int = 5) -> dict[str, float]:
+    """Generate ``videos`` synthetic videos, then prepare them with one process, ``rounds`` times."""
     import tensorflow as tf
 
     from artpaper.config import Compute, Data, Params, Synthetic
@@ -49,21 +51,26 @@ def measure(videos: int, folder: str, frames: int) -> dict[str, float]:
         return time.perf_counter() - start
 
     params = Params(data=Data(source="yt8m", path=str(shards)), compute=Compute(workers=1))
-    iterate()  # warms the page cache
-    raw = [iterate()]
-    start = time.perf_counter()
-    prepare(params, Path(folder), progress=False)
-    seconds = time.perf_counter() - start
-    raw.append(iterate())
+
+    def once() -> float:
+        shutil.rmtree(Path(folder) / "frames", ignore_errors=True)
+        start = time.perf_counter()
+        prepare(params, Path(folder), progress=False)
+        return time.perf_counter() - start
+
+    iterate(), once()  # warm the page cache, and have what memory the files take handed out by the system
+    turns = [(iterate(), once()) for _ in range(rounds)]
+    raw, seconds = (statistics.median(column) for column in zip(*turns, strict=True))
     return {
         "videos": videos,
         "longest_video_frames": frames,
         "input_mb": round(total / 1e6, 1),
         "prepare_s": round(seconds, 2),
         "prepare_ms_per_video": round(1e3 * seconds / videos, 4),
-        "iterate_s": round(sum(raw) / 2, 2),
-        "rate_beside_iterating": round(sum(raw) / 2 / seconds, 3),
-        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "iterate_s": round(raw, 2),
+        "rate_beside_iterating": round(statistics.median(one / other for one, other in turns), 3),
+        "rounds": rounds,
+        "peak_rss_mb": round(held("VmHWM") / 1e6, 1),
     }
 
 
