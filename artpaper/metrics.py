@@ -53,7 +53,7 @@ def gap(scores: Float[Array, "videos classes"], labels: Shaped[Array, "_ _"], to
             positives += count
         found = np.sort(np.concatenate(hits))  # (hits,) ascending
         parts = np.array_split(pool.reshape(-1), torch.get_num_threads())
-        rank = sum(threads.map(partial(_at_least, found=found), parts))
+        rank = sum(threads.map(partial(_at_least, found=found), parts), np.zeros(found.size, np.int64))  # (hits,)
     return _average_precision(rank, found, positives)
 
 
