@@ -36,7 +36,7 @@ def write_shard(
 ) -> tuple[int, str]:
     """Write one shard in constant memory; video i of it is row ``i % BATCH_ROWS`` of record batch ``i // BATCH_ROWS``.
 
-    A second thread hashes and writes a record batch while the next one is read: neither needs the interpreter.
+    A second thread hashes and writes a record batch while the next one is read; both let go of the interpreter's lock.
 
     Args:
         path: the file to make.
@@ -51,9 +51,10 @@ def write_shard(
     schema = shard_schema(modalities, dtype)
     width, remaining = sum(modalities.values()), iter(videos)
     rooms = deque(np.empty((BATCH_ROWS * 300, width), dtype) for _ in range(2))  # (frames, dim), one is being written
-    with open(path, "wb") as file, ThreadPoolExecutor(1) as behind:
+    with open(path, "wb") as file:
         sink = _Hashed(file)
-        with pa.ipc.new_file(pa.PythonFile(sink, mode="w"), schema) as writer:
+        # the thread within the writer: where reading fails, it ends what it writes before the writer is closed
+        with pa.ipc.new_file(pa.PythonFile(sink, mode="w"), schema) as writer, ThreadPoolExecutor(1) as behind:
             writing: Future[None] | None = None
             while (made := _record_batch(remaining, schema, rooms)) is not None:
                 if writing is not None:
@@ -99,10 +100,6 @@ class _Hashed:
         self.hash.update(data)
         self.size += len(data)
         return len(data)
-
-    def flush(self) -> None:
-        """Pass on what is buffered."""
-        self.file.flush()
 
 
 def write_split(

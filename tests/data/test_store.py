@@ -1,5 +1,6 @@
 """The frame store: zero copy, batches that can be reproduced from any point, and damaged folders."""
 
+import errno
 import hashlib
 import shutil
 import subprocess
@@ -12,7 +13,8 @@ import pytest
 import torch
 
 from artpaper.data.prepare import prepare
-from artpaper.data.store import FrameStore
+from artpaper.data.store import BATCH_ROWS, FrameStore, StoredVideo
+from artpaper.data.store_writer import write_shard
 from artpaper.errors import DataError
 from tests.data.worlds import params, write_world
 
@@ -204,3 +206,22 @@ def test_package_offers_the_store_without_loading_it():
         "from artpaper.data import FrameStore; assert 'tensorflow' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def stored(count):
+    return (StoredVideo(str(number), np.ones((300, 3), np.uint8), (0,), (0,)) for number in range(count))
+
+
+def test_a_full_disk_is_told_though_another_thread_writes():
+    with pytest.raises(OSError, match="No space left on device") as told:
+        write_shard("/dev/full", stored(BATCH_ROWS * 100), {"rgb": 3})
+    assert told.value.errno == errno.ENOSPC
+
+
+def test_what_fails_in_reading_is_told_though_another_thread_writes(tmp_path):
+    def videos():
+        yield from stored(BATCH_ROWS + 1)
+        raise DataError("this video is damaged")
+
+    with pytest.raises(DataError, match="this video is damaged"):
+        write_shard(tmp_path / "shard", videos(), {"rgb": 3})
