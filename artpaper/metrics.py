@@ -1,6 +1,6 @@
 """GAP, PERR and Hit@1 as google/youtube-8m defines them, exact, deterministic and in bounded memory.
 
-Two ways in, one implementation: ``gap``, ``perr`` and ``hit_at_1`` take whole arrays (videos, classes) and read them in
+Two ways in, the same values: ``gap``, ``perr`` and ``hit_at_1`` take whole arrays (videos, classes) and read them in
 chunks of rows; the ``*_from_top`` forms take the top lists that a predictions file stores. All return fractions.
 
 Two choices where the reference leaves the outcome to chance (it shuffles before it sorts):
@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float, Integer, Shaped
 Array = np.ndarray | torch.Tensor
 Chunk = Callable[[], tuple[np.ndarray, np.ndarray]]
 TOP_K = 20
-CHUNK = 2**20  # numbers read at a time; bounds the memory above the input
+CHUNK = 2**20  # numbers that a thread reads at a time; bounds the memory above the input
 
 # In a signature the first array names the axes; the shapes of the others (``_``) are checked by hand, as ValueError.
 
@@ -45,6 +45,9 @@ def gap(scores: Float[Array, "videos classes"], labels: Shaped[Array, "_ _"], to
     chunks, most = _chunks(scores, labels), min(top_k, scores.shape[1])
     pool = np.empty((len(scores), most), _numpy(scores[:0]).dtype)  # (videos, top_k)
     hits, positives, end = [], 0, 0
+    for array in (scores, labels):
+        if isinstance(array, torch.Tensor) and array.is_cuda:  # threads have streams of their own
+            torch.cuda.current_stream(array.device).synchronize()
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # NumPy lets go of the interpreter
         for top, right, count in threads.map(partial(_pooled, k=most), chunks):
             start, end = end, end + len(top)
@@ -183,18 +186,18 @@ def average_precision(scores: Float[np.ndarray, "..."], hits: Bool[np.ndarray, "
 
 
 def _at_least(scores: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """How many scores (pairs,), which are put in order, are at least as high as each found (hits,)."""
+    """How many scores (pairs,) are at least as high as each of those found (hits,); sorts the scores in place."""
     scores.sort()
     return scores.size - np.searchsorted(scores, found)
 
 
 def _average_precision(rank: np.ndarray, found: np.ndarray, positives: int) -> float:
-    """From the scores of the hits (hits,), ascending, and each one's rank, that of the last one as high."""
+    """From the scores of the hits (hits,), ascending, and of each how many pairs are scored at least as high."""
     if found.size > positives:
         raise ValueError(f"{found.size} hits but only {positives} labels")
     if found.size == 0:
         return 0.0
-    first = np.arange(found.size)  # (hits,) of the equal ones
+    first = np.arange(found.size)  # (hits,) the first with the same score
     first[1:][found[1:] == found[:-1]] = 0
     hits_above = found.size - np.maximum.accumulate(first)  # (hits,) hits up to that rank
     return float(np.sum(hits_above / rank) / positives)
@@ -209,7 +212,8 @@ def _pooled(chunk: Chunk, k: int) -> tuple[np.ndarray, np.ndarray, int]:
     own, last = scores[row, label], parted[row, outside]  # (labels,) each
     right = own > last
     level = np.flatnonzero(own == last)  # where others may be as high, of which some do not count
-    right[level] = _best(scores[row[level]], k)[np.arange(len(level)), label[level]]
+    rows, back = np.unique(row[level], return_inverse=True)
+    right[level] = _best(scores[rows], k)[back, label[level]]
     return parted[:, outside:].copy(), own[right], len(row)
 
 

@@ -6,7 +6,17 @@ import torch
 from sklearn.metrics import average_precision_score
 
 from artpaper import metrics
-from artpaper.metrics import average_precision, gap, gap_from_top, hit_at_1, hit_at_1_from_top, perr, perr_from_top
+from artpaper.metrics import (
+    average_precision,
+    gap,
+    gap_from_top,
+    hit_at_1,
+    hit_at_1_from_top,
+    perr,
+    perr_from_top,
+    top_scores,
+)
+from artpaper.workers import torch_threads
 
 EXACT = {"rel": 0, "abs": 1e-12}
 # What google/youtube-8m's eval_util.py returns on `golden_input`: videos, classes, seed, GAP, PERR, Hit@1.
@@ -152,6 +162,18 @@ def test_top_lists_give_what_whole_rows_give():
     assert gap_from_top(top, hits, positives) == pytest.approx(gap(scores, labels), **EXACT)
     assert perr_from_top(hits, positives) == pytest.approx(perr(scores, labels), **EXACT)
     assert hit_at_1_from_top(hits) == hit_at_1(scores, labels)
+
+
+@pytest.mark.parametrize("chunk", [1, 100, 2**20])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_pool_of_gap_is_that_of_the_top_lists_however_many_ties(chunk, threads, monkeypatch):
+    monkeypatch.setattr(metrics, "CHUNK", chunk)
+    draw = np.random.default_rng(4)
+    scores = draw.integers(0, 4, (50, 40)).astype(np.float32)
+    for share in (0.0, 0.1, 1.0):
+        labels = draw.random((50, 40)) < share
+        with torch_threads(threads):
+            assert gap(scores, labels) == gap_from_top(*top_scores(scores, labels, 20), labels.sum(axis=1))
 
 
 @pytest.mark.parametrize("function", ALL)
