@@ -199,6 +199,8 @@ def _check(
         raise DataError(f"{path}: says of itself {'/'.join(told)}; make it anew with {MAKER}")
     if note["source"] not in DATA or note["source"] != first_note["source"]:
         raise DataError(f"{path}: data source {note['source']}, {first} has {first_note['source']}; make both anew")
+    if note["damaged"] != first_note["damaged"]:
+        raise DataError(f"{path} and {first}: other shards were left out as damaged; make both anew with {MAKER}")
     if not len(rows) or len(rows["id"].unique()) < len(rows):
         raise DataError(f"{path}: holds no video, or one twice; make it anew with {MAKER}")
     for column in ("id", "labels"):

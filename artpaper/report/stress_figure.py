@@ -264,5 +264,7 @@ def _title(text: str, table: pd.DataFrame) -> str:
     seeds = f"{least} training seed{'s' if least > 1 else ''}" if least == most else f"{least} to {most} training seeds"
     alone = "; with one seed bars are about the videos only" if least == 1 else ""
     data, videos = data_name(str(table["source"].iloc[0])), int(table["videos"].iloc[0])
-    line = f"{text} {data}, {videos:,} test videos, {seeds}{alone}"
+    without = table["left_out"].iloc[0]
+    without = f". {without}" if isinstance(without, str) and without else ""
+    line = f"{text} {data}, {videos:,} test videos, {seeds}{alone}{without}"
     return "\n".join(textwrap.wrap(line, 110))

@@ -77,7 +77,7 @@ def stress_table(stress: Stress) -> pd.DataFrame:
     Returns:
         A row per model, attack and metric: ``epsilon``, ``mean`` over seeds with its 95 % interval ``low`` to ``high``
         (percent for "gap" and "hit_at_1", nats for "loss"), ``seeds``, ``videos``, ``basis`` of the interval (see
-        :class:`artpaper.statistics.Estimate`) ``source`` of the data and what was ``left_out``.
+        :class:`artpaper.statistics.Estimate`), ``source`` of the data and what was ``left_out``.
     """
     rows = []
     for model in stress.models:

@@ -148,7 +148,8 @@ def read_tables(folder: str | Path, training: str | Path) -> Tables:
     """
     folder = Path(folder)
     differences = read_table(folder / "differences.csv", "family", "difference", "low", "high", "holm_p", "basis")
-    return Tables(differences, read_table(folder / "leaderboard.csv", "model", "clean"), read_training(training))
+    board = read_table(folder / "leaderboard.csv", "model", "clean", "source", "left_out")
+    return Tables(differences, board, read_training(training))
 
 
 def verdicts(tables: Tables, statements: tuple[Statement, ...], rules: Rules) -> list[Verdict]:

@@ -208,8 +208,11 @@ def test_damaged_shards_that_were_left_out_are_told_in_every_caption(tmp_path):
     board = leaderboard(stress_table(found), read_training(tmp_path / "training.csv"))
     page = verdict_markdown(Tables(differences_table(found), board, pd.DataFrame(columns=["model", "seed"])), Rules())
     for text in (table_markdown(stress_table(found)), differences_markdown(differences_table(found)),
-                 leaderboard_markdown(board), page):  # fmt: skip
-        assert "LEFT OUT as damaged: 1 shard (train: train0001.tfrecord)." in text
+                 leaderboard_markdown(board), page, stress_figure(stress_table(found)).get_suptitle()):  # fmt: skip
+        assert "LEFT OUT as damaged: 1 shard (train: train0001.tfrecord)." in text.replace("\n", " ")
+    rewrite(path, damaged_shards=[])
+    with pytest.raises(DataError, match="other shards were left out as damaged"):
+        read_stress(tmp_path, draws=50)
 
 
 def made(models, noise=0.4):
