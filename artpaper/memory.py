@@ -16,15 +16,15 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of mallopt(3)
 
 
 def keep_freed() -> None:
-    """From now on the process keeps the memory it frees, for its next step, where the C library is glibc.
+    """From now on, and for good, the process keeps the memory it frees, where the C library is glibc.
 
-    It would hand large arrays back at once, and the system would clear their pages anew for every layer of every step:
-    a tenth of a step's time at the paper's shape. Results are not touched.
+    glibc would hand large arrays back at once, and the system would clear their pages anew for every layer of every
+    step: a tenth of a step's time at the paper's shape. Results are not touched.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         mallopt(M_MMAP_MAX, 0)
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(M_TRIM_THRESHOLD, -1)  # never
 
 
 @contextmanager

@@ -66,6 +66,9 @@ def train(
         target: the folder to make; ``workspace/models/<name>/seed<seed>`` by default.
         watch: called with the history so far after every validation, for live curves.
         progress: show a progress bar with rate and time left.
+
+    The process keeps the memory it needed (:func:`artpaper.memory.keep_freed`).
+
     Returns:
         The folder with model.safetensors, model.json and history.csv.
     Raises:
