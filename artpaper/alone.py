@@ -55,8 +55,8 @@ def _locked(path: Path) -> FileIO:
             other = file.read().decode(errors="replace").strip() or "a process that has just begun"
             file.close()
             raise BusyError(
-                f"{path.parent.resolve()}: another run makes {path.stem} here ({other}); wait for it, or stop it, and "
-                "run again: what is finished is kept"
+                f"{path.parent.resolve()}: another run is at work on {path.stem} here ({other}); wait for it, or "
+                "stop it, and run again: what is finished is kept"
             ) from None
         except OSError:
             pass  # a file system without locks, as Lustre often is

@@ -82,6 +82,7 @@ def download_yt8m(
         DownloadError: the plan is damaged, the disk has too little room, or some files failed; the others are there,
             and the same call goes on.
         BusyError: another download is at work in the folder.
+        OutputError: the folder cannot be written.
     """
     server, folder, patience = checked_server(server), Path(folder), patience or Patience()
     with alone(folder, "download"):
@@ -118,7 +119,7 @@ def download_audioset(
         patience: with a server that does not answer.
         progress: show a bar and what is tried again.
     Raises:
-        DownloadError, BusyError: as for :func:`download_yt8m`.
+        DownloadError, BusyError, OutputError: as for :func:`download_yt8m`.
     """
     with alone(Path(folder), "download"):
         files = audioset_files(mirror, checked_server(server))

@@ -265,7 +265,7 @@ def test_a_second_download_into_the_same_folder_is_told(server, tmp_path, capsys
     try:
         wait_for(lambda: list(tmp_path.glob("*.part")))
         assert main(["download", "yt8m", "--shard", "1,1000", "--folder", str(tmp_path), "--server", server.url]) == 1
-        assert "another run makes download here (process" in capsys.readouterr().err
+        assert "another run is at work on download here (process" in capsys.readouterr().err
     finally:
         running.kill()
         running.communicate()
