@@ -19,10 +19,10 @@ def metric_rate(videos: int = VIDEOS, rounds: int = 5) -> list[Line]:
     values: dict[str, float] = {}
 
     def ours() -> None:
-        values["ours"] = gap(scores, labels)
+        values["gap_ours"] = gap(scores, labels)
 
     def reference() -> None:
-        values["reference"] = global_average_precision(scores, labels)
+        values["gap_reference"] = global_average_precision(scores, labels)
 
     times = take_turns({"ours": ours, "reference": reference}, rounds, warm_up=False)
     details = times.details() | values | {"videos": videos, "classes": CLASSES}

@@ -58,7 +58,7 @@ def measure(videos: int, folder: str, frames: int, rounds: int = 5) -> dict[str,
         prepare(params, Path(folder), progress=False)
         return time.perf_counter() - start
 
-    iterate(), once()  # warm the page cache, and have what memory the files take handed out by the system
+    iterate(), once()  # the page cache then holds the shards, and has room for what is written
     turns = [(iterate(), once()) for _ in range(rounds)]
     raw, seconds = (statistics.median(column) for column in zip(*turns, strict=True))
     return {
