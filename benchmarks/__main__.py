@@ -10,6 +10,7 @@ was measured before.
 
 import argparse
 import json
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -104,11 +105,18 @@ def draw(points: list[dict[str, Any]], path: Path) -> None:
         figure, axes = plt.subplots(1, len(SIZES), figsize=(3.4 * len(SIZES), 3.3), layout="constrained")
     for axis, panel in zip(SIZES, axes, strict=True):
         own = [point for point in points if point["axis"] == axis]
-        panel.loglog([point["size"] for point in own], [point["median_s"] for point in own], marker="o")
+        seconds = [point["median_s"] for point in own]
+        panel.loglog([point["size"] for point in own], seconds, marker="o")
+        for point in own:
+            panel.annotate(f"{point['median_s']:.2g}", (point["size"], point["median_s"]), (-4, 7),
+                           textcoords="offset points", ha="center", fontsize=8)  # fmt: skip
+        middle = math.sqrt(min(seconds) * max(seconds))  # at least a decade, or noise would look like growth
+        panel.set_ylim(min(0.6 * min(seconds), middle / 3), max(2 * max(seconds), 3 * middle))
         what = "GAP" if axis == "videos" else "A-ART's step"
-        panel.set(xlabel=axis, ylabel="seconds", title=f"{what}: size to the {own[-1]['power']:g}")
+        panel.set(xlabel=axis, ylabel="seconds", title=f"{what} grows as {axis}$^{{{own[-1]['power']:g}}}$")
         panel.set_xticks([point["size"] for point in own], [f"{point['size']:,}" for point in own])
         panel.minorticks_off()
+        panel.margins(x=0.12)
     figure.savefig(path, dpi=120)
     plt.close(figure)
 

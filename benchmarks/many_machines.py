@@ -1,8 +1,9 @@
 """Preparation by a Ray cluster of one machine and of two, each of one core: how much the second one brings.
 
-Both are processes of this machine, on its loopback, so it must have two cores to give. A first, small preparation
-joins the cluster and starts its processes, which takes the same however much there is to do; the second one, of all
-videos, is the work. Rounds take turns, and the frames must come out the same in every one.
+Both are processes of this machine, on its loopback, so it must have two cores to give. The cluster is held to as many
+cores as it has machines: one machine would else write on the second core what it reads on the first. A first, small
+preparation joins the cluster and starts its processes, which takes the same however much there is to do; the second
+one, of all videos, is the work. Rounds take turns, and the frames must come out the same in every one.
 
     python -m benchmarks.many_machines --videos 20000
 """
@@ -42,6 +43,8 @@ def seconds(few: Path, many: Path, machines: int, folder: Path) -> tuple[float, 
         Seconds of the first preparation with joining the cluster, seconds of the second, and a hash of each of its
         files.
     """
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, cores[:machines])  # and what is started from here
     cluster = Cluster()
     for _ in range(machines):
         cluster.add_node(num_cpus=1)
@@ -59,6 +62,7 @@ def seconds(few: Path, many: Path, machines: int, folder: Path) -> tuple[float, 
         os.chdir(before)
         ray.shutdown()
         cluster.shutdown()
+        os.sched_setaffinity(0, cores)
     return times[1] - times[0], times[2] - times[1], digest(folder / "frames")
 
 
