@@ -1,6 +1,7 @@
 """What the benchmarks hold ours against computes the same; and they say when a target is missed."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +13,12 @@ from artpaper.metrics import gap
 from artpaper.models import FrameTransformer
 from benchmarks.__main__ import markdown
 from benchmarks.measure import Line, Times, machine, peak_bytes, take_turns
+from benchmarks.projection import markdown as computed
+from benchmarks.projection import projection
 from benchmarks.straightforward import StraightforwardTransformer, global_average_precision, three_pass_step
 from tests import toy
+
+REPOSITORY = Path(__file__).parent.parent
 
 
 @pytest.mark.parametrize("alive", [2**21, 1])
@@ -80,3 +85,11 @@ def test_the_table_says_which_target_is_missed() -> None:
     assert rows[-2] == ["one", "at most 2.15 x", "2 x", "other", "yes"]
     assert rows[-1] == ["two", "at least 2 GB/s", "1 GB/s", "", "no"]
     assert f"cores {machine()['cores']}" in page
+
+
+def test_the_documentation_shows_what_was_measured() -> None:
+    results = REPOSITORY / "benchmarks" / "results"
+    bench, full = (json.loads((results / name).read_text(encoding="utf-8")) for name in ("bench.json", "full_size.json"))
+    tables = {"speed": markdown(bench).partition("\n|")[2], "full-size": computed(projection(full, bench))}
+    for page, table in tables.items():
+        assert table.strip() in (REPOSITORY / "docs" / f"{page}.md").read_text(encoding="utf-8"), page
