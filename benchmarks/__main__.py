@@ -13,8 +13,6 @@ import json
 import math
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +25,7 @@ from artpaper.report.style import markdown_table
 from benchmarks.attack_rate import attack_rate
 from benchmarks.growth import SIZES, growth
 from benchmarks.input_rate import input_rate
-from benchmarks.measure import Line, machine
+from benchmarks.measure import Line, apart, machine
 from benchmarks.metric_rate import metric_rate
 from benchmarks.start_up import start_up
 from benchmarks.training_step import training_step
@@ -57,8 +55,7 @@ def main() -> None:
     for name in bar:
         bar.set_postfix_str(name)
         started = time.perf_counter()
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as own:  # memory goes with it
-            rows = own.submit(PARTS[name]).result()
+        rows = apart(PARTS[name])
         found[name] = {
             "machine": machine(),
             "seconds": round(time.perf_counter() - started),

@@ -9,14 +9,12 @@ grow; an index of all 3.9 million training videos is made over the same shards, 
 import argparse
 import dataclasses
 import json
-import multiprocessing
 import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +24,11 @@ from artpaper.config import Compute, Data, Params, load_params
 from artpaper.data.store import FrameStore
 from artpaper.data.store_writer import write_table
 from artpaper.report.style import markdown_table
-from benchmarks.measure import held, machine
+from benchmarks.measure import apart, held, machine
+from benchmarks.prepare_scale import read_records
+
+if TYPE_CHECKING:
+    from artpaper.training import Run
 
 RESULTS = Path(__file__).parent / "results"
 PROFILE = Path(__file__).parent.parent / "profiles" / "paper.yaml"
@@ -58,11 +60,8 @@ def generate(folder: Path, share: int) -> Row:
 
 def iterate(folder: Path, share: int) -> Row:
     """Merely read the shards, as a measure for what follows."""
-    import tensorflow as tf
-
-    read, started = 0, time.perf_counter()
-    for path in sorted((folder / "shards").glob("*.tfrecord")):
-        read += sum(len(record) for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
+    started = time.perf_counter()
+    read = read_records(folder / "shards")
     seconds = time.perf_counter() - started
     return {"seconds": seconds, "gb": read / 1e9, "gb_s": read / 1e9 / seconds}
 
@@ -116,8 +115,7 @@ def whole_index(folder: Path, share: int) -> Row:
     write_table(split / "index.arrow", large.unify_dictionaries())
     shutil.copy(real / "store.json", split / "store.json")
     del large, index, rows
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as fresh:
-        return fresh.submit(_read_whole, split).result()
+    return apart(_read_whole, split)
 
 
 def _read_whole(split: Path) -> Row:
@@ -153,18 +151,20 @@ def steps(folder: Path, share: int) -> Row:
         model = FrameTransformer(params.model_for(name), stores[0].modalities, len(stores[0].label_space.classes))
         few = stores[1].subset(range(short.batch_size))
         run = Run(model, params.models[name], short, params.features, stores[0], few, 0, {"name": name, "seed": 0})
-        times, own = [time.perf_counter()], []
-
-        def seen(step: int, history: Any, times: list[float] = times, own: list[float] = own) -> None:
-            times.append(time.perf_counter())
-            own.append(_own_memory()["own_mb"])
-
-        run.fit(folder / "state" / name, seen)
-        found[f"{name}_s"] = float(np.median(np.diff(times)))
-        found |= {f"{name}_first_loss": run.history[0]["loss"], f"{name}_last_loss": run.history[-1]["loss"]}
-        found |= {f"{name}_own_mb_after_2": own[1], f"{name}_own_mb_at_the_end": own[-1]}
+        found |= {f"{name}_{key}": value for key, value in _watched(run, folder / "state" / name).items()}
         found["precision"] = run.precision
     return found | {"peak_mb": _own_memory()["peak_mb"]}
+
+
+def _watched(run: "Run", state_folder: Path) -> Row:
+    """Train, and tell seconds a step, losses, and memory after the second step and the last."""
+    seen = [(time.perf_counter(), 0.0)]
+    run.fit(state_folder, lambda step, history: seen.append((time.perf_counter(), _own_memory()["own_mb"])))
+    times, own = zip(*seen, strict=True)
+    return {
+        "s": float(np.median(np.diff(times))), "first_loss": run.history[0]["loss"],
+        "last_loss": run.history[-1]["loss"], "own_mb_after_2": own[2], "own_mb_at_the_end": own[-1],
+    }  # fmt: skip
 
 
 PARTS: dict[str, Callable[[Path, int], Row]] = {
@@ -184,8 +184,7 @@ def main() -> None:
         size: Row = {"share_of_youtube8m": 0.01 / share}
         try:
             for name, part in PARTS.items():
-                with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as alone:
-                    row = alone.submit(part, folder, share).result()
+                row = apart(part, folder, share)
                 size[name] = {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}
                 print(json.dumps({name: size[name]}), flush=True)
                 if name == "prepare":

@@ -1,8 +1,6 @@
 """Input: preparing shards beside merely reading them, and batches from the store beside copying memory."""
 
-import multiprocessing
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from artpaper.config import Features, Model
@@ -10,7 +8,7 @@ from artpaper.data.batches import model_inputs
 from artpaper.data.store import FrameStore
 from artpaper.device import best_device
 from artpaper.models import FrameTransformer
-from benchmarks.measure import Line, copy_rate, take_turns
+from benchmarks.measure import Line, apart, copy_rate, take_turns
 from benchmarks.prepare_scale import measure
 from benchmarks.training_step import LOSSES, MODALITIES, step, videos
 
@@ -26,8 +24,7 @@ def input_rate(count: int = 1500, frames: int = 300, rounds: int = 5) -> list[Li
         rounds: how often an epoch is timed.
     """
     with tempfile.TemporaryDirectory() as folder:
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:  # for TensorFlow
-            prepared = executor.submit(measure, count, folder, frames).result()
+        prepared = apart(measure, count, folder, frames)
         store = FrameStore(Path(folder) / "frames" / "train")
         read = 0
 

@@ -7,9 +7,11 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +20,7 @@ from artpaper.device import best_device, native_precision
 from artpaper.report.publish import processor
 
 Call = Callable[[], object]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,17 @@ def take_turns(calls: Mapping[str, Call], rounds: int = 5, warm_up: bool = True)
             _settle()
             seconds[name].append(time.perf_counter() - started)
     return Times(seconds)
+
+
+def apart(work: Callable[..., Result], *given: object) -> Result:
+    """What a function gives in a process of its own, where nothing is held from before and nothing stays behind.
+
+    Args:
+        work: a function of a module, so that the other process can import it.
+        given: its arguments.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
+        return fresh.submit(work, *given).result()
 
 
 def peak_bytes(call: Call) -> int:

@@ -8,25 +8,28 @@ that both see the same machine, and the medians of their times are told.
 
 import argparse
 import json
-import multiprocessing
-import os
-import platform
 import shutil
 import statistics
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
-from benchmarks.measure import held
+from benchmarks.measure import apart, held, machine
 
 RESULT = Path(__file__).parent / "results" / "prepare_scale.json"
 
 
-def measure(videos: int, folder: str, frames: int, rounds: int = 5) -> dict[str, float]:
-    """Generate ``videos`` synthetic videos, then prepare them with one process, ``rounds`` times."""
+def read_records(folder: Path) -> int:
+    """Merely read the shards in a folder with a bare ``TFRecordDataset``; the bytes of their records."""
     import tensorflow as tf
 
+    shards = sorted(folder.glob("*.tfrecord"))
+    return sum(len(one) for path in shards for one in tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
+
+
+def measure(videos: int, folder: str, frames: int, rounds: int = 5) -> dict[str, float]:
+    """Generate ``videos`` synthetic videos, then prepare them with one process, ``rounds`` times."""
     from artpaper.config import Compute, Data, Params, Synthetic
     from artpaper.data.prepare import prepare
     from artpaper.data.synthetic import write_synthetic
@@ -36,18 +39,12 @@ def measure(videos: int, folder: str, frames: int, rounds: int = 5) -> dict[str,
         videos_per_shard=500,
     )  # fmt: skip
     shards = Path(folder) / "shards"
-    context = multiprocessing.get_context("spawn")
-    writer = context.Process(target=write_synthetic, args=(shards, sizes), kwargs={"seed": 0, "progress": False})
-    writer.start()
-    writer.join()
-    paths = sorted(shards.glob("*.tfrecord"))
-    total = sum(path.stat().st_size for path in paths)
+    apart(partial(write_synthetic, shards, sizes, seed=0, progress=False))
+    total = sum(path.stat().st_size for path in shards.glob("*.tfrecord"))
 
     def iterate() -> float:
         start = time.perf_counter()
-        for path in paths:
-            for _ in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
-                pass
+        read_records(shards)
         return time.perf_counter() - start
 
     params = Params(data=Data(source="yt8m", path=str(shards)), compute=Compute(workers=1))
@@ -84,8 +81,7 @@ def main() -> None:
     rows = []
     for videos in parsed.videos:
         folder = tempfile.mkdtemp(dir=parsed.folder)
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
-            rows.append(executor.submit(measure, videos, folder, parsed.frames).result())
+        rows.append(apart(measure, videos, folder, parsed.frames))
         shutil.rmtree(folder)
         print(json.dumps(rows[-1]), flush=True)
     first, last = rows[0], rows[-1]
@@ -93,8 +89,7 @@ def main() -> None:
         "memory": round(last["peak_rss_mb"] / first["peak_rss_mb"], 3),
         "time_per_video": round(last["prepare_ms_per_video"] / first["prepare_ms_per_video"], 3),
     }
-    machine = {"cores": os.cpu_count(), "processor": platform.processor() or platform.machine()}
-    RESULT.write_text(json.dumps({"machine": machine, "rows": rows, "last_over_first": grown}, indent=1) + "\n")
+    RESULT.write_text(json.dumps({"machine": machine(), "rows": rows, "last_over_first": grown}, indent=1) + "\n")
     print(f"memory x{grown['memory']}, time per video x{grown['time_per_video']}; written to {RESULT}")
 
 

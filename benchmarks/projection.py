@@ -8,22 +8,21 @@ assumed, and said beside the table; none of them was at hand.
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from torch.utils.flop_counter import FlopCounterMode
 
-from artpaper.config import Model
+from artpaper.config import Model, load_params
 from artpaper.models import FrameTransformer
 from artpaper.report.style import markdown_table
+from benchmarks.full_size import PROFILE, RESULTS, TRAIN_VIDEOS
 from benchmarks.training_step import LOSSES, MODALITIES, step, videos
 
-RESULTS = Path(__file__).parent / "results"
-VIDEOS = {"train": 3_888_919, "validate": 1_112_356}  # of YouTube-8M's 2018 version
-FRAMES, PADDED = 212, 300  # of a video, in the mean (1.25 TB of shards), and in a batch, padded to its longest
+VIDEOS = {"train": TRAIN_VIDEOS, "validate": 1_112_356}  # of YouTube-8M's 2018 version
+FRAMES = 212  # of a video, in the mean: 1.25 TB of shards; in a batch it is padded to the longest
 SHARES = (0.01, 0.1, 1.0)
-BATCH, FIRST_END, LAST_END = 64, 60_000, 1_000_000  # steps: early stopping cannot come before; train.max_steps
-MODELS = ("non_art", "art", "a_art")
+PAPER = load_params(PROFILE)
+FIRST_END = PAPER.train.validate_every * (1 + PAPER.train.early_stop_patience)  # early stopping cannot come before
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,8 @@ def projection(found: dict[str, Any], bench: dict[str, Any]) -> list[dict[str, A
     made, trained = measured["prepare"], bench["training_step"]["rows"][0]["details"]
     frame = measured["generate"]["gb"] * 1e9 / made["frames"]  # bytes of a shard
     rate = measured["generate"]["gb"] / measured["prepare_in_two"]["seconds"]  # GB/s of two cores
-    work, batch_gb = flops_per_video(PADDED) * BATCH, BATCH * FRAMES * sum(MODALITIES.values()) / 1e9
+    work = flops_per_video(PAPER.features.max_frames) * PAPER.train.batch_size
+    batch_gb = PAPER.train.batch_size * FRAMES * sum(MODALITIES.values()) / 1e9
     rows = []
     for machine in MACHINES:
         for share in SHARES:
@@ -86,15 +86,17 @@ def projection(found: dict[str, Any], bench: dict[str, Any]) -> list[dict[str, A
                 source = min(source, machine.disk)
             prepared = max(gb / rate / machine.cores * 2, 2 * gb / machine.disk) / 3600  # the disk reads and writes
             row = {"machine": machine.name, "share": share, "shards_gb": gb, "prepare_h": prepared}
-            for name in MODELS:
+            for name in LOSSES:
                 here = trained[name]["median_s"]
                 dearer = here / trained["non_art"]["median_s"]  # than Non-ART's step
                 compute = work * dearer / machine.tflops / 1e12 if machine.tflops else here
                 row[f"{name}_step_ms"] = 1e3 * max(compute, batch_gb / source)
                 if name == "non_art":
                     row |= {"needed_gb_s": batch_gb / compute, "given_gb_s": source}
-            every = sum(row[f"{name}_step_ms"] for name in MODELS) / 1e3
-            rows.append(row | {"first_end_h": every * FIRST_END / 3600, "last_end_h": every * LAST_END / 3600})
+            every = sum(row[f"{name}_step_ms"] for name in LOSSES) / 1e3
+            rows.append(
+                row | {"first_end_h": every * FIRST_END / 3600, "last_end_h": every * PAPER.train.max_steps / 3600}
+            )
     return rows
 
 
@@ -106,7 +108,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     """
     lines = [
         [row["machine"], f"{row['share']:.0%}".replace("%", " %"), _number(row["shards_gb"]), _hours(row["prepare_h"]),
-         " / ".join(_number(row[f"{name}_step_ms"]) for name in MODELS), _number(row["needed_gb_s"]),
+         " / ".join(_number(row[f"{name}_step_ms"]) for name in LOSSES), _number(row["needed_gb_s"]),
          _number(row["given_gb_s"]), _hours(row["first_end_h"]), _hours(row["last_end_h"])]
         for row in rows
     ]  # fmt: skip

@@ -1,9 +1,6 @@
 """Time and memory of a training step at the paper's shape: Non-ART, ART and A-ART side by side."""
 
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
-from multiprocessing import get_context
 
 import torch
 from torch import Tensor
@@ -14,7 +11,7 @@ from artpaper.defences import loss_for
 from artpaper.device import best_device, native_precision
 from artpaper.memory import keep_freed
 from artpaper.models import FrameTransformer
-from benchmarks.measure import Line, matrix_peak, peak_bytes, take_turns
+from benchmarks.measure import Line, apart, matrix_peak, peak_bytes, take_turns
 from benchmarks.straightforward import StraightforwardTransformer, three_pass_step
 
 MODALITIES = {"rgb": 1024, "audio": 128}
@@ -52,29 +49,18 @@ def training_step(batch: int = 64, time: int = 300, classes: int = 317, rounds: 
         Line("Non-ART's arithmetic", 100 * reached / peak, 45, True, "%", f"matrix products, {precision}",
              shape | {"reached_gflop_s": round(reached / 1e9, 1), "peak_gflop_s": round(peak / 1e9, 1)}),
     ]  # fmt: skip
-    with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as fresh:  # nothing held from before
-        ours, theirs = fresh.map(partial(_peak, batch=batch, time=time, classes=classes), (True, False))
+    ours, theirs = (apart(_peak, own, batch, time, classes) for own in (True, False))
     held = shape | {"ours_mb": round(ours / 1e6), "straightforward_mb": round(theirs / 1e6)}
     return [*lines, Line("A-ART's peak memory", 100 * ours / theirs, 60, False, "%", "three passes, all maps", held)]
 
 
 def _peak(own: bool, batch: int, time: int, classes: int) -> int:
     """Bytes that a step of A-ART holds at most, ours or the usual code's; what it frees is not kept."""
-    data = videos(batch, time, classes)
-    if own:
-        model = FrameTransformer(Model(), MODALITIES, classes).to(best_device()).train()
-        step(model, LOSSES["a_art"], videos(2, 8, classes))()  # what is loaded on first use is no one's memory
-        model.zero_grad(set_to_none=True)
-        return peak_bytes(step(model, LOSSES["a_art"], data))
-    plain = StraightforwardTransformer(Model(), MODALITIES, classes).to(best_device()).train()
-
-    def usual(given: tuple[Tensor, Tensor, Tensor]) -> None:
-        with torch.autocast(best_device().type, torch.bfloat16, enabled=native_precision(best_device()) == "bf16"):
-            three_pass_step(plain, *given, LOSSES["a_art"])
-
-    usual(videos(2, 8, classes))
-    plain.zero_grad(set_to_none=True)
-    return peak_bytes(partial(usual, data))
+    kind, take = (FrameTransformer, step) if own else (StraightforwardTransformer, usual_step)
+    model = kind(Model(), MODALITIES, classes).to(best_device()).train()
+    take(model, LOSSES["a_art"], videos(2, 8, classes))()  # what is loaded on first use is no one's memory
+    model.zero_grad(set_to_none=True)
+    return peak_bytes(take(model, LOSSES["a_art"], videos(batch, time, classes)))
 
 
 def videos(batch: int, time: int, classes: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -97,5 +83,18 @@ def step(model: FrameTransformer, loss: Loss, data: tuple[Tensor, Tensor, Tensor
         with torch.autocast(best_device().type, torch.bfloat16, enabled=precision == "bf16"):
             value, _ = loss_for(loss)(model, *data, loss)
         value.backward(inputs=parameters)
+
+    return call
+
+
+def usual_step(
+    model: StraightforwardTransformer, loss: Loss, data: tuple[Tensor, Tensor, Tensor]
+) -> Callable[[], None]:
+    """The same of A-ART as usual code makes it."""
+    precision = native_precision(best_device())
+
+    def call() -> None:
+        with torch.autocast(best_device().type, torch.bfloat16, enabled=precision == "bf16"):
+            three_pass_step(model, *data, loss)
 
     return call

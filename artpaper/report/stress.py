@@ -172,10 +172,17 @@ def data_note(table: pd.DataFrame) -> str:
     Args:
         table: with the columns :attr:`Stress.told`, of a row or more.
     """
-    source, without = table[["source", "left_out"]].iloc[0]
-    if not isinstance(without, str) or not without:  # of a CSV file an empty cell is NaN
-        return SOURCES[source]
-    return f"{SOURCES[source]} {without}"
+    return " ".join([SOURCES[str(table["source"].iloc[0])], *left_out_note(table)])
+
+
+def left_out_note(table: pd.DataFrame) -> list[str]:
+    """The sentence about the damaged shards that were left out, or nothing where there are none.
+
+    Args:
+        table: with the column ``left_out`` of :attr:`Stress.told`, of a row or more.
+    """
+    without = table["left_out"].iloc[0]
+    return [without] if isinstance(without, str) and without else []  # of a CSV file an empty cell is NaN
 
 
 def _read(path: Path) -> tuple[dict[str, Any], pa.Table]:

@@ -15,7 +15,7 @@ from matplotlib.transforms import Bbox, BboxBase
 
 from artpaper.errors import DataError
 from artpaper.report.paper import MODELS
-from artpaper.report.stress import attack_name, data_name, model_name
+from artpaper.report.stress import attack_name, data_name, left_out_note, model_name
 from artpaper.report.style import ModelStyle, model_styles
 
 STRENGTH = ("clean", "random", "one_step", "pgd", "ensemble")  # from none to all
@@ -264,7 +264,5 @@ def _title(text: str, table: pd.DataFrame) -> str:
     seeds = f"{least} training seed{'s' if least > 1 else ''}" if least == most else f"{least} to {most} training seeds"
     alone = "; with one seed bars are about the videos only" if least == 1 else ""
     data, videos = data_name(str(table["source"].iloc[0])), int(table["videos"].iloc[0])
-    without = table["left_out"].iloc[0]
-    without = f". {without}" if isinstance(without, str) and without else ""
-    line = f"{text} {data}, {videos:,} test videos, {seeds}{alone}{without}"
+    line = ". ".join([f"{text} {data}, {videos:,} test videos, {seeds}{alone}", *left_out_note(table)])
     return "\n".join(textwrap.wrap(line, 110))
