@@ -1,9 +1,10 @@
 """YouTube-8M's size: one per cent of it, synthetic, prepared, read and trained on with the paper's parameters.
 
 Each part runs in a process of its own, at a tenth of the size and at the size, so that memory can be seen to stay or to
-grow; an index of all 3.9 million training videos is made over the same shards, for what depends on their number.
+grow. What depends on the number of videos is seen at more of them than the disk holds: ten per cent of them, a tenth as
+long, are prepared and read as well, and an index of all 3.9 million training videos is made over those of one per cent.
 
-    python -m benchmarks.full_size --folder FOLDER   # 36 GB of disk, which it gives back; half an hour on two cores
+    python -m benchmarks.full_size --folder FOLDER   # 36 GB of disk, which it gives back; an hour or two on two cores
 """
 
 import argparse
@@ -13,6 +14,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,55 +35,77 @@ if TYPE_CHECKING:
 RESULTS = Path(__file__).parent / "results"
 PROFILE = Path(__file__).parent.parent / "profiles" / "paper.yaml"
 TRAIN_VIDEOS = 3_888_919  # of YouTube-8M's 2018 version
-STEPS = 12  # of each training, of 64 videos: a step takes 10 to 25 s on two cores
 Row = dict[str, Any]
 
 
-def parameters(share: int) -> Params:
-    """The paper's, on synthetic videos: one per cent of YouTube-8M, or one ``share``-th of that."""
+@dataclass(frozen=True)
+class Size:
+    """So many videos, of so many frames.
+
+    Attributes:
+        share: of YouTube-8M's videos.
+        shortened: how many times as short as its videos; so the number of videos grows on the same disk.
+        index: videos of the index that is made over them, 0 for none.
+        steps: of each training, of 64 videos; 0 for none.
+    """
+
+    share: float
+    shortened: int = 1
+    index: int = 0
+    steps: int = 0
+
+
+SIZES = {
+    "0.1 % of YouTube-8M": Size(0.001, index=TRAIN_VIDEOS // 10, steps=3),
+    "10 % of its videos, a tenth as long": Size(0.1, shortened=10),
+    "1 %": Size(0.01, index=TRAIN_VIDEOS, steps=120),
+}
+
+
+def parameters(size: Size) -> Params:
+    """The paper's, on so many synthetic videos of so many frames."""
     params = load_params(PROFILE)
-    sizes = params.synthetic
+    one, times = params.synthetic, size.share / 0.01  # the profile's own are one per cent
     sizes = dataclasses.replace(
-        sizes, train_videos=sizes.train_videos // share, validate_videos=sizes.validate_videos // share
-    )
+        one, train_videos=round(one.train_videos * times), validate_videos=round(one.validate_videos * times),
+        min_frames=one.min_frames // size.shortened, max_frames=one.max_frames // size.shortened,
+    )  # fmt: skip
     return dataclasses.replace(params, data=Data(source="synthetic"), synthetic=sizes)
 
 
-def generate(folder: Path, share: int) -> Row:
+def generate(folder: Path, size: Size) -> Row:
     """Write the shards, which a real run would have downloaded."""
     from artpaper.data.synthetic import write_synthetic
 
-    config = parameters(share).synthetic
+    config = parameters(size).synthetic
     started = time.perf_counter()
     write_synthetic(folder / "shards", config, seed=0, compute=Compute(workers=2))
-    size = sum(path.stat().st_size for path in (folder / "shards").glob("*.tfrecord"))
-    return {"seconds": time.perf_counter() - started, "gb": size / 1e9}
+    written = sum(path.stat().st_size for path in (folder / "shards").glob("*.tfrecord"))
+    return {"seconds": time.perf_counter() - started, "gb": written / 1e9}
 
 
-def iterate(folder: Path, share: int) -> Row:
+def iterate(folder: Path, size: Size) -> Row:
     """Merely read the shards, as a measure for what follows."""
-    started = time.perf_counter()
-    read = read_records(folder / "shards")
-    seconds = time.perf_counter() - started
+    read, seconds = read_records(folder / "shards")
     return {"seconds": seconds, "gb": read / 1e9, "gb_s": read / 1e9 / seconds}
 
 
-def prepare_in_two(folder: Path, share: int) -> Row:
+def prepare_in_two(folder: Path, size: Size) -> Row:
     """As the pipeline does it: on every core."""
-    found = _prepare(folder, folder / "two", share, workers=2)
+    found = _prepare(folder, folder / "two", size, workers=2)
     shutil.rmtree(folder / "two")
     return {"seconds": found["seconds"]}
 
 
-def prepare(folder: Path, share: int) -> Row:
+def prepare(folder: Path, size: Size) -> Row:
     """From shards to the frame store, one process, so that its memory can be seen."""
-    return _prepare(folder, folder, share, workers=1)
+    return _prepare(folder, folder, size, workers=1)
 
 
-def _prepare(folder: Path, workspace: Path, share: int, workers: int) -> Row:
+def _prepare(folder: Path, workspace: Path, size: Size, workers: int) -> Row:
     from artpaper.data.prepare import prepare
 
-    params = parameters(share)
+    params = parameters(size)
     shards = Data(source="yt8m", path=str(folder / "shards"))
     params = dataclasses.replace(params, data=shards, compute=dataclasses.replace(params.compute, workers=workers))
     started = time.perf_counter()
@@ -91,9 +115,9 @@ def _prepare(folder: Path, workspace: Path, share: int, workers: int) -> Row:
     return found | {"videos": sum(split["videos"] for split in summary["splits"].values()), "frames": frames}
 
 
-def epoch(folder: Path, share: int) -> Row:
+def epoch(folder: Path, size: Size) -> Row:
     """One shuffled pass over the training videos."""
-    params = parameters(share)
+    params = parameters(size)
     store = FrameStore(folder / "frames" / "train")
     started, read, own = time.perf_counter(), 0, 0
     for batch in store.batches(params.train.batch_size, max_frames=params.features.max_frames, seed=0, ahead=2):
@@ -102,16 +126,15 @@ def epoch(folder: Path, share: int) -> Row:
     return {"seconds": time.perf_counter() - started, "gb": read / 1e9, "videos": len(store), "own_mb": own}
 
 
-def whole_index(folder: Path, share: int) -> Row:
+def whole_index(folder: Path, size: Size) -> Row:
     """An index of the size of the whole training set: each video of the store many times, under names of its own."""
     real = folder / "frames" / "train"
     with pa.memory_map(str(real / "index.arrow")) as file:
         index = pa.ipc.open_file(file).read_all()
-    wanted = TRAIN_VIDEOS // (10 if share > 1 else 1)
-    rows = np.arange(wanted) % len(index)
-    split = folder / "frames" / f"whole{share}"
+    rows = np.arange(size.index) % len(index)
+    split = folder / "frames" / "whole"
     split.mkdir(exist_ok=True)
-    large = index.take(pa.array(rows)).set_column(0, "id", pa.array([f"{number:08x}" for number in range(wanted)]))
+    large = index.take(pa.array(rows)).set_column(0, "id", pa.array([f"{number:08x}" for number in range(size.index)]))
     write_table(split / "index.arrow", large.unify_dictionaries())
     shutil.copy(real / "store.json", split / "store.json")
     del large, index, rows
@@ -133,7 +156,7 @@ def _read_whole(split: Path) -> Row:
     return found | {"grown_mb": own - before}
 
 
-def steps(folder: Path, share: int) -> Row:
+def steps(folder: Path, size: Size) -> Row:
     """The first steps of each of the three trainings, as the paper has them, and a validation on one batch."""
     import torch
 
@@ -142,7 +165,7 @@ def steps(folder: Path, share: int) -> Row:
     from artpaper.training import Run, seed_everything
 
     keep_freed()  # as training does
-    params, count = parameters(share), STEPS if share == 1 else 3
+    params, count = parameters(size), size.steps
     stores = [FrameStore(folder / "frames" / split) for split in ("train", "validation")]
     short = dataclasses.replace(params.train, max_steps=count, validate_every=count)
     found: Row = {"steps": count, "batch_size": short.batch_size, "threads": torch.get_num_threads()}
@@ -157,41 +180,44 @@ def steps(folder: Path, share: int) -> Row:
 
 
 def _watched(run: "Run", state_folder: Path) -> Row:
-    """Train, and tell seconds a step, losses, and memory after the second step and the last."""
+    """Train, and tell seconds a step, losses, and memory after the second step, half way and after the last."""
     seen = [(time.perf_counter(), 0.0)]
     run.fit(state_folder, lambda step, history: seen.append((time.perf_counter(), _own_memory()["own_mb"])))
     times, own = zip(*seen, strict=True)
     return {
         "s": float(np.median(np.diff(times))), "first_loss": run.history[0]["loss"],
-        "last_loss": run.history[-1]["loss"], "own_mb_after_2": own[2], "own_mb_at_the_end": own[-1],
+        "last_loss": run.history[-1]["loss"], "own_mb_after_2": own[2],
+        "own_mb_half_way": own[len(own) // 2], "own_mb_at_the_end": own[-1],
     }  # fmt: skip
 
 
-PARTS: dict[str, Callable[[Path, int], Row]] = {
+PARTS: dict[str, Callable[[Path, Size], Row]] = {
     "generate": generate, "iterate": iterate, "prepare_in_two": prepare_in_two, "prepare": prepare, "epoch": epoch,
     "whole_index": whole_index, "steps": steps,
 }  # fmt: skip
 
 
 def main() -> None:
-    """Measure every part at both sizes and write full_size.json and full_size.md."""
+    """Measure every part at every size and write full_size.json and full_size.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=None, help="where to put the data (default: a temporary folder)")
     arguments = parser.parse_args()
     found: dict[str, Any] = {"machine": machine(), "sizes": []}
-    for share in (10, 1):
+    for title, size in SIZES.items():
         folder = Path(tempfile.mkdtemp(dir=arguments.folder))
-        size: Row = {"share_of_youtube8m": 0.01 / share}
+        rows: dict[str, Row] = {}
         try:
             for name, part in PARTS.items():
-                row = apart(part, folder, share)
-                size[name] = {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}
-                print(json.dumps({name: size[name]}), flush=True)
+                if (name == "whole_index" and not size.index) or (name == "steps" and not size.steps):
+                    continue
+                row = apart(part, folder, size)
+                rows[name] = {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}
+                print(json.dumps({title: {name: rows[name]}}), flush=True)
                 if name == "prepare":
                     shutil.rmtree(folder / "shards")
         finally:
             shutil.rmtree(folder)
-        found["sizes"].append(size)
+        found["sizes"].append({"size": title, **rows})
     with atomic_file(RESULTS / "full_size.json") as temporary:
         temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     page = markdown(found)
@@ -200,20 +226,20 @@ def main() -> None:
 
 
 def markdown(found: dict[str, Any]) -> str:
-    """The table for people: every number at a tenth of the size and at the size.
+    """The table for people: every number at every size.
 
     Args:
         found: as full_size.json has it.
     """
-    small, large = found["sizes"]
+    sizes = found["sizes"]
     lines = [
-        [part.replace("_", " "), key, f"{small[part][key]:,}", f"{large[part][key]:,}"]
+        [part.replace("_", " "), key, *(f"{size[part][key]:,}" if part in size else "" for size in sizes)]
         for part in PARTS
-        for key in large[part]
-        if isinstance(large[part][key], int | float)
+        for key, last in sizes[-1][part].items()
+        if isinstance(last, int | float)
     ]
     told = ", ".join(f"{key} {value}" for key, value in found["machine"].items())
-    table = markdown_table(["part", "number", "0.1 % of YouTube-8M", "1 %"], lines, 2)
+    table = markdown_table(["part", "number", *(size["size"] for size in sizes)], lines, 2)
     return f"# YouTube-8M's size\n\n`python -m benchmarks.full_size`, synthetic videos. Measured on: {told}.\n\n{table}"
 
 

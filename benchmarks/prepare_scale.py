@@ -20,12 +20,14 @@ from benchmarks.measure import apart, held, machine
 RESULT = Path(__file__).parent / "results" / "prepare_scale.json"
 
 
-def read_records(folder: Path) -> int:
-    """Merely read the shards in a folder with a bare ``TFRecordDataset``; the bytes of their records."""
+def read_records(folder: Path) -> tuple[int, float]:
+    """Merely read the shards in a folder with a bare ``TFRecordDataset``: bytes of the records, and seconds."""
     import tensorflow as tf
 
+    started = time.perf_counter()
     shards = sorted(folder.glob("*.tfrecord"))
-    return sum(len(one) for path in shards for one in tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
+    read = sum(len(one) for path in shards for one in tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
+    return read, time.perf_counter() - started
 
 
 def measure(videos: int, folder: str, frames: int, rounds: int = 5) -> dict[str, float]:
@@ -42,11 +44,6 @@ def measure(videos: int, folder: str, frames: int, rounds: int = 5) -> dict[str,
     apart(partial(write_synthetic, shards, sizes, seed=0, progress=False))
     total = sum(path.stat().st_size for path in shards.glob("*.tfrecord"))
 
-    def iterate() -> float:
-        start = time.perf_counter()
-        read_records(shards)
-        return time.perf_counter() - start
-
     params = Params(data=Data(source="yt8m", path=str(shards)), compute=Compute(workers=1))
 
     def once() -> float:
@@ -55,8 +52,8 @@ def measure(videos: int, folder: str, frames: int, rounds: int = 5) -> dict[str,
         prepare(params, Path(folder), progress=False)
         return time.perf_counter() - start
 
-    iterate(), once()  # the page cache then holds the shards, and has room for what is written
-    turns = [(iterate(), once()) for _ in range(rounds)]
+    read_records(shards), once()  # the page cache then holds the shards, and has room for what is written
+    turns = [(read_records(shards)[1], once()) for _ in range(rounds)]
     raw, seconds = (statistics.median(column) for column in zip(*turns, strict=True))
     return {
         "videos": videos,
