@@ -201,16 +201,18 @@ def main() -> None:
     """Measure every part at every size and write full_size.json and full_size.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=None, help="where to put the data (default: a temporary folder)")
+    parser.add_argument("--keep-steps", action="store_true", help="leave the trainings, an hour, as last measured here")
     arguments = parser.parse_args()
     found: dict[str, Any] = {"machine": machine(), "sizes": []}
+    kept = _former_steps() if arguments.keep_steps else {}
     for title, size in SIZES.items():
         folder = Path(tempfile.mkdtemp(dir=arguments.folder))
         rows: dict[str, Row] = {}
+        parts = [name for name in PARTS if name != "whole_index" or size.index]
+        parts = [name for name in parts if name != "steps" or size.steps]
         try:
-            for name, part in PARTS.items():
-                if (name == "whole_index" and not size.index) or (name == "steps" and not size.steps):
-                    continue
-                row = apart(part, folder, size)
+            for name in parts:
+                row = kept[title] if name == "steps" and title in kept else apart(PARTS[name], folder, size)
                 rows[name] = {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}
                 print(json.dumps({title: {name: rows[name]}}), flush=True)
                 if name == "prepare":
@@ -223,6 +225,16 @@ def main() -> None:
     page = markdown(found)
     (RESULTS / "full_size.md").write_text(page, encoding="utf-8")
     print(page)
+
+
+def _former_steps() -> dict[str, Row]:
+    """What the last run found of the trainings, by size; refused where it was another machine's."""
+    former = json.loads((RESULTS / "full_size.json").read_text(encoding="utf-8"))
+    if former["machine"] != machine():
+        raise SystemExit(
+            f"{RESULTS / 'full_size.json'} is of another machine, {former['machine']}: measure the steps too"
+        )
+    return {size["size"]: size["steps"] for size in former["sizes"] if "steps" in size}
 
 
 def markdown(found: dict[str, Any]) -> str:

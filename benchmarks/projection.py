@@ -2,8 +2,8 @@
 
     python -m benchmarks.projection          # prints the table of docs/full-size.md
 
-Measured are this machine's rates, in results/full_size.json and results/bench.json. What other machines reach is
-assumed, and said beside the table; none of them was at hand.
+Measured are one machine's rates, in results/full_size.json. What other machines reach is assumed, and said beside the
+table; none of them was at hand.
 """
 
 import json
@@ -63,16 +63,15 @@ def flops_per_video(frames: int, classes: int = 317) -> float:
     return counted.get_total_flops()
 
 
-def projection(found: dict[str, Any], bench: dict[str, Any]) -> list[dict[str, Any]]:
+def projection(found: dict[str, Any]) -> list[dict[str, Any]]:
     """A row a machine and share.
 
     Args:
         found: as full_size.json has it; its last size counts.
-        bench: as bench.json has it.
     """
     measured = found["sizes"][-1]
-    made, trained = measured["prepare"], bench["training_step"]["rows"][0]["details"]
-    frame = measured["generate"]["gb"] * 1e9 / made["frames"]  # bytes of a shard
+    trained = measured["steps"]
+    frame = measured["generate"]["gb"] * 1e9 / measured["prepare"]["frames"]  # bytes of a shard
     rate = measured["generate"]["gb"] / measured["prepare_in_two"]["seconds"]  # GB/s of two cores
     work = flops_per_video(PAPER.features.max_frames) * PAPER.train.batch_size
     batch_gb = PAPER.train.batch_size * FRAMES * sum(MODALITIES.values()) / 1e9
@@ -87,8 +86,8 @@ def projection(found: dict[str, Any], bench: dict[str, Any]) -> list[dict[str, A
             prepared = max(gb / rate / machine.cores * 2, 2 * gb / machine.disk) / 3600  # the disk reads and writes
             row = {"machine": machine.name, "share": share, "shards_gb": gb, "prepare_h": prepared}
             for name in LOSSES:
-                here = trained[name]["median_s"]
-                dearer = here / trained["non_art"]["median_s"]  # than Non-ART's step
+                here = trained[f"{name}_s"]
+                dearer = here / trained["non_art_s"]  # than Non-ART's step
                 compute = work * dearer / machine.tflops / 1e12 if machine.tflops else here
                 row[f"{name}_step_ms"] = 1e3 * max(compute, batch_gb / source)
                 if name == "non_art":
@@ -130,5 +129,4 @@ def _hours(hours: float) -> str:
 
 
 if __name__ == "__main__":
-    given = [json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8")) for name in ("full_size", "bench")]
-    print(markdown(projection(*given)))
+    print(markdown(projection(json.loads((RESULTS / "full_size.json").read_text(encoding="utf-8")))))

@@ -8,6 +8,7 @@ import functools
 import hashlib
 import itertools
 import json
+import resource
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +29,7 @@ FORMAT = 1
 SHARDS = "shards.json"  # beside the splits: size and hash of every shard, as artpaper.data.verify keeps them
 BATCH_ROWS = 32
 PLACE = ("batch", "row", "frames", "check")
-OPEN_SHARDS = 64  # a mapped file holds a descriptor, and macOS grants 256 of them
+OPEN_BATCHES = 64  # record batches that are remembered
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,12 @@ class FrameStore:
         self._remember()
 
     def _remember(self) -> None:
-        self._open = functools.lru_cache(OPEN_SHARDS)(self._open_shard)
-        self._columns = functools.lru_cache(OPEN_SHARDS)(self._read_columns)
+        # a shuffled pass jumps between all shards, and to open one costs more than to read a video; each holds a
+        # descriptor, and the three splits may be open at once
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = None if descriptors == resource.RLIM_INFINITY else descriptors // 4
+        self._open = functools.lru_cache(most)(self._open_shard)
+        self._columns = functools.lru_cache(OPEN_BATCHES)(self._read_columns)
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the mapped files, which another process opens for itself."""

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from artpaper.data import units
 from artpaper.data.prepare import prepare
 from artpaper.data.store import BATCH_ROWS, FrameStore, StoredVideo
 from artpaper.data.store_writer import write_shard
@@ -198,6 +199,36 @@ def test_damaged_folders(frames, tmp_path):
     (copy / "train" / "index.arrow").write_bytes(b"")
     with pytest.raises(DataError, match="no frame store"):
         FrameStore(copy / "train")
+
+
+@pytest.fixture(scope="module")
+def many_shards(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("many")
+    write_world(folder / "data", train=80, videos=20)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(units, "UNIT_BYTES", 1)  # no two shards of the source become one
+        prepare(params(folder / "data"), folder, progress=False)
+    assert len(list((folder / "frames" / "shards").glob("train-*"))) == 80
+    return folder / "frames" / "train"
+
+
+def test_shuffled_passes_open_each_shard_once(many_shards, monkeypatch):
+    opened, memory_map = [], pa.memory_map
+    store = FrameStore(many_shards)
+    monkeypatch.setattr(pa, "memory_map", lambda path: opened.append(path) or memory_map(path))
+    for epoch in (0, 1):
+        assert sum(len(batch.ids) for batch in store.batches(8, max_frames=4, seed=0, epoch=epoch)) == len(store)
+    assert len(opened) == len(set(opened)) == 80
+
+
+def test_few_descriptors_suffice_for_many_shards(many_shards):
+    code = (
+        "import resource, sys; from artpaper.data import FrameStore; "
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)); store = FrameStore(sys.argv[1]); "
+        "print(sum(len(batch.ids) for batch in store.batches(8, max_frames=4, seed=0)))"
+    )
+    run = subprocess.run([sys.executable, "-c", code, str(many_shards)], capture_output=True, text=True, timeout=120)
+    assert run.stdout == f"{len(FrameStore(many_shards))}\n", run.stderr
 
 
 def test_package_offers_the_store_without_loading_it():
