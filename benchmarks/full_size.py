@@ -208,11 +208,12 @@ def main() -> None:
     for title, size in SIZES.items():
         folder = Path(tempfile.mkdtemp(dir=arguments.folder))
         rows: dict[str, Row] = {}
-        parts = [name for name in PARTS if name != "whole_index" or size.index]
-        parts = [name for name in parts if name != "steps" or size.steps]
+        wanted = {"whole_index": size.index, "steps": size.steps}
         try:
-            for name in parts:
-                row = kept[title] if name == "steps" and title in kept else apart(PARTS[name], folder, size)
+            for name, part in PARTS.items():
+                if not wanted.get(name, True):
+                    continue
+                row = kept[title] if name == "steps" and title in kept else apart(part, folder, size)
                 rows[name] = {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}
                 print(json.dumps({title: {name: rows[name]}}), flush=True)
                 if name == "prepare":

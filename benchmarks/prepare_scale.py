@@ -43,7 +43,6 @@ def measure(videos: int, folder: str, frames: int, rounds: int = 5) -> dict[str,
     shards = Path(folder) / "shards"
     apart(partial(write_synthetic, shards, sizes, seed=0, progress=False))
     total = sum(path.stat().st_size for path in shards.glob("*.tfrecord"))
-
     params = Params(data=Data(source="yt8m", path=str(shards)), compute=Compute(workers=1))
 
     def once() -> float:

@@ -1,7 +1,6 @@
 """What the benchmarks hold ours against computes the same; and they say when a target is missed."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,14 +10,13 @@ from artpaper.config import Loss, Model
 from artpaper.losses import attention_adversarial
 from artpaper.metrics import gap
 from artpaper.models import FrameTransformer
-from benchmarks.__main__ import markdown
+from benchmarks.__main__ import RESULTS, markdown
 from benchmarks.measure import Line, Times, machine, peak_bytes, take_turns
 from benchmarks.projection import markdown as computed
 from benchmarks.projection import projection
 from benchmarks.straightforward import StraightforwardTransformer, global_average_precision, three_pass_step
 from tests import toy
-
-REPOSITORY = Path(__file__).parent.parent
+from tests.pipeline import ROOT
 
 
 @pytest.mark.parametrize("alive", [2**21, 1])
@@ -88,8 +86,7 @@ def test_the_table_says_which_target_is_missed() -> None:
 
 
 def test_the_documentation_shows_what_was_measured() -> None:
-    results = REPOSITORY / "benchmarks" / "results"
-    bench, full = (json.loads((results / f"{name}.json").read_text("utf-8")) for name in ("bench", "full_size"))
+    bench, full = (json.loads((RESULTS / f"{name}.json").read_text("utf-8")) for name in ("bench", "full_size"))
     tables = {"speed": markdown(bench).partition("\n|")[2], "full-size": computed(projection(full))}
     for page, table in tables.items():
-        assert table.strip() in (REPOSITORY / "docs" / f"{page}.md").read_text(encoding="utf-8"), page
+        assert table.strip() in (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8"), page
