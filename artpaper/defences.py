@@ -17,10 +17,11 @@ L = clean * L_CE + alpha * D(x + R) + beta * attention - entropy * H + alignment
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from artpaper.attacks.ball import Scope, project, steepest
@@ -33,6 +34,7 @@ from artpaper.losses import (
     attention_change,
     clean_pass,
     cross_entropy,
+    guarded,
     mean_bce,
     over_classes,
     step_parts,
@@ -86,8 +88,9 @@ def _beyond(config: Control) -> bool:
     return any(getattr(config, name) != getattr(plain, name) for name in switches)
 
 
+@guarded
 def defended(
-    model: nn.Module,
+    model: Any,
     x: Float[Tensor, "batch time dim"],
     y: Float[Tensor, "batch classes"],
     mask: Bool[Tensor, "batch time"],
@@ -104,9 +107,9 @@ def defended(
         config: which terms, and how much of each.
     Returns:
         The loss and its parts as numbers: ``loss``, ``cross_entropy`` (0 if there is no clean pass), ``adversarial``
-        (D before alpha), ``attention`` (before beta), ``perturbation_norm`` and ``zero_gradients``.
+        (D before alpha), ``attention`` (before beta), and what :func:`artpaper.losses.step_parts` gives.
     Raises:
-        ValueError: epsilon is negative, mask does not fit x, or the widths do not fit.
+        TypeError, ValueError: as :func:`artpaper.losses.guarded`, or the widths do not fit.
     Source: section 2 for the first terms; the module's docstring for the others.
     """
     assert isinstance(config, Control)
@@ -116,7 +119,7 @@ def defended(
 
     def ask(frames: Tensor) -> tuple[Tensor, Maps]:
         with _same_units(x, draws):
-            return model(frames, mask, return_attention=True)
+            return model.with_maps(frames, mask)
 
     logits: Tensor = x
     maps: Maps = {}
@@ -236,7 +239,7 @@ def _gradient(ask: Ask, x: Tensor, y: Tensor, reference: Tensor, config: Control
 
 
 def _alignment(
-    model: nn.Module, x: Tensor, y: Tensor, mask: Tensor, ball: Ball, noise: torch.Generator, draws: Tensor
+    model: Any, x: Tensor, y: Tensor, mask: Tensor, ball: Ball, noise: torch.Generator, draws: Tensor
 ) -> Tensor:
     """Mean cosine of the loss's gradients at a video and at a random point of its ball, on some of the videos."""
     x, y, mask = x[::ALIGNED].detach(), y[::ALIGNED], mask[::ALIGNED]
@@ -249,7 +252,7 @@ def _alignment(
             logits = model(frames, mask)
         loss = F.binary_cross_entropy_with_logits(logits, y.to(logits.dtype), reduction="sum")
         (gradient,) = torch.autograd.grad(loss, frames, create_graph=True)
-        gradients.append((gradient * mask[:, :, None]).flatten(1))
+        gradients.append(gradient.masked_fill(~mask[:, :, None], 0.0).flatten(1))
     near, far = gradients
     return F.cosine_similarity(near, far, dim=1, eps=1e-12).mean()
 

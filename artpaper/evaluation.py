@@ -19,6 +19,7 @@ from artpaper import __version__
 from artpaper.alone import alone
 from artpaper.atomic import atomic_file
 from artpaper.attacks import bce, fgm, predicted_bce
+from artpaper.attacks.result import FLAGS
 from artpaper.attention import NUMBERS, attention_numbers
 from artpaper.checkpoints import expect, load_model, run_identity
 from artpaper.config import Compute, Params, as_dict
@@ -48,7 +49,7 @@ def schema(modalities: Iterable[str]) -> pa.Schema:
         "iterations": pa.int64(),
         "already_wrong": pa.bool_(),
         "fooled": pa.bool_(),
-    }
+    } | dict.fromkeys(FLAGS, pa.bool_())
     columns |= {attention_column(modality, name): pa.float64() for modality in modalities for name in NUMBERS}
     return pa.schema(columns)
 

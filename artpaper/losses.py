@@ -5,6 +5,7 @@ together, so ART takes two forward-backward passes and not three. The scalar tha
 loss (``loss.backward()``); the part of its gradient that is already known is handed over, not computed again.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,17 +14,42 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from artpaper.attacks.ball import l2_norm, steepest
+from artpaper.attacks.ball import finite_rows, l2_norm, steepest
 from artpaper.config import Loss
+from artpaper.inputs import Guarded, entered
 
 Parts = dict[str, float]
-PARTS = ("loss", "cross_entropy", "adversarial", "attention", "perturbation_norm", "zero_gradients")
-COUNTED = ("zero_gradients",)  # the parts that are sums over the videos of a batch; the others are means
-LossFunction = Callable[[nn.Module, Tensor, Tensor, Tensor, Loss], tuple[Tensor, Parts]]
+# the parts that are sums over the videos of a batch; the others are means
+COUNTED = ("zero_gradients", "gradients_not_finite")
+PARTS = ("loss", "cross_entropy", "adversarial", "attention", "perturbation_norm", *COUNTED)
+LossFunction = Callable[[Any, Tensor, Tensor, Tensor, Loss], tuple[Tensor, Parts]]
 
 
+def guarded(loss: LossFunction) -> LossFunction:
+    """A loss of a :class:`torch.nn.Module` whose frames, label sets and mask are checked first, as an attack's are.
+
+    Where no gradients are wanted, as under :func:`torch.no_grad`, it is a plain number: what a loss needs of its own
+    gradients is taken all the same.
+
+    Raises:
+        TypeError, ValueError: as :func:`artpaper.inputs.entered`; the model is no module.
+    """
+
+    @functools.wraps(loss)
+    def checked(model: nn.Module, x: Tensor, y: Tensor, mask: Tensor, config: Loss) -> tuple[Tensor, Parts]:
+        wanted = torch.is_grad_enabled()
+        if not isinstance(model, nn.Module | Guarded):
+            raise TypeError(f"a loss trains a torch.nn.Module, not a {type(model).__name__}")
+        with entered(model, x, y, mask, training=True) as given:
+            value, parts = loss(*given, config)
+        return value if wanted else value.detach(), parts
+
+    return checked
+
+
+@guarded
 def cross_entropy(
-    model: nn.Module,
+    model: Any,
     x: Float[Tensor, "batch time dim"],
     y: Float[Tensor, "batch classes"],
     mask: Bool[Tensor, "batch time"],
@@ -45,8 +71,9 @@ def cross_entropy(
     return loss, {"loss": loss.item(), "cross_entropy": loss.item()}
 
 
+@guarded
 def adversarial(
-    model: nn.Module,
+    model: Any,
     x: Float[Tensor, "batch time dim"],
     y: Float[Tensor, "batch classes"],
     mask: Bool[Tensor, "batch time"],
@@ -60,9 +87,10 @@ def adversarial(
         config: ``alpha``, ``epsilon`` (same unit as x), ``scope``, ``bce_reduction``.
     Returns:
         The loss and its parts: ``loss``, ``cross_entropy``, ``adversarial`` (before alpha), ``perturbation_norm`` (mean
-        over videos) and ``zero_gradients`` (videos in this batch that the attack could not move).
+        over videos), ``zero_gradients`` (videos in this batch that the attack could not move) and
+        ``gradients_not_finite`` (videos whose gradient is NaN or infinite on a real frame, which are not moved).
     Raises:
-        ValueError: epsilon is negative, mask does not fit x, or the widths do not fit.
+        TypeError, ValueError: as :func:`guarded`, or the widths do not fit.
     Source: Eq. 2-4; R is detached as in Goodfellow et al. 2015 and Miyato et al. 2018.
     """
     known, gradient, _ = clean_pass(model, x, y, mask, config, with_maps=False)
@@ -72,8 +100,9 @@ def adversarial(
     return loss, {"loss": loss.item(), "cross_entropy": known.item(), "adversarial": attacked.item(), **parts}
 
 
+@guarded
 def attention_adversarial(
-    model: nn.Module,
+    model: Any,
     x: Float[Tensor, "batch time dim"],
     y: Float[Tensor, "batch classes"],
     mask: Bool[Tensor, "batch time"],
@@ -94,7 +123,7 @@ def attention_adversarial(
     """
     known, gradient, maps = clean_pass(model, x, y, mask, config, with_maps=True)
     perturbation, parts = _perturbation(model, x, gradient, mask, config)
-    logits, adversarial_maps = model(x + perturbation, mask, return_attention=True)
+    logits, adversarial_maps = model.with_maps(x + perturbation, mask)
     attacked = mean_bce(logits, y, config)
     attention = attention_change(maps, adversarial_maps, config)
     loss = known + config.alpha * attacked + config.beta * attention
@@ -127,7 +156,7 @@ def attention_change(
 
 
 def clean_pass(
-    model: nn.Module,
+    model: Any,
     x: Float[Tensor, "batch time dim"],
     y: Float[Tensor, "batch classes"],
     mask: Bool[Tensor, "batch time"],
@@ -141,17 +170,18 @@ def clean_pass(
 
     Args:
         model: as for :func:`attention_adversarial`.
-        x, y, mask: as in :func:`cross_entropy`.
+        x, y, mask: as in :func:`cross_entropy`, checked.
         config: ``bce_reduction``.
         with_maps: keep the attention maps, joined to the graph.
     Returns:
         L_CE with its parameter gradient attached; dL_CE/dx, as large as x, not masked; the maps (batch, time, time) per
         modality, or none.
     """
+    model = Guarded(model, y.shape[1])
     x = x.detach().requires_grad_(True)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
-        logits, maps = model(x, mask, return_attention=True) if with_maps else (model(x, mask), {})
+        logits, maps = model.with_maps(x, mask) if with_maps else (model(x, mask), {})
     loss = mean_bce(logits, y, config)
     gradient, *known = torch.autograd.grad(loss, [x, *parameters], retain_graph=with_maps, allow_unused=True)
     return _KnownGradient.apply(loss.detach(), known, *parameters), gradient, maps
@@ -171,7 +201,7 @@ class _KnownGradient(torch.autograd.Function):
         return None, None, *(None if gradient is None else gradient * scale for gradient in ctx.gradients)
 
 
-def _perturbation(model: nn.Module, x: Tensor, gradient: Tensor, mask: Tensor, config: Loss) -> tuple[Tensor, Parts]:
+def _perturbation(model: Any, x: Tensor, gradient: Tensor, mask: Tensor, config: Loss) -> tuple[Tensor, Parts]:
     modalities = getattr(model, "modalities", None)
     perturbation = steepest(gradient, mask, epsilon=config.epsilon, scope=config.scope, modalities=modalities)
     return perturbation, step_parts(perturbation, gradient, mask)
@@ -182,18 +212,19 @@ def step_parts(
     gradient: Float[Tensor, "batch time dim"],
     mask: Bool[Tensor, "batch time"],
 ) -> Parts:
-    """What a loss tells of its adversaries: ``perturbation_norm`` and ``zero_gradients``.
+    """What a loss says of its adversaries: ``perturbation_norm``, ``zero_gradients`` and ``gradients_not_finite``.
 
     Args:
         perturbation: R, unit of the normalised features.
         gradient: what was followed.
         mask: True on real frames.
     Returns:
-        The mean over videos of ||R||_2, and how many videos had no gradient.
+        The mean over videos of ||R||_2, and how many videos had no gradient, and one that is not finite.
     """
-    silent = (gradient * mask[:, :, None]).flatten(1).abs().amax(dim=1) == 0
-    norm = l2_norm(perturbation).mean()
-    return {"perturbation_norm": norm.item(), "zero_gradients": float(silent.sum().item())}
+    gradient = gradient.masked_fill(~mask[:, :, None], 0.0)
+    silent = gradient.flatten(1).abs().amax(dim=1) == 0
+    counts = {"zero_gradients": silent.sum(), "gradients_not_finite": (~finite_rows(gradient)).sum()}
+    return {"perturbation_norm": l2_norm(perturbation).mean().item()} | {k: float(n.item()) for k, n in counts.items()}
 
 
 def mean_bce(

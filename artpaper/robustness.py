@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from artpaper.attacks import Attack, deepfool, multilabel_deepfool
 from artpaper.attacks.deepfool import Criterion
+from artpaper.attacks.result import FLAGS
 from artpaper.config import DeepFool, Params, as_dict
 from artpaper.data.batches import model_inputs
 from artpaper.data.store import FrameStore
@@ -33,6 +34,7 @@ SCHEMA = pa.schema(
         "already_wrong": pa.bool_(),
         "fooled": pa.bool_(),
     }
+    | dict.fromkeys(FLAGS, pa.bool_())
 )
 
 

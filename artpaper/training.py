@@ -40,7 +40,7 @@ from artpaper.engine import spreads, together
 from artpaper.errors import ArtpaperError, ConfigError
 from artpaper.history import Row, Screen, Watcher, write_history
 from artpaper.identity import code, fingerprint
-from artpaper.losses import Parts
+from artpaper.losses import COUNTED, Parts
 from artpaper.memory import keep_freed, lower_if_short
 from artpaper.metrics import TOP_K, gap_from_top, top_scores
 from artpaper.models import FrameTransformer
@@ -239,9 +239,9 @@ class Run:
         self.model.load_state_dict(tensors)
         made = state_folder / "publish"
         stopped = "early" if self.bad_validations >= self.config.early_stop_patience else "at max_steps"
-        zeros = sum(row.get("zero_gradients", 0) for row in self.history)
+        counts = {name: sum(row.get(name, 0) for row in self.history) for name in COUNTED}
         outcome = {"best_step": self.best_step, "best_validation_gap": self.best_gap, "steps": self.step,
-                   "stopped": stopped, "zero_gradients": zeros, "precision": self.precision}  # fmt: skip
+                   "stopped": stopped, **counts, "precision": self.precision}  # fmt: skip
         save_model(made, self.model, {**self.identity, **outcome})
         write_history(made / "history.csv", self.history)
         replace_folder(made, folder)
@@ -270,11 +270,9 @@ class Run:
 
     def _log(self, *, validate: bool, state_folder: Path) -> None:
         steps = self.sums.pop("steps")
-        zeros = self.sums.pop("zero_gradients", None)  # a count, not a mean
+        counts = {name: int(self.sums.pop(name)) for name in COUNTED if name in self.sums}
         row: Row = {"step": self.step, "learning_rate": self._learning_rate}
-        row |= {key: value / steps for key, value in self.sums.items()}
-        if zeros is not None:
-            row["zero_gradients"] = int(zeros)
+        row |= {key: value / steps for key, value in self.sums.items()} | counts
         self.sums = {}
         if validate:
             row["validation_gap"] = self._validate(state_folder)

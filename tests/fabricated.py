@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from artpaper.atomic import atomic_file
+from artpaper.attacks.result import FLAGS
 from artpaper.report.style import save_table
 
 CLASSES = 40
@@ -109,7 +110,7 @@ def _write(
             "scores": pa.array(list(scores), pa.list_(pa.float32())),
             "clean_loss": before,
             "loss": loss,
-            "zero_gradient": np.zeros(len(loss), bool),
+            **dict.fromkeys(("zero_gradient", *FLAGS), np.zeros(len(loss), bool)),
             "already_wrong": wrong,
             "fooled": wrong,
         }

@@ -1,5 +1,6 @@
 """Attacks on video classifiers: one a file, one signature, diagnostics for every video."""
 
+from artpaper.attacks.adapter import Adapter
 from artpaper.attacks.attention import AttentionColumns, attention_pgd
 from artpaper.attacks.auto_projected_gradient import apgd
 from artpaper.attacks.ball import Norm, Scope, l2_norm, project, steepest
@@ -11,13 +12,14 @@ from artpaper.attacks.objectives import OBJECTIVES, Objective, bce, dlr, margin,
 from artpaper.attacks.one_step import fgm
 from artpaper.attacks.projected_gradient import pgd
 from artpaper.attacks.random_direction import random_direction
-from artpaper.attacks.result import Attack, hit, input_gradient
+from artpaper.attacks.result import Attack, checked, hit, input_gradient
 from artpaper.attacks.square import square
 from artpaper.attacks.structured import fit_universal, k_frames, one_modality, universal
 from artpaper.attacks.transfer import transfer
 
 __all__ = [
     "OBJECTIVES",
+    "Adapter",
     "Attack",
     "AttentionColumns",
     "Criterion",
@@ -27,6 +29,7 @@ __all__ = [
     "apgd",
     "attention_pgd",
     "bce",
+    "checked",
     "deepfool",
     "dlr",
     "ensemble",

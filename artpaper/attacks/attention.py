@@ -16,7 +16,9 @@ from torch.nn import functional as F
 
 from artpaper.attacks.objectives import Objective, bce
 from artpaper.attacks.projected_gradient import pgd
-from artpaper.attacks.result import Attack, hit
+from artpaper.attacks.result import Attack, checked, hit
+from artpaper.groups import NonNegative
+from artpaper.inputs import Guarded, without_attention
 
 Over = Literal["maps", "heads", "scores"]
 """What of the attention is changed: see :class:`AttentionColumns`."""
@@ -58,11 +60,9 @@ class AttentionColumns:
         if over not in get_args(Over):
             raise ValueError(f"over {over!r} is none of {', '.join(get_args(Over))}")
         if not hasattr(model, "attention_heads"):
-            raise ValueError(
-                f"{type(model).__name__} shows no attention: model(x, mask, return_attention=True) and "
-                "model.attention_heads(x, mask) are needed, as FrameTransformer has them"
-            )
-        self.model, self.over = model, over
+            raise ValueError(without_attention(model))
+        self.model, self.over = Guarded(model), over
+        self.warned = self.model.warned
         self.modalities: Mapping[str, int] = model.modalities
         with torch.no_grad():
             _, self.clean = self._look(x, mask)
@@ -80,21 +80,22 @@ class AttentionColumns:
 
     def _look(self, x: Tensor, mask: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         if self.over == "maps":
-            return self.model(x, mask, return_attention=True)
-        heads = self.model.attention_heads(x, mask)  # (B, H, T, T) each
+            return self.model.with_maps(x, mask)
+        heads = self.model.heads(x, mask)  # (B, H, T, T) each
         if self.over == "scores":
             heads = {name: _centred_scores(one, mask) for name, one in heads.items()}
         return self.model(x, mask), heads
 
 
+@checked
 def attention_pgd(
     model: Any,
     x: Float[Tensor, "batch time dim"],
     y: Float[Tensor, "batch classes"],
     mask: Bool[Tensor, "batch time"],
     *,
-    epsilon: float,
-    weight: float = 0.1,
+    epsilon: NonNegative,
+    weight: NonNegative = 0.1,
     over: Over = "maps",
     finish: bool = True,
     objective: Objective = bce,
@@ -125,7 +126,7 @@ def attention_pgd(
         Attack: with the model's own logits. ``gradient_norm`` is that of the sum, ``zero_gradient`` says that neither
         search had anything to follow, ``iterations`` counts both.
     Raises:
-        ValueError: as :class:`AttentionColumns`, or what the attack refuses.
+        TypeError, ValueError: as :func:`artpaper.attacks.fgm`, as :class:`AttentionColumns`, or as the attack.
     Source: Tramer et al. 2020 on adaptive attacks; Lovisotto et al. 2022 for ``over="scores"``.
     """
     classes = y.shape[1]
@@ -143,6 +144,7 @@ def attention_pgd(
     search = {
         "gradient_norm": first["gradient_norm"],
         "zero_gradient": first["zero_gradient"] & second["zero_gradient"],
+        "gradient_not_finite": first["gradient_not_finite"] | second["gradient_not_finite"],
         "iterations": first["iterations"] + second["iterations"],
     }
     return replace(last, diagnostics=second | search)

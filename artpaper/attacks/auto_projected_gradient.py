@@ -10,29 +10,31 @@ from torch import Tensor
 from artpaper.attacks.ball import Norm, Scope
 from artpaper.attacks.objectives import Objective, bce
 from artpaper.attacks.projected_gradient import Ascent
-from artpaper.attacks.result import Attack
+from artpaper.attacks.result import Attack, checked
+from artpaper.groups import Count, Natural, NonNegative
 
 MOMENTUM = 0.75  # alpha: share of the new direction
 RISES = 0.75  # rho: share of the steps since the last checkpoint that must have raised the objective
 
 
+@checked
 def apgd(
     model: Callable[[Tensor, Tensor], Tensor],
     x: Float[Tensor, "batch time dim"],
     y: Float[Tensor, "batch classes"],
     mask: Bool[Tensor, "batch time"],
     *,
-    epsilon: float,
+    epsilon: NonNegative,
     norm: Norm = "l2",
     scope: Scope = "joint",
     modalities: Mapping[str, int] | None = None,
     objective: Objective = bce,
-    steps: int = 50,
-    restarts: int = 1,
+    steps: Count = 50,
+    restarts: Count = 1,
     random_start: bool = True,
     start: Float[Tensor, "batch time dim"] | None = None,
     movable: Bool[Tensor, "#batch #time #dim"] | None = None,
-    seed: int = 0,
+    seed: Natural = 0,
 ) -> Attack:
     """Auto-PGD in the ball: nothing to tune but the budget; each video has its own step size and its own restarts.
 
@@ -53,10 +55,9 @@ def apgd(
     Returns:
         Attack: as :func:`artpaper.attacks.pgd` with keep "best".
     Raises:
-        ValueError: unknown norm, epsilon is negative, steps or restarts below 1, restarts that would repeat one
-            another, mask, movable or the widths do not fit x, or the model's answer is not one tensor (batch, classes).
+        TypeError, ValueError: as :func:`artpaper.attacks.pgd`.
     Warns:
-        UserWarning: all of the model's answers lie in [0, 1], as probabilities do.
+        UserWarning: as :func:`artpaper.attacks.fgm`.
     Source: Croce and Hein 2020, Algorithm 1 and section 3; a video goes back to its best point at the checkpoint, as in
         their code, where the algorithm as printed takes one more step first.
     """
@@ -64,7 +65,7 @@ def apgd(
         model, x, y, mask, epsilon=epsilon, norm=norm, scope=scope, modalities=modalities, objective=objective,
         movable=movable,
     )  # fmt: skip
-    for point in ascent.starts(steps, restarts, random_start, start, seed):
+    for point in ascent.starts(restarts, random_start, start, seed):
         _climb(ascent, point, steps)
     return ascent.result()
 

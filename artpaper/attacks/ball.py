@@ -1,5 +1,6 @@
 """The epsilon ball: which entries of a video share one norm, the steepest step, the way back, a point drawn in it."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Literal, get_args
 
@@ -7,6 +8,8 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+from artpaper.inputs import fit_widths
 
 Norm = Literal["l2", "linf"]
 Scope = Literal["joint", "modality", "frame"]
@@ -25,14 +28,10 @@ def l2_norm(
     Returns:
         Norms: (batch, 1, 1) for "joint", (batch, time, 1) for "frame", (batch, 1, dim) for "modality".
     Raises:
-        ValueError: scope "modality" without widths, or with widths that do not add up to ``dim``.
+        TypeError: ``x`` is no tensor of floats.
+        ValueError: unknown scope, or scope "modality" without widths, or with widths that do not add up to ``dim``.
     """
-
-    def norm(part: Tensor, dims: tuple[int, ...]) -> Tensor:
-        # summed in float64: over a video's 345,600 entries float32 would be off by more than 1e-6
-        return torch.linalg.vector_norm(part, dim=dims, keepdim=True, dtype=torch.float64).to(part.dtype)
-
-    return _over(x, scope, modalities, norm)
+    return _over(x, scope, modalities, _length)
 
 
 def steepest(
@@ -47,19 +46,19 @@ def steepest(
     """The step of length epsilon along the gradient, R = epsilon * G / ||G||_2, per ball.
 
     Args:
-        gradient: G, any finite scale: it is divided by its largest entry first, so squares neither under- nor overflow.
+        gradient: G, any scale: it is divided by its largest entry first, so squares neither under- nor overflow.
         mask: True on real frames; padding is never moved.
         epsilon: radius of each ball, unit of the features.
         norm: "l2", or "linf" for the corner of the cube, R = epsilon * sign(G), which is one for all scopes.
         scope, modalities: as in :func:`l2_norm`.
     Returns:
-        R; exactly 0 in a ball whose gradient is exactly 0.
+        R; exactly 0 in a ball whose gradient is exactly 0, and in a video whose gradient is not finite on a real frame.
     Raises:
-        ValueError: unknown norm, epsilon is negative, or mask does not fit the gradient.
+        TypeError, ValueError: unknown norm or scope, epsilon is negative or not finite, or mask does not fit the
+            gradient.
     Source: Eq. 4; the scaling follows Miyato et al. 2018 (``get_normalized_vector`` of their vat.py).
     """
-    _check(gradient, mask, epsilon, norm)
-    gradient = gradient * mask[:, :, None]
+    gradient = _inside(gradient, mask, epsilon, norm, scope)
     if norm == "linf":
         return epsilon * gradient.sign()
     peak = _over(gradient, scope, modalities, lambda part, dims: part.abs().amax(dim=dims, keepdim=True))
@@ -80,18 +79,19 @@ def project(
     """The nearest point inside the ball, in L2: shrunk for "l2", cut off entry by entry for "linf".
 
     Args:
-        perturbation: any point, finite.
+        perturbation: any point.
         mask: True on real frames; padding becomes 0.
         epsilon: radius of each ball, unit of the features.
         norm: "l2" or "linf", which is one for all scopes.
         scope, modalities: as in :func:`l2_norm`.
     Returns:
-        The point; the same one if it was inside. Its norm exceeds epsilon by rounding only (a millionth of it).
+        The point; the same one if it was inside. Its norm exceeds epsilon by rounding only (a millionth of it). A video
+        with an entry that is not finite on a real frame is brought to 0.
     Raises:
-        ValueError: unknown norm, epsilon is negative, or mask does not fit the perturbation.
+        TypeError, ValueError: unknown norm or scope, epsilon is negative or not finite, or mask does not fit the
+            perturbation.
     """
-    _check(perturbation, mask, epsilon, norm)
-    perturbation = perturbation * mask[:, :, None]
+    perturbation = _inside(perturbation, mask, epsilon, norm, scope)
     if norm == "linf":
         return perturbation.clamp(-epsilon, epsilon)
     length = l2_norm(perturbation, scope, modalities)
@@ -121,7 +121,7 @@ def uniform(
     Returns:
         The point, float64.
     Raises:
-        ValueError: scope "modality" without widths, or with widths that do not add up to ``dim``.
+        TypeError, ValueError: as :func:`l2_norm`.
     Source: Voelker et al. 2017: n entries of a point on the sphere with n + 2 are uniform in the ball.
     """
     # frame after frame, so a longer video starts with the draw of a shorter one; hence two generators, too
@@ -137,13 +137,38 @@ def uniform(
     return epsilon * drawn / (l2_norm(drawn, scope, modalities) ** 2 + left_out).sqrt()
 
 
-def _check(x: Tensor, mask: Tensor, epsilon: float, norm: str) -> None:
-    if norm not in get_args(Norm):
-        raise ValueError(f"norm {norm!r} is none of {', '.join(get_args(Norm))}")
-    if epsilon < 0:
-        raise ValueError(f"epsilon is a radius and cannot be {epsilon}")
-    if mask.shape != x.shape[:2]:
-        raise ValueError(f"mask {tuple(mask.shape)} does not fit frames {tuple(x.shape)}")
+def finite_rows(x: Float[Tensor, "batch time dim"]) -> Bool[Tensor, " batch"]:
+    """Whether all entries of a video are finite."""
+    return x.isfinite().flatten(1).all(dim=1)
+
+
+def _inside(x: Tensor, mask: Tensor, epsilon: float, norm: str, scope: str) -> Tensor:
+    """What is of use of ``x``: 0 on padding, whatever stood there, and in videos that are not finite elsewhere."""
+    for name, value, known in (("norm", norm, Norm), ("scope", scope, Scope)):
+        if value not in get_args(known):
+            raise ValueError(f"{name} {value!r} is none of {', '.join(get_args(known))}")
+    if isinstance(epsilon, bool) or not isinstance(epsilon, int | float) or not 0 <= epsilon < math.inf:
+        raise ValueError(f"epsilon is a radius, 0 or more and finite, and cannot be {epsilon!r}")
+    _check_frames(x)
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != x.shape[:2]:
+        what = f"{tuple(mask.shape)} of {mask.dtype}" if isinstance(mask, Tensor) else type(mask).__name__
+        raise ValueError(f"mask {what} does not fit frames {tuple(x.shape)}; it is bool (batch, time)")
+    x = x.masked_fill(~mask[:, :, None], 0.0)  # not multiplied: NaN times 0 is NaN
+    return x.masked_fill(~finite_rows(x)[:, None, None], 0.0)
+
+
+def _check_frames(x: Tensor) -> None:
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        raise TypeError(
+            f"a perturbation or gradient is a tensor of floats, not {getattr(x, 'dtype', type(x).__name__)}"
+        )
+    if x.ndim != 3 or 0 in x.shape[1:]:
+        raise ValueError(f"a perturbation or gradient is (batch, time, dim), with frames, not {tuple(x.shape)}")
+
+
+def _length(part: Tensor, dims: tuple[int, ...]) -> Tensor:
+    # summed in float64: over a video's 345,600 entries float32 would be off by more than 1e-6
+    return torch.linalg.vector_norm(part, dim=dims, keepdim=True, dtype=torch.float64).to(part.dtype)
 
 
 def _first(part: Tensor, dims: tuple[int, ...]) -> Tensor:
@@ -153,11 +178,14 @@ def _first(part: Tensor, dims: tuple[int, ...]) -> Tensor:
 
 
 def _over(x: Tensor, scope: Scope, modalities: Mapping[str, int] | None, reduce: Reduce) -> Tensor:
+    _check_frames(x)
     if scope == "joint":
         return reduce(x, (1, 2))
     if scope == "frame":
         return reduce(x, (2,))
-    if modalities is None or sum(modalities.values()) != x.shape[-1]:
+    if scope != "modality":
+        raise ValueError(f"scope {scope!r} is none of {', '.join(get_args(Scope))}")
+    if modalities is None or not fit_widths(modalities, x.shape[-1]):
         raise ValueError(f"scope 'modality' needs widths that add up to {x.shape[-1]}, got {modalities}")
     parts = x.split(list(modalities.values()), dim=-1)
     return torch.cat([reduce(part, (1, 2)).expand(-1, 1, part.shape[-1]) for part in parts], dim=-1)

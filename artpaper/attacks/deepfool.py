@@ -1,14 +1,17 @@
 """DeepFool: the shortest way, in L2, across a boundary of the model, in batches that shrink as videos cross it."""
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from functools import partial
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Bool, Float
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from artpaper.attacks.result import Attack, hit, logits_of, norms, warn_of_probabilities
+from artpaper.attacks.result import Attack, checked, follow, hit, norms
+from artpaper.groups import Count, NonNegative, Positive
 
 Criterion = Literal["top1_change", "hit1_loss", "threshold"]
 """What counts as fooled, and between which labels the boundaries lie.
@@ -25,20 +28,22 @@ Criterion = Literal["top1_change", "hit1_loss", "threshold"]
 """
 
 STABILITY = 1e-4  # added to the way to the boundary, as by the authors and by foolbox
-COPIES = 4  # arrays of the frames' size that a pass holds: iterate, gradient, its part that is kept, best gradient
+COPIES = 5  # arrays of the frames' size that a pass holds: iterate, the model's copy, gradient, its part that is kept,
+# best gradient
 
 
+@partial(checked, labels=False)
 def deepfool(
     model: Callable[[Tensor, Tensor], Tensor],
     x: Float[Tensor, "batch time dim"],
-    y: Float[Tensor, "batch classes"],
+    y: Float[Tensor, "batch classes"] | None,
     mask: Bool[Tensor, "batch time"],
     *,
     criterion: Criterion = "top1_change",
-    candidates: int = 10,
-    steps: int = 50,
-    overshoot: float = 0.02,
-    memory: int | float = 256,
+    candidates: Annotated[int, Field(ge=2)] = 10,
+    steps: Count = 50,
+    overshoot: NonNegative = 0.02,
+    memory: Positive = 256,
 ) -> Attack:
     """Approximately minimal L2 perturbation that fools the model, for every video by itself.
 
@@ -51,7 +56,7 @@ def deepfool(
     Args:
         model: any callable ``model(x, mask) -> logits (batch, classes)``, not only ours.
         x: frames as the model receives them, float (batch, time, dim), unit of the normalised features.
-        y: label sets, multi-hot (batch, classes); only criterion "hit1_loss" looks at them.
+        y: label sets, multi-hot (batch, classes); only criterion "hit1_loss" needs them, else they may be None.
         mask: True on real frames, bool (batch, time); padding is never moved.
         criterion: what counts as fooled: see :data:`Criterion`.
         candidates: labels whose boundaries are looked at, at least 2; each costs a backward pass per iteration.
@@ -64,20 +69,15 @@ def deepfool(
         ``relative_norm`` is rho, ``gradient_norm`` that of the nearest boundary's margin at the clean video (NaN where
         none was needed: already wrong), ``iterations`` the steps taken, ``fooled`` what the model says at the end, by
         the criterion's meaning; ``already_wrong`` is False except for "hit1_loss". A video that runs out of steps keeps
-        what it reached, not ``fooled``. A video without any usable boundary (every gradient 0 or not finite) stays
-        where it is, with ``zero_gradient``.
+        what it reached, not ``fooled``. A video without any usable boundary (every gradient 0) stays where it is, with
+        ``zero_gradient``; one with a gradient that is not finite has no result, for its boundary may be the nearest.
     Raises:
-        ValueError: unknown criterion, candidates < 2, steps < 1, overshoot < 0, memory <= 0, mask does not fit x, or
-            the model's answer is not one tensor (batch, classes).
+        TypeError, ValueError: as :func:`artpaper.attacks.fgm`; criterion "hit1_loss" without label sets.
     Warns:
-        UserWarning: all of the model's answers lie in [0, 1], as probabilities do.
+        UserWarning: as :func:`artpaper.attacks.fgm`.
     Source: section 3.2.4, Figure 4; Moosavi-Dezfooli et al. 2016, Algorithm 2, with their published code's 1e-4.
     """
-    if criterion not in get_args(Criterion):
-        raise ValueError(f"criterion {criterion!r} is none of {', '.join(get_args(Criterion))}")
-    if candidates < 2:
-        raise ValueError(f"candidates must be at least 2, not {candidates}: a boundary lies between two labels")
-    check_budget(x, mask, steps, overshoot, memory)
+    check_labels(criterion, y)
     search = _Search(model, x, y, mask, criterion, candidates, overshoot)
     active = torch.arange(len(x), device=x.device)
     size = max(1, int(memory * 2**20 / (COPIES * max(1, x[:1].nbytes))))
@@ -88,25 +88,14 @@ def deepfool(
     return search.result(size)
 
 
-def check_budget(x: Tensor, mask: Tensor, steps: int, overshoot: float, memory: int | float) -> None:
-    """Refuse arguments that no DeepFool can work with.
+def check_labels(criterion: Criterion, y: Tensor | None) -> None:
+    """Refuse to look for the loss of a true label without label sets (batch, classes).
 
-    Args:
-        x: frames (batch, time, dim).
-        mask: True on real frames (batch, time).
-        steps, overshoot: as for :func:`deepfool`.
-        memory: budget in MiB.
     Raises:
-        ValueError: steps < 1, overshoot < 0, memory <= 0, or mask does not fit x.
+        TypeError: the criterion is "hit1_loss" and y is None.
     """
-    if mask.shape != x.shape[:2]:
-        raise ValueError(f"mask {tuple(mask.shape)} does not fit frames {tuple(x.shape)}")
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, not {steps}")
-    if overshoot < 0:
-        raise ValueError(f"overshoot is a share of the perturbation and cannot be {overshoot}")
-    if memory <= 0:
-        raise ValueError(f"memory is a budget in MiB and cannot be {memory}")
+    if criterion == "hit1_loss" and y is None:
+        raise TypeError("y is None: criterion 'hit1_loss' needs label sets (batch, classes)")
 
 
 def ask(model: Callable[[Tensor, Tensor], Tensor], x: Tensor, mask: Tensor, *, gradient: bool) -> tuple[Tensor, Tensor]:
@@ -122,7 +111,7 @@ def ask(model: Callable[[Tensor, Tensor], Tensor], x: Tensor, mask: Tensor, *, g
     """
     iterate = x.detach().requires_grad_(gradient)
     with torch.set_grad_enabled(gradient):
-        return iterate, logits_of(model, iterate, mask)
+        return iterate, model(iterate, mask)
 
 
 class _Search:
@@ -132,7 +121,7 @@ class _Search:
         self,
         model: Callable[[Tensor, Tensor], Tensor],
         x: Tensor,
-        y: Tensor,
+        y: Tensor | None,
         mask: Tensor,
         criterion: Criterion,
         candidates: int,
@@ -144,7 +133,8 @@ class _Search:
         self.clean = self.adversarial = x.new_empty(0)
         self.gradient_norm = torch.full((len(x),), torch.nan, dtype=torch.float64, device=x.device)
         self.iterations = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        self.stuck, self.already_wrong, self.fooled = torch.zeros(3, len(x), dtype=torch.bool, device=x.device)
+        flags = torch.zeros(4, len(x), dtype=torch.bool, device=x.device)
+        self.stuck, self.already_wrong, self.fooled, self.not_finite = flags
 
     def advance(self, rows: Tensor, step: int, *, last: bool) -> Tensor:
         """Ask the model about these videos and move those not fooled by one step; returns the rows to go on with."""
@@ -154,7 +144,7 @@ class _Search:
                 self.clean, self.adversarial = logits.new_empty(2, len(self.x), logits.shape[1])
             self.clean[rows] = logits.detach()
             if self.criterion == "hit1_loss":
-                self.already_wrong[rows] = ~hit(logits, self.y[rows])
+                self.already_wrong[rows] = ~hit(logits, self._true(rows))
         self.adversarial[rows] = logits.detach()
         self.fooled[rows] = self._is_fooled(rows)
         left = ~(self.fooled[rows] | self.already_wrong[rows])
@@ -165,7 +155,8 @@ class _Search:
             del iterate, logits
             rows, left = rows[left], left[left]
             iterate, logits = ask(self.model, self.x[rows] + self.perturbation[rows], self.mask[rows], gradient=True)
-        distance, norm, gradient = self._nearest(rows, iterate, logits)
+        distance, norm, gradient, finite = self._nearest(rows, iterate, logits)
+        self.not_finite[rows] |= left & ~finite
         scale = ((1 + self.overshoot) * (distance + STABILITY) / norm).to(gradient.dtype)
         usable = scale.isfinite()
         if step == 0:
@@ -179,12 +170,12 @@ class _Search:
 
     def result(self, size: int) -> Attack:
         """What was found; the norms are taken ``size`` videos at a time."""
-        warn_of_probabilities(self.clean)
         parts = [part.split(size) for part in (self.x, self.mask, self.perturbation)]
         lengths = [norms(*part) for part in zip(*parts, strict=True)]
         diagnostics = {name: torch.cat([length[name] for length in lengths]) for name in lengths[0]} | {
             "gradient_norm": self.gradient_norm,
             "zero_gradient": self.stuck,
+            "gradient_not_finite": self.not_finite,
             "iterations": self.iterations,
             "already_wrong": self.already_wrong,
             "fooled": self.fooled,
@@ -196,40 +187,48 @@ class _Search:
         if self.criterion == "top1_change":
             fooled = now.argmax(dim=1) != clean.argmax(dim=1)
         elif self.criterion == "hit1_loss":
-            fooled = ~(self.already_wrong[rows] | hit(now, self.y[rows]))
+            fooled = ~(self.already_wrong[rows] | hit(now, self._true(rows)))
         else:
             fooled = ((now > 0) != (clean > 0)).any(dim=1)
         return fooled & ~now.isnan().any(dim=1)  # a model that breaks down has not been fooled
 
     def _margins(self, rows: Tensor, logits: Tensor) -> Tensor:
         """How far the logits are on the clean side of each boundary (batch, boundaries); inf where there is none."""
-        clean, true = self.clean[rows], self.y[rows] > 0
+        clean = self.clean[rows]
         count = min(self.candidates, clean.shape[1])
         if self.criterion == "threshold":
             nearest = clean.abs().topk(count, dim=1, largest=False).indices
             return torch.where(clean > 0, logits, -logits).gather(1, nearest)
         top = F.one_hot(clean.argmax(dim=1), clean.shape[1]).bool()
-        own = top if self.criterion == "top1_change" else true
+        own = top if self.criterion == "top1_change" else self._true(rows) > 0
         rivals = clean.masked_fill(own, -torch.inf).topk(count - 1, dim=1).indices
         best = logits.masked_fill(~own, -torch.inf).argmax(dim=1, keepdim=True)
         return (logits.gather(1, best) - logits.gather(1, rivals)).masked_fill(own.gather(1, rivals), torch.inf)
 
-    def _nearest(self, rows: Tensor, iterate: Tensor, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Distance to the nearest boundary, norm of its gradient (both float64) and the gradient that leads there."""
+    def _true(self, rows: Tensor) -> Tensor:
+        assert self.y is not None  # see check_labels
+        return self.y[rows]
+
+    def _nearest(self, rows: Tensor, iterate: Tensor, logits: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Distance to the nearest boundary, norm of its gradient (both float64), the gradient that leads there, and
+        whether all boundaries' gradients are finite.
+        """
         padding = ~self.mask[rows]
         distance = torch.full((len(rows),), torch.inf, dtype=torch.float64, device=iterate.device)
         norm, nearest = torch.zeros_like(distance), torch.zeros_like(iterate)
+        finite = torch.ones_like(distance, dtype=torch.bool)
         with torch.enable_grad():
             margins = self._margins(rows, logits)
             pulls = (-margins).sum(dim=0).unbind()  # summed over the batch, so no video's gradient depends on another
         # one backward pass a boundary, not one batched over all: as fast (measured), and modules that vmap refuses work
         for index, (pull, margin) in enumerate(zip(pulls, margins.detach().unbind(dim=1), strict=True), start=1):
-            (gradient,) = torch.autograd.grad(pull, iterate, retain_graph=index < len(pulls))
+            gradient = follow(pull, iterate, retain_graph=index < len(pulls))
             # frame by frame in its own type, then in float64: exact to 1e-6, and no copy of the gradient
             frames = torch.linalg.vector_norm(gradient, dim=2).double().masked_fill(padding, 0.0)
             length = torch.linalg.vector_norm(frames, dim=1)
+            finite &= length.isfinite()
             way = margin.double() / length
             closer = (length > 0) & length.isfinite() & (way < distance)
             distance, norm = torch.where(closer, way, distance), torch.where(closer, length, norm)
             nearest[closer] = gradient[closer]
-        return distance, norm, nearest.masked_fill_(padding[:, :, None], 0.0)
+        return distance, norm, nearest.masked_fill_(padding[:, :, None], 0.0), finite

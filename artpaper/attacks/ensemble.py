@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from artpaper.attacks.objectives import Objective, bce
+from artpaper.attacks.objectives import Objective, bce, pair
 from artpaper.attacks.result import Attack, hit
 
 
@@ -26,17 +26,19 @@ def ensemble(
         objective: loss that decides, ``(logits, y) -> (batch,)``, higher is worse for the model.
     Returns:
         Attack: every video has the winner's perturbation, logits and diagnostics, of those that all attacks have;
-        ``iterations`` is what the winner took, not what finding it cost. ``already_wrong`` and ``fooled`` are about the
+        ``iterations`` is what the winner took, not what finding it cost; ``gradient_not_finite`` says that any of the
+        attacks has no result. ``already_wrong`` and ``fooled`` are about the
         top label, whatever the winner means by them. And the winner's name for every video.
     Raises:
-        ValueError: no attacks, or two of them differ in their videos' shape or their clean logits; the message names
-            the two.
+        TypeError, ValueError: y does not fit the logits; no attacks, or two of them differ in their videos' shape or
+            their clean logits; the message names the two.
     Source: Croce and Hein 2020, section 5 (AutoAttack: a point counts as robust if it withstands every attack).
     """
     if not attacks:
         raise ValueError("an ensemble needs at least one attack")
     for first, second in itertools.pairwise(attacks):
         _check_alike(first, attacks[first], second, attacks[second])
+    y = pair(next(iter(attacks.values())).clean_logits, y)
     losses = torch.stack([objective(one.adversarial_logits.double(), y.double()) for one in attacks.values()])  # (A, B)
     winner = losses.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf).argmax(dim=0)  # (B,)
     worst, *others = attacks.values()
@@ -49,7 +51,12 @@ def ensemble(
         adversarial = torch.where(wins[:, None], other.adversarial_logits, adversarial)
         rows = {name: torch.where(wins, other.diagnostics[name], values) for name, values in rows.items()}
     right = hit(worst.clean_logits, y)
-    rows |= {"already_wrong": ~right, "fooled": right & ~hit(adversarial, y)}
+    rows |= {"already_wrong": ~right, "fooled": right & ~hit(adversarial, y) & adversarial.isfinite().all(dim=1)}
+    flags = [
+        one.diagnostics["gradient_not_finite"] for one in attacks.values() if "gradient_not_finite" in one.diagnostics
+    ]
+    if flags:  # an attack that failed may have been the worst
+        rows["gradient_not_finite"] = torch.stack(flags).any(dim=0)
     names = list(attacks)
     return Attack(perturbation, worst.clean_logits, adversarial, rows), [names[index] for index in winner.tolist()]
 

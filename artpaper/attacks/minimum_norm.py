@@ -2,32 +2,36 @@
 
 import math
 from collections.abc import Callable
-from typing import get_args
+from functools import partial
+from typing import Annotated
 
 import torch
 from jaxtyping import Bool, Float
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from artpaper.attacks.deepfool import STABILITY, Criterion, ask
-from artpaper.attacks.result import Attack, hit, norms, warn_of_probabilities
+from artpaper.attacks.deepfool import STABILITY, Criterion, ask, check_labels
+from artpaper.attacks.result import Attack, checked, follow, hit, norms
+from artpaper.groups import Count, Positive
 
 SHRUNK = 0.01  # length of the last step over that of the first, as the authors have it
 FINEST = 0.001  # share by which the ball changes in the last step, as the authors have it
 SMALLER = 1 - 1e-6  # a perturbation counts as smaller from here on: of two that only rounding tells apart, the first
 
 
+@partial(checked, labels=False)
 def fmn(
     model: Callable[[Tensor, Tensor], Tensor],
     x: Float[Tensor, "batch time dim"],
-    y: Float[Tensor, "batch classes"],
+    y: Float[Tensor, "batch classes"] | None,
     mask: Bool[Tensor, "batch time"],
     *,
     criterion: Criterion = "top1_change",
-    steps: int = 100,
+    steps: Count = 100,
     start: Float[Tensor, "batch time dim"] | None = None,
-    step_size: float | None = None,
-    gamma: float = 0.05,
+    step_size: Positive | None = None,
+    gamma: Annotated[float, Field(gt=0, lt=1)] = 0.05,
 ) -> Attack:
     """Smallest L2 perturbation found that fools the model, for every video by itself.
 
@@ -46,7 +50,7 @@ def fmn(
     Args:
         model: any callable ``model(x, mask) -> logits (batch, classes)``, not only ours.
         x: frames as the model receives them, float (batch, time, dim), unit of the normalised features.
-        y: label sets, multi-hot (batch, classes); only criterion "hit1_loss" looks at them.
+        y: label sets, multi-hot (batch, classes); only criterion "hit1_loss" needs them, else they may be None.
         mask: True on real frames, bool (batch, time); padding is never moved.
         criterion: what counts as fooled: see :data:`artpaper.attacks.deepfool.Criterion`. A tie does not.
         steps: gradient steps a video is given.
@@ -60,25 +64,13 @@ def fmn(
         norm is where the search ended and bounds nothing. ``iterations`` counts the gradients taken. A video already
         wrong, or without a usable gradient (0 or not finite), is not asked about again.
     Raises:
-        ValueError: unknown criterion, steps < 1, step_size <= 0, gamma not between 0 and 1, mask or start does not fit
-            x, or the model's answer is not one tensor (batch, classes).
+        TypeError, ValueError: as :func:`artpaper.attacks.deepfool.deepfool`.
     Warns:
-        UserWarning: all of the model's answers lie in [0, 1], as probabilities do.
+        UserWarning: as :func:`artpaper.attacks.fgm`.
     Source: Pintor et al. 2021 (arXiv:2102.12827), Algorithm 1, for L2; the default step is this project's, for features
         have no common range as pixels have.
     """
-    if criterion not in get_args(Criterion):
-        raise ValueError(f"criterion {criterion!r} is none of {', '.join(get_args(Criterion))}")
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, not {steps}")
-    if step_size is not None and step_size <= 0:
-        raise ValueError(f"step_size is a length and cannot be {step_size}")
-    if not 0 < gamma < 1:
-        raise ValueError(f"gamma is a share of the ball's radius and cannot be {gamma}")
-    if mask.shape != x.shape[:2]:
-        raise ValueError(f"mask {tuple(mask.shape)} does not fit frames {tuple(x.shape)}")
-    if start is not None and start.shape != x.shape:
-        raise ValueError(f"start {tuple(start.shape)} does not fit frames {tuple(x.shape)}")
+    check_labels(criterion, y)
     search = _Search(model, x, y, mask, criterion)
     active = search.begin(start, step_size)
     for step in range(steps):
@@ -94,21 +86,22 @@ class _Search:
     """What is known of every video so far."""
 
     def __init__(
-        self, model: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor, mask: Tensor, criterion: Criterion
+        self, model: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor | None, mask: Tensor, criterion: Criterion
     ) -> None:
-        self.model, self.x, self.y, self.mask, self.criterion = model, x.detach(), y, mask, criterion
+        self.model, self.x, self.mask, self.criterion = model, x, mask, criterion
+        self.true = None if y is None else y > 0
         self.perturbation, self.best = torch.zeros_like(self.x), torch.zeros_like(self.x)
         self.best_norm = torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)  # inf: never fooled
         self.iterations = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        self.stuck, self.already_wrong = torch.zeros(2, len(x), dtype=torch.bool, device=x.device)
+        self.stuck, self.already_wrong, self.not_finite = torch.zeros(3, len(x), dtype=torch.bool, device=x.device)
 
     def begin(self, start: Tensor | None, step_size: float | None) -> Tensor:
         """Look at the clean videos and at the start; returns the rows to go on with."""
         rows = torch.arange(len(self.x), device=self.x.device)
         frames, logits = ask(self.model, self.x, self.mask, gradient=True)
         self.clean, self.adversarial = logits.detach(), logits.detach().clone()
-        if self.criterion == "hit1_loss":
-            self.already_wrong = ~hit(self.clean, self.y)
+        if self.criterion == "hit1_loss" and self.true is not None:
+            self.already_wrong = ~hit(self.clean, self.true)
         way, length, _ = self._boundary(rows, frames, logits)
         self.gradient_norm = torch.where(way.isfinite(), length, 0.0).masked_fill(self.already_wrong, torch.nan)
         rows = rows[~self.already_wrong]
@@ -152,10 +145,10 @@ class _Search:
             self._keep(rows, logits)
 
     def result(self) -> Attack:
-        warn_of_probabilities(self.clean)
         diagnostics = norms(self.x, self.mask, self.best) | {
             "gradient_norm": self.gradient_norm,
             "zero_gradient": self.stuck,
+            "gradient_not_finite": self.not_finite & ~self.already_wrong,
             "iterations": self.iterations,
             "already_wrong": self.already_wrong,
             "fooled": self.best_norm.isfinite(),
@@ -178,16 +171,17 @@ class _Search:
         if self.criterion == "threshold":
             return torch.where(clean > 0, logits, -logits).amin(dim=1)
         top = F.one_hot(clean.argmax(dim=1), clean.shape[1]).bool()
-        own = top if self.criterion == "top1_change" else self.y[rows] > 0
+        own = top if self.true is None or self.criterion == "top1_change" else self.true[rows]
         return logits.masked_fill(~own, -torch.inf).amax(dim=1) - logits.masked_fill(own, -torch.inf).amax(dim=1)
 
     def _boundary(self, rows: Tensor, frames: Tensor, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The way to the boundary of the linear model and the gradient's norm (float64), and the margin's gradient."""
         with torch.enable_grad():
             margin = self._margin(rows, logits)
-            (gradient,) = torch.autograd.grad(margin.sum(), frames)
+            gradient = follow(margin, frames)
         gradient = gradient.masked_fill(~self.mask[rows][:, :, None], 0.0)
         length = _norm(gradient)
+        self.not_finite[rows] |= ~length.isfinite()
         way = margin.detach().double().abs() / length + STABILITY
         return way, length, gradient
 

@@ -1,30 +1,34 @@
 """Multi-label DeepFool: the shortest way, in L2, to a given label set, all labels' boundaries considered at once."""
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from functools import partial
+from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
-from artpaper.attacks.deepfool import COPIES, STABILITY, ask, check_budget
-from artpaper.attacks.result import Attack, norms, warn_of_probabilities
+from artpaper.attacks.deepfool import COPIES, STABILITY, ask
+from artpaper.attacks.result import Attack, checked, norms
+from artpaper.groups import Count, NonNegative, Positive
+from artpaper.inputs import labels_of
 
 Outputs = Literal["sigmoid", "logits"]
 BATCHED = 128  # gradients taken by one batched backward pass: four times as fast as a loop for one video, equal for 16
 
 
+@partial(checked, labels=False)
 def multilabel_deepfool(
     model: Callable[[Tensor, Tensor], Tensor],
     x: Float[Tensor, "batch time dim"],
-    y: Float[Tensor, "batch classes"],
+    y: Float[Tensor, "batch classes"] | None,
     mask: Bool[Tensor, "batch time"],
     *,
-    target: Float[Tensor, "batch classes"] | None = None,
+    target: Shaped[Tensor, "batch classes"] | None = None,
     outputs: Outputs = "sigmoid",
-    steps: int = 20,
-    overshoot: float = 0.02,
-    memory: int | float = 256,
+    steps: Count = 20,
+    overshoot: NonNegative = 0.02,
+    memory: Positive = 256,
 ) -> Attack:
     """Small L2 perturbation after which the model predicts exactly ``target``, prediction being logit > 0.
 
@@ -41,7 +45,7 @@ def multilabel_deepfool(
 
     Args:
         model, x, mask: as for :func:`artpaper.attacks.deepfool.deepfool`; mode and ``.grad`` are left as they are too.
-        y: label sets, multi-hot (batch, classes); they only make the default target.
+        y: label sets, multi-hot (batch, classes); they only make the default target, and may be None beside one.
         target: label set each video is pushed to, multi-hot (batch, classes); by default what the model predicts with
             the true labels switched off.
         outputs: what is taken as linear on the way to 0.5: the "sigmoid" outputs, as in the paper, or the "logits". A
@@ -57,19 +61,21 @@ def multilabel_deepfool(
         nearest label to be switched, at the clean video (NaN where there is none); ``iterations`` the steps taken, also
         if an earlier iterate was the best; ``zero_gradient``: no label to be switched had a usable gradient.
     Raises:
-        ValueError: unknown outputs, target does not fit the logits, steps < 1, overshoot < 0, memory <= 0, mask does
-            not fit x, or the model's answer is not one tensor (batch, classes).
+        TypeError, ValueError: as :func:`artpaper.attacks.fgm`; neither label sets nor a target, or a target that does
+            not fit the logits.
     Warns:
-        UserWarning: all of the model's answers lie in [0, 1], as probabilities do.
+        UserWarning: as :func:`artpaper.attacks.fgm`.
     Source: Song et al. 2018 (arXiv:1901.00546), ML-DP; at most 20 iterations.
     """
-    if outputs not in get_args(Outputs):
-        raise ValueError(f"outputs {outputs!r} is none of {', '.join(get_args(Outputs))}")
-    check_budget(x, mask, steps, overshoot, memory)
     search = _Search(model, x, mask, outputs, overshoot, memory * 2**20)
     parts = torch.arange(len(x), device=x.device).split(search.videos(COPIES))
     clean = torch.cat([ask(model, x[rows], mask[rows], gradient=False)[1] for rows in parts])
-    target = (clean > 0) & ~(y > 0) if target is None else target > 0
+    if target is not None:
+        target = labels_of(target, x, "target") > 0
+    elif y is not None:
+        target = (clean > 0) & ~(y > 0)
+    else:
+        raise TypeError("y is None: label sets (batch, classes) are needed to make the target, or pass target")
     if target.shape != clean.shape:
         raise ValueError(f"target {tuple(target.shape)} does not fit logits {tuple(clean.shape)}")
     search.start(clean, target)
@@ -98,7 +104,7 @@ class _Search:
         self.best_norm = torch.zeros(len(x), dtype=torch.float64, device=x.device)
         self.gradient_norm = torch.full_like(self.best_norm, torch.nan)
         self.iterations = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        self.stuck = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        self.stuck, self.not_finite = torch.zeros(2, len(x), dtype=torch.bool, device=x.device)
 
     def videos(self, copies: int) -> int:
         """How many videos the budget allows at once, each holding so many arrays of its frames' size."""
@@ -119,12 +125,12 @@ class _Search:
         self.active = torch.cat([self._judge(rows) for rows in parts])
 
     def result(self) -> Attack:
-        warn_of_probabilities(self.clean)
         parts = [part.split(self.videos(COPIES)) for part in (self.x, self.mask, self.best)]
         lengths = [norms(*part) for part in zip(*parts, strict=True)]
         diagnostics = {name: torch.cat([length[name] for length in lengths]) for name in lengths[0]} | {
             "gradient_norm": self.gradient_norm,
             "zero_gradient": self.stuck,
+            "gradient_not_finite": self.not_finite,
             "iterations": self.iterations,
             "already_wrong": self.already_wrong,
             "fooled": (self.best_wrong == 0) & ~self.already_wrong,
@@ -167,6 +173,7 @@ class _Search:
         wrong = (logits > 0) != self.target[row]
         length = gram.diagonal().sqrt()
         usable = (length > 0) & length.isfinite()
+        self.not_finite[row] |= ~length.isfinite().all()
         # sigmoid: (0.5 - s) / (s (1 - s)) = -sinh(z), free of the division of two numbers that vanish
         lack = -side * torch.where(wrong & (self.outputs == "sigmoid"), logits.sinh(), logits)
         lack = torch.where(usable, lack / length, -torch.inf) + STABILITY

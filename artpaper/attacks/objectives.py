@@ -4,21 +4,54 @@ A video without labels, or with every label, has nothing to confuse: all but the
 there, with gradient 0.
 """
 
+import functools
+import math
 from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from artpaper.inputs import zero_one
+
 Objective = Callable[[Tensor, Tensor], Tensor]
+P = ParamSpec("P")
 
 
+def pair(logits: Any, y: Any) -> Float[Tensor, "batch classes"]:
+    """Label sets in the type and on the device of the logits, both (batch, classes).
+
+    Raises:
+        TypeError: no tensors, or logits that are no floats.
+        ValueError: unlike shapes, no classes, or label sets that hold other values than 0 and 1.
+    """
+    if not isinstance(logits, Tensor) or not logits.is_floating_point():
+        raise TypeError(f"logits are a tensor of floats, not {getattr(logits, 'dtype', type(logits).__name__)}")
+    y = zero_one("y", y, logits, "label sets, 1 for every true class: for counts or -1 and 1 pass y > 0")
+    if logits.ndim != 2 or not logits.shape[1] or y.shape != logits.shape:
+        raise ValueError(f"logits {tuple(logits.shape)} and y {tuple(y.shape)} must both be (batch, classes)")
+    return y.to(logits.dtype)
+
+
+def _of_pairs(objective: Callable[Concatenate[Tensor, Tensor, P], Tensor]) -> Callable[..., Tensor]:
+    """An objective whose label sets are checked first."""
+
+    @functools.wraps(objective)
+    def checked(logits: Any, y: Any, *args: P.args, **options: P.kwargs) -> Tensor:
+        return objective(logits, pair(logits, y), *args, **options)
+
+    return checked
+
+
+@_of_pairs
 def bce(logits: Float[Tensor, "batch classes"], y: Float[Tensor, "batch classes"]) -> Float[Tensor, " batch"]:
     """Binary cross-entropy of every video, averaged over classes (the paper's l), in nats."""
     return F.binary_cross_entropy_with_logits(logits, y, reduction="none").mean(dim=-1)
 
 
+@_of_pairs
 def predicted_bce(logits: Float[Tensor, "batch classes"], y: Float[Tensor, "batch classes"]) -> Float[Tensor, " batch"]:
     """:func:`bce` against the labels the model itself gives (logit above 0): a control that leaks no true label.
 
@@ -27,6 +60,7 @@ def predicted_bce(logits: Float[Tensor, "batch classes"], y: Float[Tensor, "batc
     return bce(logits, (logits.detach() > 0).to(logits.dtype))
 
 
+@_of_pairs
 def margin(logits: Float[Tensor, "batch classes"], y: Float[Tensor, "batch classes"]) -> Float[Tensor, " batch"]:
     """Highest logit of a wrong label minus lowest logit of a true one: above 0 once the two sets overlap.
 
@@ -40,6 +74,7 @@ def margin(logits: Float[Tensor, "batch classes"], y: Float[Tensor, "batch class
     return torch.where(_mixed(y), wrong - right, 0.0)
 
 
+@_of_pairs
 def dlr(logits: Float[Tensor, "batch classes"], y: Float[Tensor, "batch classes"]) -> Float[Tensor, " batch"]:
     """Difference of logits ratio for label sets: the margin, whatever the scale and the shift of the logits.
 
@@ -55,6 +90,7 @@ def dlr(logits: Float[Tensor, "batch classes"], y: Float[Tensor, "batch classes"
     return margin(logits, y) / torch.where(spread > 0, spread, 1.0)
 
 
+@_of_pairs
 def top_k_ap(
     logits: Float[Tensor, "batch classes"], y: Float[Tensor, "batch classes"], k: int = 20, temperature: float = 1.0
 ) -> Float[Tensor, " batch"]:
@@ -71,9 +107,13 @@ def top_k_ap(
         temperature: difference of logits at which a comparison is 73 % sure; towards 0 the average precision itself.
     Returns:
         Between 0, all true labels first, and 1, none among the k best.
+    Raises:
+        ValueError: k below 1, or a temperature that is not above 0.
     Source: the smooth ranks of Brown et al. 2020 (Smooth-AP, arXiv 2007.12163); the attack on the k best labels, by
         another loss, of Lyu et al. 2021 (TkML-AP, arXiv 2108.00146).
     """
+    if k < 1 or not 0 < temperature < math.inf:
+        raise ValueError(f"k is at least 1 and temperature above 0, not {k} and {temperature}")
     count = (y > 0).sum(dim=-1)  # (B,)
     true = y.argsort(dim=-1, descending=True, stable=True)[:, : max(1, int(count.max()) if len(y) else 1)]  # (B, P)
     own = logits.gather(-1, true)  # (B, P)

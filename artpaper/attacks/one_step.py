@@ -7,16 +7,18 @@ from torch import Tensor
 
 from artpaper.attacks.ball import Norm, Scope, steepest
 from artpaper.attacks.objectives import Objective, bce
-from artpaper.attacks.result import Attack, attack_result, input_gradient
+from artpaper.attacks.result import Attack, attack_result, checked, input_gradient
+from artpaper.groups import NonNegative
 
 
+@checked
 def fgm(
     model: Callable[[Tensor, Tensor], Tensor],
     x: Float[Tensor, "batch time dim"],
     y: Float[Tensor, "batch classes"],
     mask: Bool[Tensor, "batch time"],
     *,
-    epsilon: float,
+    epsilon: NonNegative,
     norm: Norm = "l2",
     scope: Scope = "joint",
     modalities: Mapping[str, int] | None = None,
@@ -39,13 +41,13 @@ def fgm(
     Returns:
         Attack: perturbation (batch, time, dim), both logits, and one diagnostics row per video.
     Raises:
-        ValueError: unknown norm, epsilon is negative, mask or the widths do not fit x, or the model's answer is not
-            one tensor (batch, classes).
+        TypeError: x, y or mask is no tensor, or x not of floats.
+        ValueError: an option is not what it may be, x, y, mask or the widths do not fit one another, x is not finite, y
+            or mask holds other values than 0 and 1, or the model's answer is not one tensor (batch, classes).
     Warns:
-        UserWarning: all of the model's answers lie in [0, 1], as probabilities do.
+        UserWarning: the model is in train mode, or all of its answers lie in [0, 1], as probabilities do.
     Source: section 2.1, Eq. 3-4; the infinity-norm version is Goodfellow et al. 2015.
     """
-    modalities = modalities or getattr(model, "modalities", None)
     gradient, clean_logits = input_gradient(model, x, y, mask, objective)
     perturbation = steepest(gradient, mask, epsilon=epsilon, norm=norm, scope=scope, modalities=modalities)
     return attack_result(model, x, y, mask, perturbation, clean_logits, gradient=gradient, iterations=1)

@@ -1,38 +1,40 @@
 """Projected gradient descent: many small steps along the gradient of the loss, each followed by a way back."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from artpaper.attacks.ball import Norm, Scope, l2_norm, project, steepest, uniform
+from artpaper.attacks.ball import Norm, Scope, finite_rows, l2_norm, project, steepest, uniform
 from artpaper.attacks.objectives import Objective, bce
-from artpaper.attacks.result import Attack, comparable, diagnosed, logits_of, warn_of_probabilities
+from artpaper.attacks.result import Attack, ask, checked, comparable, diagnosed, follow
+from artpaper.groups import Count, Natural, NonNegative
 
 Keep = Literal["best", "last"]
 
 
+@checked
 def pgd(
     model: Callable[[Tensor, Tensor], Tensor],
     x: Float[Tensor, "batch time dim"],
     y: Float[Tensor, "batch classes"],
     mask: Bool[Tensor, "batch time"],
     *,
-    epsilon: float,
+    epsilon: NonNegative,
     norm: Norm = "l2",
     scope: Scope = "joint",
     modalities: Mapping[str, int] | None = None,
     objective: Objective = bce,
-    steps: int = 20,
-    step_size: float | None = None,
-    restarts: int = 1,
+    steps: Count = 20,
+    step_size: NonNegative | None = None,
+    restarts: Count = 1,
     random_start: bool = True,
     keep: Keep = "best",
     start: Float[Tensor, "batch time dim"] | None = None,
     movable: Bool[Tensor, "#batch #time #dim"] | None = None,
-    seed: int = 0,
+    seed: Natural = 0,
 ) -> Attack:
     """Projected gradient descent in the ball: R <- project(R + step_size * G / ||G||), for every video by itself.
 
@@ -61,25 +63,19 @@ def pgd(
     Returns:
         Attack: perturbation (batch, time, dim), both logits, and one diagnostics row per video. ``gradient_norm`` is
         that of the objective at the first point, where it can move; ``zero_gradient`` says that no iterate had a
-        gradient to follow; ``iterations`` counts the steps of all restarts. An entry of a gradient that is not finite
-        counts as 0, and a point whose objective is not a number is never the best.
+        gradient to follow; ``iterations`` counts the steps of all restarts. A point whose objective is not a number is
+        never the best.
     Raises:
-        ValueError: unknown norm or keep, epsilon or step_size is negative, steps or restarts below 1, restarts that
-            would repeat one another, mask, movable or the widths do not fit x, or the model's answer is not one tensor
-            (batch, classes).
+        TypeError, ValueError: as :func:`artpaper.attacks.fgm`; restarts that would repeat one another.
     Warns:
-        UserWarning: all of the model's answers lie in [0, 1], as probabilities do.
+        UserWarning: as :func:`artpaper.attacks.fgm`.
     Source: Madry et al. 2018; the default step is that of their code.
     """
-    if keep not in get_args(Keep):
-        raise ValueError(f"keep {keep!r} is none of {', '.join(get_args(Keep))}")
-    if step_size is not None and step_size < 0:
-        raise ValueError(f"step_size is a length and cannot be {step_size}")
     ascent = Ascent(
         model, x, y, mask, epsilon=epsilon, norm=norm, scope=scope, modalities=modalities, objective=objective,
         movable=movable,
     )  # fmt: skip
-    for point in ascent.starts(steps, restarts, random_start, start, seed):
+    for point in ascent.starts(restarts, random_start, start, seed):
         length = 2.5 * epsilon / steps if step_size is None else step_size
         for _ in range(steps):
             _, gradient = ascent.visit(point)
@@ -95,8 +91,6 @@ class Ascent:
         model, x, y, mask: as for :func:`pgd`.
         epsilon: radius of the ball around each video, same unit as x.
         norm, scope, modalities, objective, movable: as for :func:`pgd`.
-    Raises:
-        ValueError: mask or movable does not fit x, or the model's answer is not one tensor (batch, classes).
     """
 
     def __init__(
@@ -113,37 +107,27 @@ class Ascent:
         objective: Objective,
         movable: Bool[Tensor, "#batch #time #dim"] | None,
     ) -> None:
-        if mask.shape != x.shape[:2]:
-            raise ValueError(f"mask {tuple(mask.shape)} does not fit frames {tuple(x.shape)}")
-        if movable is not None and any(size not in (1, of) for size, of in zip(movable.shape, x.shape, strict=True)):
-            raise ValueError(f"movable {tuple(movable.shape)} does not fit frames {tuple(x.shape)}")
-        self.model, self.x, self.y, self.mask, self.objective = model, x.detach(), y, mask, objective
-        self.epsilon, self.norm, self.scope = epsilon, norm, scope
-        self.modalities = modalities or getattr(model, "modalities", None)
+        self.model, self.x, self.y, self.mask, self.objective = model, x, y, mask, objective
+        self.epsilon, self.norm, self.scope, self.modalities = epsilon, norm, scope, modalities
         real = mask[:, :, None]
         self.movable = (real if movable is None else movable & real).expand_as(x)
         self.iterations = 0
-        self.followed = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        self.followed, self.not_finite = torch.zeros(2, len(x), dtype=torch.bool, device=x.device)
         self.gradient_norm: Tensor | None = None  # at the first point
         self.best = self.last = torch.zeros_like(self.x)
-        with torch.no_grad():
-            self.clean_logits = self.best_logits = self.last_logits = logits_of(model, self.x, mask).detach()
-            self.best_value = comparable(objective(self.clean_logits, y))
-        warn_of_probabilities(self.clean_logits)
+        self.clean_logits = self.best_logits = self.last_logits = ask(model, x, mask)
+        self.best_value = comparable(objective(self.clean_logits, y))
 
     def starts(
-        self, steps: int, restarts: int, random_start: bool, start: Float[Tensor, "batch time dim"] | None, seed: int
+        self, restarts: int, random_start: bool, start: Float[Tensor, "batch time dim"] | None, seed: int
     ) -> Iterator[Float[Tensor, "batch time dim"]]:
         """The perturbation that each restart begins at.
 
         Args:
-            steps, restarts, random_start, start, seed: as for :func:`pgd`.
+            restarts, random_start, start, seed: as for :func:`pgd`.
         Raises:
-            ValueError: steps or restarts below 1, restarts that would repeat one another, epsilon is negative, or
-                unknown norm.
+            ValueError: restarts that would repeat one another.
         """
-        if steps < 1 or restarts < 1:
-            raise ValueError(f"steps and restarts must be at least 1, not {steps} and {restarts}")
         if not random_start and restarts > 1 + (start is not None):
             raise ValueError(f"{restarts} restarts from the same point repeat one another; leave random_start on")
         for restart in range(restarts):
@@ -167,18 +151,19 @@ class Ascent:
             point: perturbation inside the ball.
             gradient: whether to go back through the model, too.
         Returns:
-            The objective of every video, and its gradient where it can move and is finite, 0 elsewhere.
-        Raises:
-            ValueError: the model's answer is no logits (batch, classes).
+            The objective of every video, and its gradient where it can move, 0 elsewhere and in videos where it is not
+            finite.
         """
         frames = (self.x + point).requires_grad_(gradient)
         with torch.set_grad_enabled(gradient):
-            logits = logits_of(self.model, frames, self.mask)
+            logits = self.model(frames, self.mask)
             values = self.objective(logits, self.y)  # (B,)
         slope = torch.zeros_like(point)
         if gradient:
-            (slope,) = torch.autograd.grad(values.sum(), frames)
-            slope = torch.where(self.movable & slope.isfinite(), slope, 0.0)
+            slope = torch.where(self.movable, follow(values, frames), 0.0)
+            finite = finite_rows(slope)
+            slope = slope.masked_fill(~finite[:, None, None], 0.0)
+            self.not_finite |= ~finite
             steepness = l2_norm(slope.double()).flatten()
             self.gradient_norm = steepness if self.gradient_norm is None else self.gradient_norm
             self.followed |= steepness > 0
@@ -220,5 +205,5 @@ class Ascent:
         assert self.gradient_norm is not None  # a gradient was taken
         return diagnosed(
             self.x, self.y, self.mask, perturbation, self.clean_logits, logits, gradient_norm=self.gradient_norm,
-            zero_gradient=~self.followed, iterations=self.iterations,
+            zero_gradient=~self.followed, gradient_not_finite=self.not_finite, iterations=self.iterations,
         )  # fmt: skip

@@ -8,20 +8,22 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from artpaper.attacks.ball import Norm, Scope, steepest
-from artpaper.attacks.result import Attack, answer, attack_result
+from artpaper.attacks.result import Attack, ask, attack_result, checked
+from artpaper.groups import Natural, NonNegative
 
 
+@checked
 def random_direction(
     model: Callable[[Tensor, Tensor], Tensor],
     x: Float[Tensor, "batch time dim"],
     y: Float[Tensor, "batch classes"],
     mask: Bool[Tensor, "batch time"],
     *,
-    epsilon: float,
+    epsilon: NonNegative,
     norm: Norm = "l2",
     scope: Scope = "joint",
     modalities: Mapping[str, int] | None = None,
-    seed: int = 0,
+    seed: Natural = 0,
 ) -> Attack:
     """A step of length epsilon in a random direction, uniform on the sphere of the real frames' features.
 
@@ -41,13 +43,9 @@ def random_direction(
     Returns:
         Attack: as :func:`artpaper.attacks.fgm`; ``gradient_norm`` is NaN, for none is taken.
     Raises:
-        ValueError: unknown norm, epsilon is negative, mask or the widths do not fit x, or the model's answer is not
-            one tensor (batch, classes).
+        TypeError, ValueError: as :func:`artpaper.attacks.fgm`.
     """
-    modalities = modalities or getattr(model, "modalities", None)
     # NumPy draws frame after frame, so a longer video starts with the draw of a shorter one
     drawn = torch.from_numpy(np.random.default_rng(seed).standard_normal(tuple(x.shape[1:]))).to(x)  # (T, D)
     perturbation = steepest(drawn.expand_as(x), mask, epsilon=epsilon, norm=norm, scope=scope, modalities=modalities)
-    clean_logits = answer(model, x, mask)
-    unknown = torch.full_like(x, torch.nan)
-    return attack_result(model, x, y, mask, perturbation, clean_logits, gradient=unknown, iterations=1)
+    return attack_result(model, x, y, mask, perturbation, ask(model, x, mask), gradient=None, iterations=1)

@@ -1,15 +1,18 @@
 """What every attack returns, and how its per-video diagnostics are made."""
 
-import warnings
+import functools
+import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, ParamSpec
 
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
-from artpaper.attacks.ball import l2_norm
-from artpaper.attacks.objectives import Objective, bce
+from artpaper.attacks.ball import finite_rows, l2_norm
+from artpaper.attacks.objectives import Objective, bce, pair
+from artpaper.inputs import check_options, entered, own_widths
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,11 @@ class Attack:
             is a true one, the adversarial top label is not), ``clean_loss`` and ``loss`` (the paper's binary
             cross-entropy before and after, mean over classes, nats). An attack with a goal of its own says what
             ``already_wrong`` and ``fooled`` mean for it; those that look for a boundary leave out the losses.
+
+            Three flags say that a video has no result, and is to be counted apart, neither as fooled nor as robust:
+            ``gradient_not_finite`` (a gradient that the attack had to follow was NaN or infinite on a real frame; the
+            perturbation is 0), ``logits_not_finite`` (the model's answer to the clean or the attacked video is) and
+            ``no_frames`` (the mask has no real frame, so nothing can be moved). The first two are never ``fooled``.
     """
 
     perturbation: Float[Tensor, "batch time dim"]
@@ -34,82 +42,90 @@ class Attack:
     diagnostics: dict[str, Shaped[Tensor, " batch"]]
 
 
-def hit(logits: Float[Tensor, "batch classes"], y: Float[Tensor, "batch classes"]) -> Bool[Tensor, " batch"]:
-    """Whether the top label is a true one."""
-    return y.gather(-1, logits.argmax(dim=-1, keepdim=True)).squeeze(-1) > 0
+P = ParamSpec("P")
+FLAGS = ("gradient_not_finite", "logits_not_finite", "no_frames")  # diagnostics that say: no result
 
 
-def logits_of(
-    model: Callable[[Tensor, Tensor], Tensor], x: Float[Tensor, "batch time dim"], mask: Bool[Tensor, "batch time"]
-) -> Float[Tensor, "batch classes"]:
-    """The model's answer, which a model that was made elsewhere may give in another shape than attacks need.
+def checked(function: Callable[P, Attack], *, labels: bool = True) -> Callable[P, Attack]:
+    """Make a function of ``(model, x, y, mask, *, ...)`` an attack: all that attacks have in common is done here.
+
+    Inside, the model is one that is safe to ask, x is float32 or float64, y holds 0 and 1 in that type, mask is bool,
+    and the options are what the annotations allow; ``modalities`` are the model's own if none are given. What comes out
+    is settled: see :class:`Attack` on ``gradient_not_finite`` and ``logits_not_finite``.
 
     Args:
-        model: any callable ``model(x, mask)``.
-        x: frames as the model receives them, unit of the normalised features.
-        mask: True on real frames.
+        function: the attack's own idea; options by keyword, their ranges annotated as in ``epsilon: NonNegative``.
+        labels: whether label sets are needed; otherwise y may be None, and has no classes inside.
     Raises:
-        ValueError: it is not one tensor (batch, classes); the message says what it is.
+        TypeError, ValueError: as :func:`artpaper.inputs.entered` and :func:`artpaper.inputs.check_options`.
+    Warns:
+        UserWarning: the model is in train mode, or all of its first answers lie in [0, 1].
     """
-    answer = model(x, mask)
-    if not isinstance(answer, Tensor):
-        raise ValueError(
-            f"the model returned a {type(answer).__name__}, not one tensor of logits (batch, classes); "
-            "attack a function that picks them, such as lambda x, mask: model(x, mask)[0]"
-        )
-    if answer.ndim != 2 or len(answer) != len(x):
-        raise ValueError(
-            f"the model returned {tuple(answer.shape)} for {len(x)} videos; attacks need logits (batch, classes)"
-        )
-    return answer
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def attack(*args: P.args, **kwargs: P.kwargs) -> Attack:
+        bound = signature.bind(*args, **kwargs)
+        options = dict(bound.kwargs)
+        model, x, y, mask = bound.args  # the options follow a star
+        with entered(model, x, y, mask, labels=labels) as given:
+            options = check_options(function, options, given.x)
+            if "modalities" in signature.parameters and options.get("modalities") is None:
+                options["modalities"] = own_widths(given.model, given.x)
+            return _settled(function(*given, **options), given.mask)  # type: ignore[arg-type]
+
+    return attack
 
 
-def answer(
+def _settled(attack: Attack, mask: Tensor) -> Attack:
+    """Flag what has no result: where a gradient was not finite, where the answer is not, where there are no frames."""
+    clean, adversarial = attack.clean_logits, attack.adversarial_logits
+    rows = dict(attack.diagnostics)
+    lost = ~attack.perturbation.isfinite().flatten(1).all(dim=1)
+    lost = lost | rows.get("gradient_not_finite", torch.zeros_like(lost))
+    adversarial = torch.where(lost[:, None], clean, adversarial)
+    broken = ~(clean.isfinite() & adversarial.isfinite()).all(dim=1)
+    rows |= {"gradient_not_finite": lost, "logits_not_finite": broken, "no_frames": ~mask.any(dim=1)}
+    if not (lost | broken).any():
+        return replace(attack, diagnostics=rows)
+    rows |= {name: rows[name] & ~lost for name in ("zero_gradient",) if name in rows}
+    rows |= {name: rows[name].masked_fill(lost, 0.0) for name in ("norm", "relative_norm") if name in rows}
+    rows["fooled"] = rows["fooled"] & ~(lost | broken)
+    if "gradient_norm" in rows:
+        rows["gradient_norm"] = rows["gradient_norm"].masked_fill(lost, torch.nan)
+    if "loss" in rows:
+        rows["loss"] = torch.where(lost, rows["clean_loss"], rows["loss"])
+    perturbation = attack.perturbation.masked_fill(lost[:, None, None], 0.0)
+    return Attack(perturbation, clean, adversarial, rows)
+
+
+def hit(logits: Float[Tensor, "batch classes"], y: Float[Tensor, "batch classes"]) -> Bool[Tensor, " batch"]:
+    """Whether the top label is a true one; never where a logit is NaN.
+
+    Raises:
+        TypeError, ValueError: as the objectives.
+    """
+    y = pair(logits, y)
+    return (y.gather(-1, logits.argmax(dim=-1, keepdim=True)).squeeze(-1) > 0) & ~logits.isnan().any(dim=-1)
+
+
+def ask(
     model: Callable[[Tensor, Tensor], Tensor], x: Float[Tensor, "batch time dim"], mask: Bool[Tensor, "batch time"]
 ) -> Float[Tensor, "batch classes"]:
-    """:func:`logits_of` without a graph, for what is asked and never followed.
+    """The model's logits without a graph, for what is asked and never followed.
 
     Args:
-        model: any callable ``model(x, mask)``.
-        x: frames as the model receives them, unit of the normalised features.
+        model: as an attack is given it by :func:`checked`.
+        x: frames, unit of the normalised features.
         mask: True on real frames.
-    Raises:
-        ValueError: the model's answer is no logits (batch, classes).
     """
     with torch.no_grad():
-        return logits_of(model, x, mask)
-
-
-def first_answer(
-    model: Callable[[Tensor, Tensor], Tensor], x: Float[Tensor, "batch time dim"], mask: Bool[Tensor, "batch time"]
-) -> Float[Tensor, "batch classes"]:
-    """:func:`answer` to the clean videos, with :func:`warn_of_probabilities`; an attack calls it directly.
-
-    Args:
-        model: any callable ``model(x, mask)``.
-        x: frames as the model receives them, unit of the normalised features.
-        mask: True on real frames.
-    Raises:
-        ValueError: the model's answer is no logits (batch, classes).
-    """
-    logits = answer(model, x, mask)
-    warn_of_probabilities(logits)
-    return logits
+        return model(x, mask)
 
 
 def comparable(values: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
     """Values of which none is better than itself: what is not a number is the worst."""
     return values.masked_fill(values.isnan(), -torch.inf)
-
-
-def warn_of_probabilities(logits: Float[Tensor, "batch classes"]) -> None:
-    """Warn if all of a model's answers lie between 0 and 1: on probabilities an attack is silently the wrong one."""
-    if logits.numel() and bool(((logits >= 0) & (logits <= 1)).all()):
-        warnings.warn(
-            "all outputs of the model lie in [0, 1], as probabilities do; attacks need the logits before the sigmoid "
-            "or softmax, or they look for the wrong boundaries and find vanishing gradients",
-            stacklevel=4,  # the line that called the attack
-        )
 
 
 def input_gradient(
@@ -131,17 +147,30 @@ def input_gradient(
         mask: True on real frames.
         objective: loss of every video (batch,) from logits and label sets; the attack's aim.
     Returns:
-        G, in units of the loss over those of ``x``, not masked; and the logits.
+        G, in units of the loss over those of ``x``, 0 on padding; and the logits.
     Raises:
-        ValueError: the model's answer is no logits (batch, classes).
+        TypeError, ValueError: as :func:`artpaper.inputs.entered`.
     Source: Eq. 4.
     """
-    x = x.detach().requires_grad_(True)
-    with torch.enable_grad():
-        logits = logits_of(model, x, mask)
-        warn_of_probabilities(logits)
-        (gradient,) = torch.autograd.grad(objective(logits, y).sum(), x)
-    return gradient, logits.detach()
+    with entered(model, x, y, mask) as given:
+        frames = given.x.requires_grad_(True)
+        logits = given.model(frames, given.mask)
+        gradient = follow(objective(logits, given.y), frames)
+    return gradient.masked_fill(~given.mask[:, :, None], 0.0), logits.detach()
+
+
+def follow(values: Float[Tensor, "..."], frames: Float[Tensor, "batch time dim"], **how: Any) -> Tensor:
+    """Gradient of the sum of ``values`` with respect to ``frames``: 0 where they do not depend on them.
+
+    Args:
+        values: of every video, or their sum.
+        frames: leaf of their graph.
+        how: more arguments of :func:`torch.autograd.grad`.
+    Returns:
+        The gradient (batch, time, dim).
+    """
+    (gradient,) = torch.autograd.grad(values.sum(), frames, allow_unused=True, **how)
+    return torch.zeros_like(frames) if gradient is None else gradient
 
 
 def attack_result(
@@ -152,7 +181,7 @@ def attack_result(
     perturbation: Float[Tensor, "batch time dim"],
     clean_logits: Float[Tensor, "batch classes"],
     *,
-    gradient: Float[Tensor, "batch time dim"],
+    gradient: Float[Tensor, "batch time dim"] | None,
     iterations: int,
 ) -> Attack:
     """Ask the model about ``x + perturbation`` and fill in the diagnostics of :class:`Attack`.
@@ -164,16 +193,20 @@ def attack_result(
         mask: True on real frames.
         perturbation: R, same unit as ``x``, zero on padding.
         clean_logits: the model's answer to ``x``.
-        gradient: what the attack followed, for ``gradient_norm`` and ``zero_gradient``; padding is left out.
+        gradient: what the attack followed, padding left out, for ``gradient_norm``, ``zero_gradient`` and
+            ``gradient_not_finite``; None if it followed none.
         iterations: steps that the attack took.
-    Raises:
-        ValueError: the model's answer is no logits (batch, classes).
     """
-    adversarial_logits = answer(model, x + perturbation, mask)
-    gradient_norm = l2_norm((gradient * mask[:, :, None]).double()).flatten()
+    adversarial_logits = ask(model, x + perturbation, mask)
+    if gradient is None:
+        norm = torch.full((len(x),), torch.nan, dtype=torch.float64, device=x.device)
+        finite = torch.ones_like(norm, dtype=torch.bool)
+    else:
+        gradient = gradient.masked_fill(~mask[:, :, None], 0.0)
+        norm, finite = l2_norm(gradient.double()).flatten(), finite_rows(gradient)
     return diagnosed(
-        x, y, mask, perturbation, clean_logits, adversarial_logits, gradient_norm=gradient_norm,
-        zero_gradient=gradient_norm == 0, iterations=iterations,
+        x, y, mask, perturbation, clean_logits, adversarial_logits, gradient_norm=norm, zero_gradient=norm == 0,
+        gradient_not_finite=~finite, iterations=iterations,
     )  # fmt: skip
 
 
@@ -188,6 +221,7 @@ def diagnosed(
     gradient_norm: Float[Tensor, " batch"],
     zero_gradient: Bool[Tensor, " batch"],
     iterations: int,
+    gradient_not_finite: Bool[Tensor, " batch"] | None = None,
 ) -> Attack:
     """An attack that has the model's answers already, with the diagnostics of :class:`Attack`.
 
@@ -201,11 +235,13 @@ def diagnosed(
         gradient_norm: of what the attack followed, NaN where it followed none.
         zero_gradient: whether the attack had nothing to follow.
         iterations: steps that the attack took.
+        gradient_not_finite: whether something it had to follow was not finite on a real frame; nowhere if None.
     """
     right, still_right = hit(clean_logits, y), hit(adversarial_logits, y)
     diagnostics = norms(x, mask, perturbation) | {
         "gradient_norm": gradient_norm,
         "zero_gradient": zero_gradient,
+        "gradient_not_finite": torch.zeros_like(zero_gradient) if gradient_not_finite is None else gradient_not_finite,
         "iterations": torch.full_like(gradient_norm, iterations, dtype=torch.int64),
         "already_wrong": ~right,
         "fooled": right & ~still_right,
@@ -228,5 +264,5 @@ def norms(
         ``norm`` in the unit of ``x``, and ``relative_norm``, a share of the video's own norm.
     """
     norm = l2_norm(perturbation.double()).flatten()
-    reference = l2_norm((x * mask[:, :, None]).double()).flatten()
+    reference = l2_norm(x.masked_fill(~mask[:, :, None], 0.0).double()).flatten()
     return {"norm": norm, "relative_norm": norm / reference.clamp(min=torch.finfo(torch.float64).tiny)}

@@ -9,24 +9,26 @@ from torch import Tensor
 
 from artpaper.attacks.ball import Norm, Scope, l2_norm, steepest
 from artpaper.attacks.objectives import Objective, bce
-from artpaper.attacks.result import Attack, answer, comparable, diagnosed, first_answer
+from artpaper.attacks.result import Attack, ask, checked, comparable, diagnosed
+from artpaper.groups import Count, Natural, NonNegative, Share
 
 
+@checked
 def square(
     model: Callable[[Tensor, Tensor], Tensor],
     x: Float[Tensor, "batch time dim"],
     y: Float[Tensor, "batch classes"],
     mask: Bool[Tensor, "batch time"],
     *,
-    epsilon: float,
+    epsilon: NonNegative,
     norm: Norm = "l2",
     scope: Scope = "joint",
     modalities: Mapping[str, int] | None = None,
     objective: Objective = bce,
-    queries: int = 200,
-    frames: float = 1.0,
-    features: float = 0.05,
-    seed: int = 0,
+    queries: Count = 200,
+    frames: Share = 1.0,
+    features: Share = 0.05,
+    seed: Natural = 0,
 ) -> Attack:
     """Black-box attack that reads scores: random blocks of a perturbation are redrawn and kept where that does harm.
 
@@ -65,32 +67,26 @@ def square(
         diagnostics. ``gradient_norm`` is NaN and ``zero_gradient`` False, for none is taken; ``iterations`` is
         ``queries``.
     Raises:
-        ValueError: unknown norm, epsilon is negative, queries < 1, frames or features not in (0, 1], mask or the widths
-            do not fit x, or the model's answer is not one tensor (batch, classes).
+        TypeError, ValueError: as :func:`artpaper.attacks.fgm`.
     Warns:
-        UserWarning: all of the model's answers lie in [0, 1], as probabilities do.
+        UserWarning: as :func:`artpaper.attacks.fgm`.
     Source: Andriushchenko et al. 2020 (arXiv:1912.00049), Algorithms 1-3.
     """
-    if queries < 1:
-        raise ValueError(f"queries must be at least 1, not {queries}")
-    for name, share in (("frames", frames), ("features", features)):
-        if not 0 < share <= 1:
-            raise ValueError(f"{name} is a share of the video's and cannot be {share}")
-    x, generator = x.detach(), np.random.default_rng(seed)
-    ball = _Ball(mask, epsilon, norm, scope, modalities or getattr(model, "modalities", None))
-    clean = logits = first_answer(model, x, mask)
+    generator = np.random.default_rng(seed)
+    ball = _Ball(mask, epsilon, norm, scope, modalities)
+    clean = logits = ask(model, x, mask)
     best, value = torch.zeros_like(x), comparable(objective(clean, y))
     for query in range(queries):
         # drawn alike whatever the batch and however long its videos are
         signs = torch.from_numpy(generator.choice([-1.0, 1.0], x.shape[2])).to(x)  # (D,)
         target, source = (_block(mask, generator, x.shape[2], frames, features) for _ in range(2))
         candidate = ball.redraw(best, signs, target, source) if query else ball.surface(signs.expand_as(x))
-        told = answer(model, x + candidate, mask)
-        found = comparable(objective(told, y))
-        better = found > value
+        answer = ask(model, x + candidate, mask)
+        loss = comparable(objective(answer, y))
+        better = loss > value
         best = torch.where(better[:, None, None], candidate, best)
-        logits = torch.where(better[:, None], told, logits)
-        value = torch.where(better, found, value)
+        logits = torch.where(better[:, None], answer, logits)
+        value = torch.where(better, loss, value)
     unknown = torch.full((len(x),), torch.nan, dtype=torch.float64, device=x.device)
     return diagnosed(
         x, y, mask, best, clean, logits, gradient_norm=unknown, zero_gradient=unknown == 0, iterations=queries

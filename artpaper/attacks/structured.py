@@ -1,26 +1,31 @@
 """Threats with a structure: few frames, one modality, one perturbation for all videos, frames that come late."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from artpaper.attacks.ball import Scope, project, steepest
+from artpaper.attacks.ball import Scope, finite_rows, project, steepest
 from artpaper.attacks.objectives import Objective, bce
 from artpaper.attacks.projected_gradient import pgd
-from artpaper.attacks.result import Attack, answer, attack_result, input_gradient
+from artpaper.attacks.result import Attack, ask, attack_result, checked, input_gradient
+from artpaper.groups import Count, NonNegative
+from artpaper.inputs import Given, check_options, entered, frames_of, own_widths, warn
 
 
+@checked
 def k_frames(
     model: Callable[[Tensor, Tensor], Tensor],
     x: Float[Tensor, "batch time dim"],
     y: Float[Tensor, "batch classes"],
     mask: Bool[Tensor, "batch time"],
     *,
-    epsilon: float,
-    frames: int = 1,
+    epsilon: NonNegative,
+    frames: Count = 1,
     objective: Objective = bce,
     attack: Callable[..., Attack] = pgd,
     **options: Any,
@@ -44,26 +49,27 @@ def k_frames(
     Returns:
         Attack: that attack's, zero on all other frames.
     Raises:
-        ValueError: frames < 1, or what the attack refuses.
+        TypeError, ValueError: as :func:`artpaper.attacks.fgm`, or what the attack refuses.
     Source: Wei et al. 2019, Sparse Adversarial Perturbations for Videos (which finds the frames by an L2,1 norm).
     """
-    if frames < 1:
-        raise ValueError(f"frames must be at least 1, not {frames}")
     gradient, _ = input_gradient(model, x, y, mask, objective)
-    steepness = torch.linalg.vector_norm(gradient, dim=2, dtype=torch.float64).nan_to_num(nan=0.0)  # (B, T)
+    steepness = torch.linalg.vector_norm(gradient, dim=2, dtype=torch.float64)  # (B, T)
     order = steepness.masked_fill(~mask, -1.0).argsort(dim=1, descending=True, stable=True)  # (B, T), padding last
     movable = torch.zeros_like(mask).scatter(1, order[:, :frames], True)  # (B, T)
     movable = movable[:, :, None].expand_as(x)
-    return attack(model, x, y, mask, epsilon=epsilon, objective=objective, movable=movable, **options)
+    moved = attack(model, x, y, mask, epsilon=epsilon, objective=objective, movable=movable, **options)
+    lost = moved.diagnostics["gradient_not_finite"] | ~finite_rows(gradient)
+    return replace(moved, diagnostics=moved.diagnostics | {"gradient_not_finite": lost})
 
 
+@checked
 def one_modality(
     model: Callable[[Tensor, Tensor], Tensor],
     x: Float[Tensor, "batch time dim"],
     y: Float[Tensor, "batch classes"],
     mask: Bool[Tensor, "batch time"],
     *,
-    epsilon: float,
+    epsilon: NonNegative,
     modality: str = "audio",
     modalities: Mapping[str, int] | None = None,
     attack: Callable[..., Attack] = pgd,
@@ -84,15 +90,13 @@ def one_modality(
     Returns:
         Attack: that attack's, zero on all other modalities.
     Raises:
-        ValueError: the modality is none of those known, their widths do not add up to ``dim``, or what the attack
+        TypeError, ValueError: as :func:`artpaper.attacks.fgm`; the modality is none of those known; or what the attack
             refuses.
     """
-    widths = dict(modalities or getattr(model, "modalities", None) or {})
+    widths = dict(modalities or {})
     if modality not in widths:
         known = ", ".join(widths) or "none; pass modalities, the widths along dim by name"
         raise ValueError(f"modality {modality!r} is unknown; known are: {known}")
-    if sum(widths.values()) != x.shape[-1]:
-        raise ValueError(f"the modalities {widths} do not add up to the {x.shape[-1]} features of a frame")
     columns = torch.tensor([name == modality for name in widths], device=x.device)
     columns = columns.repeat_interleave(torch.tensor(list(widths.values()), device=x.device))  # (D,)
     movable = columns.expand(x.shape)
@@ -103,9 +107,9 @@ def fit_universal(
     model: Callable[[Tensor, Tensor], Tensor],
     batches: Sequence[tuple[Tensor, Tensor, Tensor]],
     *,
-    epsilon: float,
-    passes: int = 5,
-    step_size: float | None = None,
+    epsilon: NonNegative,
+    passes: Count = 5,
+    step_size: NonNegative | None = None,
     objective: Objective = bce,
     scope: Scope = "joint",
     modalities: Mapping[str, int] | None = None,
@@ -127,35 +131,49 @@ def fit_universal(
     Returns:
         The perturbation, as long as the longest batch, inside the ball.
     Raises:
-        ValueError: no batches, passes < 1, epsilon is negative, or the model's answer is not one tensor
-            (batch, classes).
+        TypeError, ValueError: no batches, or as :func:`artpaper.attacks.fgm` for one of them.
+    Warns:
+        UserWarning: some videos' gradients were not finite, and were left out; or as :func:`artpaper.attacks.fgm`.
     Source: Moosavi-Dezfooli et al. 2017; the ascent is Shafahi et al. 2020, Algorithm 2.
     """
-    if not batches or passes < 1:
-        raise ValueError(f"a universal perturbation needs batches and passes, not {len(batches)} and {passes}")
-    modalities = modalities or getattr(model, "modalities", None)
-    first, longest = batches[0][0], max(x.shape[1] for x, _, _ in batches)
-    found = first.new_zeros(1, longest, first.shape[2])  # (1, T, D)
-    whole = torch.ones(1, longest, dtype=torch.bool, device=first.device)
-    length = 2.5 * epsilon / (passes * len(batches)) if step_size is None else step_size
-    for _ in range(passes):
-        for x, y, mask in batches:
-            moved = x + _applied(found[0], x, mask, epsilon, scope, modalities)
-            gradient, _ = input_gradient(model, moved, y, mask, objective)  # (B, t, D)
-            summed = torch.zeros_like(found)
-            summed[0, : x.shape[1]] = (gradient * mask[:, :, None]).nan_to_num(0.0, 0.0, 0.0).sum(dim=0)
-            found = found + steepest(summed, whole, epsilon=length, scope=scope, modalities=modalities)
-            found = project(found, whole, epsilon=epsilon, scope=scope, modalities=modalities)
+    if not batches:
+        raise ValueError("a universal perturbation is fitted on batches (x, y, mask), and there are none")
+    with ExitStack() as stack:
+        given: list[Given] = []
+        for batch in batches:  # one guarded model, so that what is to be said of it is said once
+            given.append(stack.enter_context(entered(given[0].model if given else model, *batch)))
+        model, first = given[0].model, given[0].x
+        ball = {"epsilon": epsilon, "step_size": step_size, "scope": scope, "modalities": modalities, "passes": passes}
+        check_options(fit_universal, ball | {"objective": objective}, first)
+        modalities = modalities or own_widths(model, first)
+        longest = max(one.x.shape[1] for one in given)
+        found = first.new_zeros(1, longest, first.shape[2])  # (1, T, D)
+        whole = torch.ones(1, longest, dtype=torch.bool, device=first.device)
+        length = 2.5 * epsilon / (passes * len(batches)) if step_size is None else step_size
+        lost = 0
+        for _ in range(passes):
+            for _, x, y, mask in given:
+                moved = x + _applied(found[0], x, mask, epsilon, scope, modalities)
+                gradient, _ = input_gradient(model, moved, y, mask, objective)  # (B, t, D)
+                finite = finite_rows(gradient)
+                lost += int((~finite).sum())
+                summed = torch.zeros_like(found)
+                summed[0, : x.shape[1]] = gradient.masked_fill(~finite[:, None, None], 0.0).sum(dim=0)
+                found = found + steepest(summed, whole, epsilon=length, scope=scope, modalities=modalities)
+                found = project(found, whole, epsilon=epsilon, scope=scope, modalities=modalities)
+    if lost:
+        warn(f"gradients of single videos that were not finite, left out of the universal perturbation: {lost}")
     return found[0]
 
 
+@checked
 def universal(
     model: Callable[[Tensor, Tensor], Tensor],
     x: Float[Tensor, "batch time dim"],
     y: Float[Tensor, "batch classes"],
     mask: Bool[Tensor, "batch time"],
     *,
-    epsilon: float,
+    epsilon: NonNegative,
     perturbation: Float[Tensor, "fitted dim"],
     scope: Scope = "joint",
     modalities: Mapping[str, int] | None = None,
@@ -175,14 +193,13 @@ def universal(
     Returns:
         Attack: as :func:`artpaper.attacks.fgm`; ``gradient_norm`` is NaN, for none is taken.
     Raises:
-        ValueError: epsilon is negative, mask or the widths do not fit x, or the model's answer is not one tensor
-            (batch, classes).
+        TypeError, ValueError: as :func:`artpaper.attacks.fgm`; a perturbation that is not finite or not as wide as x.
     """
-    modalities = modalities or getattr(model, "modalities", None)
-    shown = _applied(perturbation, x, mask, epsilon, scope, modalities)
-    clean_logits = answer(model, x, mask)
-    unknown = torch.full_like(x, torch.nan)
-    return attack_result(model, x, y, mask, shown, clean_logits, gradient=unknown, iterations=1)
+    one = frames_of(perturbation[None], "perturbation")[0].to(x)
+    if one.shape[1] != x.shape[2]:
+        raise ValueError(f"the perturbation has {one.shape[1]} features a frame, x has {x.shape[2]}")
+    shown = _applied(one, x, mask, epsilon, scope, modalities)
+    return attack_result(model, x, y, mask, shown, ask(model, x, mask), gradient=None, iterations=1)
 
 
 def _applied(

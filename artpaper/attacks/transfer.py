@@ -5,11 +5,17 @@ from collections.abc import Callable
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from artpaper.attacks.result import Attack, answer, diagnosed, first_answer
+from artpaper.attacks.result import Attack, ask, checked, diagnosed
 
-FOLLOWED = ("gradient_norm", "zero_gradient", "iterations")  # what tells of the search, and so of the surrogate
+FOLLOWED = (
+    "gradient_norm",
+    "zero_gradient",
+    "gradient_not_finite",
+    "iterations",
+)  # what tells of the search, and so of the surrogate
 
 
+@checked
 def transfer(
     model: Callable[[Tensor, Tensor], Tensor],
     x: Float[Tensor, "batch time dim"],
@@ -35,17 +41,18 @@ def transfer(
             ``functools.partial(pgd, epsilon=1.5)``.
     Returns:
         Attack: the surrogate's perturbation (batch, time, dim) with the model's logits. ``gradient_norm``,
-        ``zero_gradient`` and ``iterations`` are those of the search on the surrogate; all else is said of the model:
+        ``zero_gradient``, ``gradient_not_finite`` and ``iterations`` are those of the search on the surrogate; all else
+        is said of the model:
         ``already_wrong`` and ``fooled`` of its top label, whatever the attack's own goal.
     Raises:
-        ValueError: the model's answer is not one tensor (batch, classes), or the attack refuses its arguments.
+        TypeError, ValueError: as :func:`artpaper.attacks.fgm`, or what the attack refuses.
     Warns:
-        UserWarning: all of a model's answers lie in [0, 1], as probabilities do.
+        UserWarning: as :func:`artpaper.attacks.fgm`, of either model.
     Source: Papernot et al. 2016 (arXiv:1605.07277); Athalye et al. 2018 on what transfer says of gradients.
     """
     found = attack(surrogate, x, y, mask)
-    clean, adversarial = first_answer(model, x, mask), answer(model, x + found.perturbation, mask)
-    followed = {name: found.diagnostics[name] for name in FOLLOWED}
+    clean, adversarial = ask(model, x, mask), ask(model, x + found.perturbation, mask)
+    followed = {name: found.diagnostics[name] for name in FOLLOWED if name in found.diagnostics}
     shown = diagnosed(
         x, y, mask, found.perturbation, clean, adversarial, gradient_norm=followed["gradient_norm"],
         zero_gradient=followed["zero_gradient"], iterations=0,

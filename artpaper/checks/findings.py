@@ -29,6 +29,7 @@ WHITE_BOX = (*FOLLOW_BCE, "apgd_margin", "apgd_dlr", "apgd_top_k_ap", "attention
 MESSAGES = {
     "random_model": "two forward passes on the same frames give different losses",
     "zero_gradients": "the gradient is zero or lost in rounding",
+    "gradient_not_finite": "a gradient or an answer of the model is not a finite number",
     "noise_as_good_as_gradient": "a random step does as well as a step of its length along the gradient",
     "black_box_beats_white_box": "the black-box attack beats every white-box attack",
     "transfer_beats_white_box": "another model's perturbation beats every white-box attack",
@@ -70,6 +71,7 @@ def check_results(
     zero_gradient: Mapping[str, Events],
     gap_by_epsilon: Mapping[float, float],
     lowest_gap: float = 0.0,
+    not_finite: Mapping[str, Events] | None = None,
 ) -> list[Finding]:
     """Check the numbers of an evaluation that has been made, on the same videos in the same order for every attack.
 
@@ -86,6 +88,8 @@ def check_results(
             radius should be 0, the largest twice the longest video's norm: such a ball holds all the other videos, so
             an attacker can show any of them.
         lowest_gap: GAP if all true labels came last, which is above 0 where there are few classes.
+        not_finite: by attack, which videos it has no result for, as a gradient or an answer was NaN or infinite; of any
+            attack. Their losses are to be those of the clean videos.
     Returns:
         One finding a check that was made, in the order of :data:`PAGES`.
     Raises:
@@ -94,7 +98,7 @@ def check_results(
     """
     _refuse(losses)
     findings = []
-    for check, events, tolerated in _events(losses, zero_gradient):
+    for check, events, tolerated in _events(losses, zero_gradient, not_finite or {}):
         threshold = tolerated + ERRORS * math.sqrt(tolerated * (1 - tolerated) / len(events))
         findings.append(_finding(check, float(events.mean()), threshold, f"for {{:.1%}} of {len(events)} videos"))
         if check == "random_model" and findings[-1].tripped:
@@ -106,7 +110,9 @@ def check_results(
     return findings
 
 
-def _events(losses: Losses, zero_gradient: Mapping[str, Events]) -> Iterator[tuple[str, Events, float]]:
+def _events(
+    losses: Losses, zero_gradient: Mapping[str, Events], not_finite: Mapping[str, Events]
+) -> Iterator[tuple[str, Events, float]]:
     """Each check that can be made: the videos in which it happened, and the share in which it may."""
     clean = losses["clean"]
     rise = {name: values - clean for name, values in losses.items()}
@@ -119,6 +125,8 @@ def _events(losses: Losses, zero_gradient: Mapping[str, Events]) -> Iterator[tup
         yield "random_model", np.abs(rise["clean_again"]) > ROUNDING * clean, 0.0
     if flags := [zero_gradient[name] for name in FOLLOW_BCE if name in zero_gradient]:
         yield "zero_gradients", np.any(flags, axis=0), 0.0
+    if not_finite:
+        yield "gradient_not_finite", np.any([*not_finite.values()], axis=0), 0.0
     if {"random", "one_step"} <= rise.keys():
         yield "noise_as_good_as_gradient", ~beats(rise["one_step"], rise["random"]), TOLERATED
     if white := [rise[name] for name in WHITE_BOX if name in rise]:
@@ -137,8 +145,10 @@ def _events(losses: Losses, zero_gradient: Mapping[str, Events]) -> Iterator[tup
 
 
 def _finding(check: str, value: float, threshold: float, where: str) -> Finding:
-    told = f"{check}: {MESSAGES[check]} {where.format(value)}, at most {threshold:.1%} is expected; see {PAGES[check]}"
-    return Finding(check, value > threshold, value, threshold, told, PAGES[check])
+    message = (
+        f"{check}: {MESSAGES[check]} {where.format(value)}, at most {threshold:.1%} is expected; see {PAGES[check]}"
+    )
+    return Finding(check, value > threshold, value, threshold, message, PAGES[check])
 
 
 def _refuse(losses: Losses) -> None:

@@ -1,6 +1,5 @@
 """Attack a model modestly, and warn if it answers as models do whose robustness is an illusion."""
 
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -12,6 +11,8 @@ from torch import Tensor
 from artpaper.attacks import Attack, bce, fgm, l2_norm, pgd, predicted_bce, random_direction, square, transfer
 from artpaper.attacks.ball import Scope
 from artpaper.checks.findings import Finding, RobustnessWarning, check_results
+from artpaper.groups import Count, Natural, Positive
+from artpaper.inputs import check_options, entered, own_widths, warn
 from artpaper.metrics import gap
 
 Model = Callable[[Tensor, Tensor], Tensor]
@@ -23,14 +24,14 @@ def check_model(
     y: Float[Tensor, "batch classes"],
     mask: Bool[Tensor, "batch time"],
     *,
-    epsilon: float,
+    epsilon: Positive,
     scope: Scope = "joint",
     modalities: Mapping[str, int] | None = None,
     surrogates: Mapping[str, Model] | None = None,
-    steps: int = 20,
-    queries: int = 200,
-    batch_size: int = 64,
-    seed: int = 0,
+    steps: Count = 20,
+    queries: Count = 200,
+    batch_size: Count = 64,
+    seed: Natural = 0,
     progress: bool = True,
 ) -> list[Finding]:
     """Run a few attacks on some videos and warn of every sign that attacks on this model do not work.
@@ -58,16 +59,32 @@ def check_model(
     Returns:
         One finding a check that was made, tripped or not, as :func:`check_results` gives them.
     Raises:
-        ValueError: epsilon is not positive, mask or the widths do not fit x, there are no videos, the model's answer
-            is not one tensor (batch, classes), or a loss is not finite.
+        TypeError, ValueError: as :func:`artpaper.attacks.fgm`; epsilon is not positive, there are no videos, or a clean
+            loss is not finite.
     Warns:
         RobustnessWarning: once for each finding that tripped.
+        UserWarning: the model is in train mode.
     Source: as :func:`check_results`.
     """
-    if epsilon <= 0 or not len(x):
-        raise ValueError(f"robustness is checked in a ball around videos, not at radius {epsilon} of {len(x)} videos")
-    ball: dict[str, Any] = {"scope": scope, "modalities": modalities or getattr(model, "modalities", None)}
-    longest = l2_norm(x * mask[:, :, None], **ball).max().item()
+    if not len(x):
+        raise ValueError("robustness is checked on videos, and x has none")
+    with entered(model, x, y, mask) as given:
+        ball: dict[str, Any] = {"scope": scope, "modalities": modalities}
+        options = {"epsilon": epsilon, "steps": steps, "queries": queries, "batch_size": batch_size, "seed": seed}
+        check_options(check_model, options | ball, given.x)
+        findings = _findings(*given, epsilon, ball, surrogates or {}, steps, queries, batch_size, seed, progress)
+    for finding in findings:
+        if finding.tripped:
+            warn(finding.message, RobustnessWarning)
+    return findings
+
+
+def _findings(
+    model: Model, x: Tensor, y: Tensor, mask: Tensor, epsilon: float, ball: dict[str, Any],
+    surrogates: Mapping[str, Model], steps: int, queries: int, batch_size: int, seed: int, progress: bool,
+) -> list[Finding]:  # fmt: skip
+    ball = ball | {"modalities": ball["modalities"] or own_widths(model, x)}
+    longest = l2_norm(x.masked_fill(~mask[:, :, None], 0.0), **ball).max().item()
     ascent = partial(pgd, steps=steps, seed=seed, **ball)
     still = partial(random_direction, epsilon=0.0)
     attacks: dict[str, Callable[..., Attack]] = {
@@ -80,29 +97,36 @@ def check_model(
         "far": partial(ascent, epsilon=2 * longest),  # all the other videos lie inside this ball
         "square": partial(square, epsilon=epsilon, queries=queries, seed=seed, **ball),
     }
-    for name, surrogate in (surrogates or {}).items():
+    for name, surrogate in surrogates.items():
         attacks[f"transfer_{name}"] = partial(transfer, surrogate=surrogate, attack=attacks["pgd"])
 
     batches = list(zip(*(part.split(batch_size) for part in (x, y, mask)), strict=True))
-    found: dict[str, list[Attack]] = {name: [] for name in attacks}
+    results: dict[str, list[Attack]] = {name: [] for name in attacks}
     for name, batch in _shown([(name, batch) for name in attacks for batch in batches], progress):
-        found[name].append(attacks[name](model, *batch))
-    logits = {name: torch.cat([part.adversarial_logits for part in parts]) for name, parts in found.items()}
+        results[name].append(attacks[name](model, *batch))
+    flags = {name: torch.cat([_lost(part) for part in parts]) for name, parts in results.items()}
+    clean = torch.cat([part.clean_logits for part in results["clean"]])
+    # no result: the answer to the clean video, which no check takes for an attack that has failed
+    logits = {
+        name: torch.where(flags[name][:, None], clean, torch.cat([part.adversarial_logits for part in parts]))
+        for name, parts in results.items()
+    }
     losses = {name: bce(answer.double(), y.double()).cpu().numpy() for name, answer in logits.items()}
-    gradient_norm = torch.cat([part.diagnostics["gradient_norm"] for part in found["one_step"]])
+    gradient_norm = torch.cat([part.diagnostics["gradient_norm"] for part in results["one_step"]])
     # below this a step of length epsilon would not move the term of a single class by a rounding error
     zero_gradient = epsilon * gradient_norm < torch.finfo(x.dtype).eps / y.shape[1]
     last = -(y.flatten().cumsum(0).view_as(y) * y)  # every true label after all others, no two tied
-    findings = check_results(
+    return check_results(
         losses,
         {"one_step": zero_gradient.cpu().numpy()},
         {radius: gap(logits[name], y) for name, radius in (("clean", 0.0), ("pgd", epsilon), ("far", 2 * longest))},
         lowest_gap=gap(last, y),
+        not_finite={name: flag.cpu().numpy() for name, flag in flags.items()},
     )
-    for finding in findings:
-        if finding.tripped:
-            warnings.warn(finding.message, RobustnessWarning, stacklevel=2)
-    return findings
+
+
+def _lost(attack: Attack) -> Tensor:
+    return attack.diagnostics["gradient_not_finite"] | attack.diagnostics["logits_not_finite"]
 
 
 def _shown(jobs: list[tuple[str, tuple[Tensor, ...]]], progress: bool) -> Iterable[tuple[str, tuple[Tensor, ...]]]:

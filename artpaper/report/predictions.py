@@ -11,11 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from artpaper import metrics
+from artpaper.attacks.result import FLAGS
 from artpaper.errors import DataError
 
 LISTS = {"test": "clean", "adversarial": "adversarial"}  # split -> prefix of its columns
 COLUMNS = ["id", "labels", *(f"{name}_{kind}" for name in LISTS.values() for kind in ("classes", "scores"))]
-DIAGNOSTICS = ["relative_norm", "zero_gradient", "fooled"]
+DIAGNOSTICS = ["relative_norm", "zero_gradient", "fooled", *FLAGS]
 
 
 @dataclass(frozen=True)

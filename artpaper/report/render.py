@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from artpaper.atomic import atomic_file
+from artpaper.attacks.result import FLAGS
 from artpaper.report.paper import GAIN, GROUPS, METRICS, SPLITS, slips
 
 FEW_VIDEOS = 100  # below this a group's differences are mostly chance: the standard error of Hit@1 is 3 points or more
@@ -190,7 +191,7 @@ def notes(number: int, videos: int, printed: bool, diagnostics: dict[str, list[p
         number: of the table.
         videos: rows of every diagnostics table.
         printed: whether the paper's figures stand in the table.
-        diagnostics: per column, one table a seed with relative_norm, zero_gradient and fooled.
+        diagnostics: per column, one table a seed with relative_norm, zero_gradient, fooled and the flags of no result.
     Returns:
         One line each.
     """
@@ -203,6 +204,12 @@ def notes(number: int, videos: int, printed: bool, diagnostics: dict[str, list[p
             f"zero gradient on {_count(every['zero_gradient'], runs)} and fooled on {_count(every['fooled'], runs)} of "
             f"{videos:,} videos."
         )
+        lost = every[[*FLAGS]].any(axis=1)
+        if lost.any():
+            lines[-1] += (
+                f" NO RESULT on {_count(lost, runs)}, where a gradient or an answer was not a finite number: they are "
+                "in the table as if they had not been attacked."
+            )
     return tuple(lines)
 
 

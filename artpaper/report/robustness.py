@@ -12,10 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Bool, Float64
 
+from artpaper.attacks.result import FLAGS
 from artpaper.errors import DataError
 from artpaper.robustness import CRITERIA
 
-COLUMNS = ["id", "criterion", "norm", "relative_norm", "iterations", "zero_gradient", "already_wrong", "fooled"]
+COLUMNS = ["id", "criterion", "norm", "relative_norm", "iterations", "zero_gradient", "already_wrong", "fooled", *FLAGS]
 SHARED = ("source", "split", "label_space", "feature_norm", "max_frames", "deepfool", "test_videos")
 CHUNK = 4_000_000  # entries of the resampling counts that are in memory at once
 
@@ -71,7 +72,8 @@ def read_robustness(files: Mapping[str, Sequence[str | Path]]) -> Robustness:
         found = {name: np.stack([[part[name].to_numpy() for part in runs] for runs in parts]) for name in COLUMNS[2:]}
         found["already_wrong"] = found["already_wrong"] & (found["norm"] == 0)
         found["fooled"] = found["fooled"] & ~found["already_wrong"]
-        found["not_fooled"] = ~found["fooled"] & ~found["already_wrong"]
+        found["no_result"] = np.any([found[name] for name in FLAGS], axis=0)
+        found["not_fooled"] = ~(found["fooled"] | found["already_wrong"] | found["no_result"])
         columns[criterion] = found
     settings = {name: first_note[name] for name in (*SHARED, "damaged_shards")}
     return Robustness(tuple(files), one, settings, columns)
@@ -208,7 +210,7 @@ def _row(columns: Mapping[str, np.ndarray], model: int, run: int) -> dict[str, f
     row = {name: float(one[name].sum()) for name in ("already_wrong", "not_fooled", "zero_gradient")}
     row |= {"mean_rho": float(_means(rho, fooled)), "ci_low": np.nan, "ci_high": np.nan}
     row["median_rho"] = float(np.median(rho[fooled])) if fooled.any() else np.nan
-    row["mean_rho_all"] = float(np.where(one["already_wrong"], 0, rho).mean())
+    row["mean_rho_all"] = float(_means(np.where(one["already_wrong"], 0, rho), ~one["no_result"]))
     row |= {f"mean_{name}": float(_means(one[name], fooled)) for name in ("norm", "iterations")}
     return row
 

@@ -169,7 +169,9 @@ def _markdown(found: Robustness, table: pd.DataFrame) -> str:
     for criterion in found.columns:
         rows = table[(table["criterion"] == criterion) & (table["seed"] == "all")]
         lines = [_line(row, beside_art) for row in rows.to_dict("records")]
-        text += [f"`{criterion}`: {MEANING[criterion]}.", "", markdown_table(["model", *reading], lines)]
+        lost = int(found.columns[criterion]["no_result"].sum())
+        unknown = f" NO RESULT, a gradient or an answer not being a finite number, in {lost} rows." if lost else ""
+        text += [f"`{criterion}`: {MEANING[criterion]}.{unknown}", "", markdown_table(["model", *reading], lines)]
     return "\n".join([*text, *(f"- **{name}**: {meaning}" for name, meaning in reading.items())]) + "\n"
 
 

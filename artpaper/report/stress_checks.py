@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from artpaper.attacks.result import FLAGS
 from artpaper.checks import check_results
 from artpaper.report.stress import model_name
 from artpaper.report.style import markdown_table
@@ -25,11 +26,11 @@ def checks_table(folder: str | Path, gap: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for place in sorted(path for path in Path(folder).glob("predictions/*/seed*") if path.is_dir()):
-        losses, silent = _read(place)
+        losses, silent, not_finite = _read(place)
         model, seed = place.parent.name, int(place.name.removeprefix("seed"))
         swept = gap[(gap["model"] == model) & (gap["metric"] == "gap") & any(place.glob("epsilon_*.parquet"))]
         by_epsilon = dict(zip(swept["value"], swept["mean"] / 100, strict=True))
-        for finding in check_results(losses, silent, by_epsilon):
+        for finding in check_results(losses, silent, by_epsilon, not_finite=not_finite):
             rows.append({"model": model, "seed": seed} | vars(finding))
     return pd.DataFrame(rows, columns=["model", "seed", "check", "tripped", "value", "threshold", "message", "page"])
 
@@ -52,13 +53,14 @@ def checks_markdown(table: pd.DataFrame) -> str:
     return told + "\n\n" + markdown_table(header, lines, 2)
 
 
-def _read(place: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Losses (videos,) and zero-gradient flags (videos,) by the names that the checks know."""
+def _read(place: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Losses, zero-gradient flags and flags of no result, all (videos,), by the names that the checks know."""
     losses: dict[str, np.ndarray] = {}
     silent: dict[str, np.ndarray] = {}
+    not_finite: dict[str, np.ndarray] = {}
     found: dict[str, list[np.ndarray]] = defaultdict(list)
     for path in sorted(place.glob("*.parquet")):
-        rows = pq.read_table(path, columns=["loss", "clean_loss", "zero_gradient"])
+        rows = pq.read_table(path, columns=["loss", "clean_loss", "zero_gradient", *FLAGS])
         loss = rows["loss"].to_numpy()
         if path.stem in ATTENTION:
             found["attention"].append(loss)
@@ -66,5 +68,6 @@ def _read(place: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
             losses[path.stem] = loss
         if path.stem == "one_step":
             losses["clean_again"] = rows["clean_loss"].to_numpy()
-        silent[path.stem] = rows["zero_gradient"].to_numpy(zero_copy_only=False)
-    return losses | {name: np.max(parts, axis=0) for name, parts in found.items()}, silent
+        silent[path.stem] = rows["zero_gradient"].to_numpy()
+        not_finite[path.stem] = np.any([rows[name].to_numpy() for name in FLAGS], axis=0)
+    return losses | {name: np.max(parts, axis=0) for name, parts in found.items()}, silent, not_finite

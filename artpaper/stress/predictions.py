@@ -18,7 +18,7 @@ from torch import Tensor
 from artpaper.alone import alone
 from artpaper.atomic import atomic_file, replace_folder
 from artpaper.attacks import Attack, bce, fit_universal
-from artpaper.attacks.result import answer, attack_result
+from artpaper.attacks.result import FLAGS, ask, attack_result, checked
 from artpaper.attention import attention_numbers
 from artpaper.config import Params, as_dict
 from artpaper.data.batches import model_inputs
@@ -46,7 +46,8 @@ SCHEMA = pa.schema(
         "scores": pa.list_(pa.float32()),
     }
     | dict.fromkeys((*DIAGNOSTICS, *ATTENTION), pa.float64())
-    | {"zero_gradient": pa.bool_(), "iterations": pa.int64(), "already_wrong": pa.bool_(), "fooled": pa.bool_()}
+    | dict.fromkeys(("zero_gradient", *FLAGS, "already_wrong", "fooled"), pa.bool_())
+    | {"iterations": pa.int64()}
 )
 """Columns of a file. ``attention_change`` is ||A - A_adv||_Fr, ``attention_uniform`` ||A - 1/T||_Fr of the clean maps
 (the uniform map's norm is 1), ``attention_entropy`` their rows' entropy over log T; all are means over modalities."""
@@ -176,6 +177,9 @@ def ensemble_of(members: list[Path], folder: Path) -> Path:
     winner = np.where(np.isnan(losses), -np.inf, losses).argmax(axis=0)  # (videos,): a broken answer wins nothing
     row = winner * losses.shape[1] + np.arange(losses.shape[1])
     worst = pa.concat_tables([table.replace_schema_metadata(None) for table in tables]).take(pa.array(row))
+    for name in FLAGS:  # a member without a result may have been the worst
+        flags = np.any([table[name].to_numpy() for table in tables], axis=0)
+        worst = worst.set_column(worst.schema.get_field_index(name), name, pa.array(flags))
     worst = worst.append_column("winner", pa.array([members[index].stem for index in winner]))
     metadata = json.loads(tables[0].schema.metadata[b"artpaper"])
     notes = [json.loads(table.schema.metadata[b"artpaper"]) for table in tables]
@@ -242,9 +246,9 @@ def _attention(model: FrameTransformer, x: Tensor, attacked: Tensor, mask: Tenso
     return {name: torch.stack(values).mean(dim=0) for name, values in columns.items()}
 
 
+@checked
 def _clean(model: FrameTransformer, x: Tensor, y: Tensor, mask: Tensor) -> Attack:
-    nothing = torch.zeros_like(x)
-    return attack_result(model, x, y, mask, nothing, answer(model, x, mask), gradient=nothing + torch.nan, iterations=0)
+    return attack_result(model, x, y, mask, torch.zeros_like(x), ask(model, x, mask), gradient=None, iterations=0)
 
 
 def _universal(model: FrameTransformer, params: Params, workspace: Path) -> Tensor:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from artpaper.attacks.result import FLAGS
 from artpaper.errors import DataError
 from artpaper.report.robustness import bootstrap_means, read_robustness, robustness_table
 from artpaper.report.robustness_figure import MEANING, robustness_figure, write_robustness
@@ -30,6 +31,7 @@ def write_deepfool(path, model, seed, rho, *, wrong=(), left=(), stuck=(), ids=N
         names = ids or [f"v{index:04d}" for index in places]
         columns = {"id": names, "frames": np.int32(12), "criterion": criterion, "norm": 10 * values}
         columns |= {"relative_norm": values, "gradient_norm": np.where(flags["wrong"], np.nan, 1.0)}
+        columns |= dict.fromkeys(FLAGS, np.zeros(len(places), bool))
         columns |= {"zero_gradient": flags["stuck"], "iterations": 1 + places, "already_wrong": flags["wrong"]}
         parts.append(pd.DataFrame(columns | {"fooled": ~flags["wrong"] & ~flags["left"]}))
     rows = pd.concat(parts, ignore_index=True)

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from artpaper import metrics
+from artpaper.attacks.result import FLAGS
 from artpaper.config import Data, Params
 from artpaper.config import Tables as TablesConfig
 from artpaper.errors import DataError
@@ -42,6 +43,7 @@ def write_predictions(
         columns[f"{name}_scores"] = pa.array(scores, LISTS[1])
     columns["relative_norm"] = pa.array(np.full(len(ids), 0.034))
     columns["zero_gradient"] = pa.array(np.arange(len(ids)) == 0)
+    columns |= dict.fromkeys(FLAGS, pa.array(np.zeros(len(ids), bool)))
     columns["fooled"] = pa.array(np.arange(len(ids)) % 2 == 0)
     table = pa.table(columns)
     note = {"model": model, "seed": seed, "label_space": "h317", "classes": CLASSES, "epsilon": 0.5, "scope": "joint"}

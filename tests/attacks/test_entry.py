@@ -1,0 +1,422 @@
+"""What goes into an attack: of any type, mode and place that means the same, or refused; nothing of the caller's moves.
+
+Every attack of the package is tried, and one of ten lines that was written here: it gets all of this for nothing.
+"""
+
+import itertools
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from artpaper.attacks import Adapter, Attack, Scope, checked, fgm, input_gradient, pgd, steepest
+from artpaper.attacks.result import attack_result
+from artpaper.config import Model
+from artpaper.groups import NonNegative
+from artpaper.models import FrameTransformer
+from tests import toy
+from tests.attacks.test_ordering import NEEDS, PACKAGE
+
+
+@checked
+def nudge(model, x, y, mask, *, epsilon: NonNegative, scope: Scope = "joint", modalities=None) -> Attack:
+    """Ten lines: what somebody would write who adds an attack."""
+    gradient, logits = input_gradient(model, x, y, mask)
+    step = steepest(gradient.sign(), mask, epsilon=epsilon, scope=scope, modalities=modalities)
+    return attack_result(model, x, y, mask, step, logits, gradient=gradient, iterations=1)
+
+
+EVERY: dict[str, Callable[..., Attack]] = PACKAGE | {"nudge": nudge}
+WITHOUT_RADIUS = {"deepfool", "fmn", "multilabel_deepfool", "transfer"}
+SHORT = {"pgd": {"steps": 2, "restarts": 1}, "apgd": {"steps": 3}, "attention_pgd": {"steps": 2}}
+SHORT |= {"deepfool": {"steps": 2, "candidates": 2}, "fmn": {"steps": 3}, "multilabel_deepfool": {"steps": 1}}
+SHORT |= {"square": {"queries": 3}}
+SHORT |= {"k_frames": {"steps": 2}, "one_modality": {"steps": 2}}
+SHORT |= {"transfer": {"surrogate": toy.model(seed=1), "attack": lambda *given: fgm(*given, epsilon=0.5)}}
+
+
+def run(name: str, net: Any, x: Any, y: Any, mask: Any, **options: Any) -> Attack:
+    radius = {} if name in WITHOUT_RADIUS else {"epsilon": 0.5}
+    return EVERY[name](net, x, y, mask, **radius | NEEDS.get(name, {}) | SHORT.get(name, {}) | options)
+
+
+@pytest.fixture(params=EVERY)
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+class Rude(FrameTransformer):
+    """Drops units, keeps a running mean in train mode, has a frozen part, and writes into what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__(Model(heads=4, dropout=0.5), toy.MODALITIES, toy.CLASSES)
+        self.register_buffer("mean", torch.zeros(()))
+        self.classifier.requires_grad_(False)
+
+    def forward(self, x: Tensor, mask: Tensor, return_attention: bool = False) -> Any:
+        x.mul_(2.0)
+        if self.training:  # as batch normalisation does, but for any number of videos
+            self.mean.mul_(0.9).add_(0.1 * x.detach().mean())
+        answer = super().forward(x, mask.clone(), return_attention)
+        mask.zero_()
+        return answer
+
+
+X = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+Y = (torch.float32, torch.bool, torch.int64, torch.uint8, torch.float16, torch.float64)
+MASK = (torch.bool, torch.int64, torch.uint8, torch.float32)
+PLACES = {"plain": nullcontext, "no_grad": torch.no_grad, "inference_mode": torch.inference_mode}
+COMBINATIONS = [*itertools.product(X, Y, MASK, PLACES, (False, True))]
+
+
+@contextmanager
+def unmoved(net: nn.Module, *given: Tensor) -> Iterator[None]:
+    """Fails where anything of the caller's is another afterwards."""
+    before = [tensor.clone() for tensor in given]
+    state = {name: value.clone() for name, value in net.state_dict().items()}
+    modes = [module.training for module in net.modules()]
+    wanted = [parameter.requires_grad for parameter in net.parameters()]
+    draws = torch.get_rng_state()
+    yield
+    assert all(torch.equal(old, new) and old.dtype == new.dtype for old, new in zip(before, given, strict=True))
+    assert all(torch.equal(state[name], value) for name, value in net.state_dict().items())
+    assert modes == [module.training for module in net.modules()]
+    assert wanted == [parameter.requires_grad for parameter in net.parameters()]
+    assert all((parameter.grad == 3).all() for parameter in net.parameters() if parameter.requires_grad)
+    assert torch.equal(draws, torch.get_rng_state())
+
+
+def test_any_type_mode_and_place_gives_the_same(name: str) -> None:
+    """The one to catch a conversion, a mode or a grad context that an attack forgets. All 576 combinations are tried,
+    each on one attack; every type, place and mode on each attack."""
+    torch.manual_seed(0)
+    net = Rude()
+    for parameter in net.parameters():
+        if parameter.requires_grad:
+            parameter.grad = torch.full_like(parameter, 3.0)
+    x, y, mask = toy.batch(videos=4, time=5)
+    shuffled = np.random.default_rng(0).permutation(len(COMBINATIONS))
+    chosen = shuffled[[*EVERY].index(name) :: len(EVERY)]
+    for values, place in zip((X, Y, MASK, PLACES, (False, True)), range(5), strict=True):
+        assert {COMBINATIONS[index][place] for index in chosen} == set(values)
+    expected: dict[tuple[torch.dtype, bool], Attack] = {}
+    for index in chosen:
+        x_type, y_type, mask_type, place, training = COMBINATIONS[index]
+        net.train(training)
+        if (x_type, training) not in expected:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                wide = torch.float64 if x_type == torch.float64 else torch.float32
+                expected[x_type, training] = run(name, net, x.to(x_type).to(wide), y, mask)
+        with PLACES[place](), warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            given = x.to(x_type), y.to(y_type), mask.to(mask_type)
+            assert given[0].is_inference() == (place == "inference_mode" and x_type != torch.float32)
+            with unmoved(net, *given):
+                result = run(name, net, *given)
+        assert [str(one.message).partition(" is in train mode")[0] for one in told] == ["Rude"] * training
+        assert all(one.filename == __file__ for one in told)  # the warning points at the caller's line
+        same = expected[x_type, training]
+        assert torch.equal(result.perturbation, same.perturbation), COMBINATIONS[index]
+        assert torch.equal(result.adversarial_logits, same.adversarial_logits)
+        assert result.perturbation.requires_grad is False
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_model_of_another_type_is_asked_in_its_own(dtype: torch.dtype) -> None:
+    x, y, mask = toy.batch()
+    plain = fgm(toy.model(), x, y, mask, epsilon=0.5)
+    other = fgm(toy.model().to(dtype), x, y, mask, epsilon=0.5)
+    along = (plain.perturbation * other.perturbation).sum((1, 2)) / 0.25
+    assert (along > 1 - 8 * torch.finfo(dtype).eps - 1e-6).all()
+    torch.testing.assert_close(other.diagnostics["norm"], torch.full((6,), 0.5).double())
+
+
+# gradients that are not finite
+
+
+class Unit(nn.Module):
+    """Divides frames by their norm and masks afterwards: of a frame of zeros the gradient is NaN, the answer is not."""
+
+    modalities = toy.MODALITIES
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = toy.model()
+
+    def forward(self, x: Tensor, mask: Tensor, return_attention: bool = False) -> Any:
+        return self.inner(self._unit(x, mask), mask, return_attention)
+
+    def attention_heads(self, x: Tensor, mask: Tensor) -> Any:
+        return self.inner.attention_heads(self._unit(x, mask), mask)
+
+    def _unit(self, x: Tensor, mask: Tensor) -> Tensor:
+        unit = torch.where(x == 0, 0.0, x / x.norm(dim=-1, keepdim=True))
+        return torch.where(mask[:, :, None], unit, 0.0)
+
+
+def test_padding_without_a_gradient_does_not_shorten_the_step() -> None:
+    """NaN times 0 is NaN: a step that multiplied by the mask was G, not G / ||G||, for every padded video."""
+    net = Unit().eval()
+    x, y, mask = toy.batch(videos=8)
+    ours = fgm(net, x, y, mask, epsilon=0.5)
+    torch.testing.assert_close(ours.diagnostics["norm"], torch.full((8,), 0.5).double())
+    one = pgd(net, x, y, mask, epsilon=0.5, steps=1, step_size=0.5, random_start=False, keep="last")
+    torch.testing.assert_close(ours.perturbation, one.perturbation)
+    assert not ours.diagnostics["gradient_not_finite"].any()
+
+
+FOLLOWERS = sorted(set(EVERY) - {"square", "random_direction", "universal"})
+
+
+@pytest.mark.parametrize("name", FOLLOWERS)
+def test_a_real_frame_without_a_gradient_is_flagged_and_nothing_else(name: str) -> None:
+    net = Unit().eval()
+    x, y, mask = toy.batch(videos=8)
+    mask[2, :3], x[2, 1] = True, 0.0
+    start = {"random_start": False} if name in ("pgd", "apgd", "attention_pgd", "k_frames", "one_modality") else {}
+    if name == "transfer":
+        start = {"surrogate": net}
+    result = run(name, net, x, y, mask, **start)
+    rows = result.diagnostics
+    assert rows["gradient_not_finite"].tolist() == [video == 2 for video in range(8)]
+    assert (result.perturbation[2] == 0).all()
+    assert [rows[key][2].item() for key in ("norm", "fooled", "zero_gradient")] == [0.0, False, False]
+    assert rows["gradient_norm"][2].isnan()
+    assert torch.equal(result.adversarial_logits[2], result.clean_logits[2])
+    assert (rows["norm"] > 0).sum() > 3
+
+
+def test_an_answer_that_is_not_finite_is_flagged(name: str) -> None:
+    class Broken(FrameTransformer):
+        def forward(self, x: Tensor, mask: Tensor, return_attention: bool = False) -> Any:
+            answer = super().forward(x, mask, return_attention)
+            broken = torch.where((x[:, 0, 0] > 5.0)[:, None], torch.nan, 0.0)
+            return (answer[0] + broken, answer[1]) if return_attention else answer + broken
+
+    net = Broken(Model(heads=4, dropout=0.0), toy.MODALITIES, toy.CLASSES).eval()
+    x, y, mask = toy.batch()
+    x[1, 0, 0] = 100.0
+    rows = run(name, net, x, y, mask).diagnostics
+    assert rows["logits_not_finite"].tolist() == [video == 1 for video in range(6)]
+    assert not rows["fooled"][1]
+
+
+def test_a_video_without_frames_is_defined_and_flagged(name: str) -> None:
+    x, y, mask = toy.batch()
+    mask[3] = False
+    result = run(name, toy.model(), x, y, mask)
+    assert result.diagnostics["no_frames"].tolist() == [video == 3 for video in range(6)]
+    assert (result.perturbation[3] == 0).all()
+    assert result.diagnostics["norm"][3] == 0
+    assert not result.diagnostics["fooled"][3]
+    assert all(values[3].isfinite() for key, values in result.diagnostics.items() if "loss" in key)
+
+
+# what is refused
+
+
+BAD_NUMBERS = (math.nan, math.inf, -1.0, -1, "1", None, 1e300, 1e-300)
+BAD_COUNTS = (0, -1, 1.5, "3", True, math.nan, None)
+BAD: dict[str, tuple[Any, ...]] = {
+    "epsilon": BAD_NUMBERS,
+    "step_size": BAD_NUMBERS[:5],
+    "steps": BAD_COUNTS,
+    "restarts": BAD_COUNTS,
+    "queries": BAD_COUNTS,
+    "frames": (*BAD_COUNTS[:2], "3", math.nan, None),
+    "features": (0.0, 1.1, -0.1, math.nan, "1"),
+    "candidates": (1, *BAD_COUNTS),
+    "overshoot": BAD_NUMBERS[:5],
+    "memory": (0, *BAD_NUMBERS[:5]),
+    "gamma": (0.0, 1.0, math.nan, -0.1),
+    "weight": BAD_NUMBERS[:5],
+    "seed": (-1, 0.5, "0", None),
+    "scope": ("video", "Joint", None, 1),
+    "norm": ("L2", "l1", None, 2),
+    "keep": ("worst", None),
+    "criterion": ("top1", None),
+    "outputs": ("probabilities", None),
+    "over": ("map", None),
+    "modality": ("sound", None),
+    "modalities": ({"rgb": 23}, {"rgb": 24.0}, {"rgb": 30, "audio": -6}, [16, 8], {"rgb": 24, "audio": 0}),
+    "objective": (lambda logits, y: logits, lambda logits, y: 1.0, lambda logits, y: logits.sum()),
+    "start": (torch.zeros(6, 9, 23), torch.full((6, 9, 24), math.nan), 0.0),
+    "movable": (torch.full((6, 9, 24), 2), torch.ones(6, 8, 1), torch.ones(9, 24)),
+    "target": (torch.ones(6, 11), -torch.ones(6, 12)),
+    "perturbation": (torch.ones(9, 23), torch.full((9, 24), math.nan)),
+}
+
+
+def test_options_that_mean_nothing_are_refused(name: str) -> None:
+    """NaN passed every comparison: a projection into a ball of radius NaN answered "nothing fooled"."""
+    signature = EVERY[name].__wrapped__.__annotations__  # type: ignore[attr-defined]
+    tried = 0
+    for option in signature.keys() & BAD.keys():
+        for value in BAD[option]:
+            with pytest.raises((ValueError, TypeError), match=option if option != "frames" else "frames|k"):
+                run(name, toy.model(), *toy.batch(), **{option: value})
+            tried += 1
+    assert tried >= 4 or name == "transfer"
+
+
+def test_what_cannot_be_meant_is_refused(name: str) -> None:
+    x, y, mask = toy.batch()
+    net = toy.model()
+    holed = x.clone()
+    holed[2, 0, 3] = math.nan
+    bad: list[tuple[str, tuple[Any, ...]]] = [
+        ("x of video 2 .*nan.* frame 0, feature 3", (holed, y, mask)),
+        ("x is of torch.int64", (x.long(), y, mask)),
+        ("x is of torch.uint8", (x.to(torch.uint8), y, mask)),
+        ("x must be a dense tensor of real numbers", (x.to(torch.complex64), y, mask)),
+        ("x must be a dense tensor", (x.to_sparse(), y, mask)),
+        ("x is a ndarray", (x.numpy(), y, mask)),
+        ("x is a list", (x.tolist(), y, mask)),
+        ("x has the shape", (x[0], y, mask)),
+        ("x has the shape", (x[:, :0], y, mask[:, :0])),
+        ("y of video . .*holds -1", (x, 2 * y - 1, mask)),
+        ("y of video . .*holds 3", (x, 3 * y.long(), mask)),
+        ("y of video . .*holds 0.9", (x, 0.9 * y.double(), mask)),
+        ("y of video . .*holds nan", (x, y * math.nan, mask)),
+        ("y has the shape .*one_hot", (x, torch.zeros(6), mask)),
+        ("y has the shape", (x, y[:5], mask)),
+        ("y is a list", (x, y.tolist(), mask)),
+        ("12 classes, y has 11", (x, y[:, :11], mask)),
+        ("mask of video . .*holds 2", (x, y, mask.long() * 2)),
+        ("mask of video . .*holds 0.5", (x, y, mask * 0.5)),
+        ("mask .*does not fit frames", (x, y, mask[:, :8])),
+        ("mask .*does not fit frames", (x, y, mask[:, :, None])),
+        ("mask is a NoneType", (x, y, None)),
+        ("x must be a dense tensor", (x.to("meta"), y, mask)),
+    ]
+    for message, given in bad:
+        with pytest.raises((ValueError, TypeError), match=message):
+            run(name, net, *given)
+    with pytest.raises(TypeError, match="the model is a str"):
+        run(name, "net", x, y, mask)
+    with torch.inference_mode():
+        born_there = toy.model()
+    if name != "transfer":  # whose model is asked only
+        with pytest.raises(ValueError, match=r"made under torch\.inference_mode"):
+            run(name, born_there, x, y, mask)
+    with pytest.raises(ValueError, match=r"the model is on meta, x on cpu"):
+        run(name, toy.model().to("meta"), x, y, mask)
+
+
+def test_a_model_that_lets_no_gradient_through_is_refused() -> None:
+    x, y, mask = toy.batch()
+    with pytest.raises(ValueError, match="no gradient can flow"):
+        fgm(lambda x, mask: toy.model()(x.detach(), mask).detach(), x, y, mask, epsilon=0.5)
+
+
+@pytest.mark.parametrize("name", ["deepfool", "fmn", "multilabel_deepfool"])
+def test_label_sets_are_needed_where_they_are_used_alone(name: str) -> None:
+    x, y, mask = toy.batch()
+    free = {"target": torch.zeros_like(y)} if name == "multilabel_deepfool" else {"criterion": "top1_change"}
+    without, beside = (run(name, toy.model(), x, sets, mask, **free) for sets in (None, y))
+    assert torch.equal(without.perturbation, beside.perturbation)
+    with pytest.raises(TypeError, match="y is None"):
+        run(name, toy.model(), x, None, mask, **({} if "target" in free else {"criterion": "hit1_loss"}))
+
+
+@pytest.mark.parametrize("name", sorted(set(EVERY) - {"deepfool", "fmn", "multilabel_deepfool"}))
+def test_label_sets_are_asked_for(name: str) -> None:
+    x, _, mask = toy.batch()
+    with pytest.raises(TypeError, match="y is None"):
+        run(name, toy.model(), x, None, mask)
+
+
+# models that were made elsewhere
+
+
+class Recurrent(nn.Module):
+    """Takes lengths, packs its sequences, returns a dict."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(24, 12, batch_first=True)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+        packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        hidden, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True)
+        return {"logits": hidden.sum(1) / lengths[:, None], "hidden": hidden}
+
+
+class Torch(nn.Module):
+    """PyTorch's encoder, True where a frame is padding, returns an object with ``logits``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(24, 4, 48, dropout=0.1, batch_first=True)
+        self.encoder, self.head = nn.TransformerEncoder(layer, 1), nn.Linear(24, 12)
+
+    def forward(self, x: Tensor, src_key_padding_mask: Tensor) -> Any:
+        hidden = self.encoder(x, src_key_padding_mask=src_key_padding_mask)
+        kept = ~src_key_padding_mask[:, : hidden.shape[1], None]
+        return type("Output", (), {"logits": self.head((hidden * kept).sum(1) / kept.sum(1))})()
+
+
+class Pair(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = toy.model()
+
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, None]:
+        return self.inner(x, mask), None
+
+
+ELSEWHERE: dict[str, tuple[type[nn.Module], Callable[..., Tensor], str]] = {
+    "lengths, packed": (Recurrent, lambda model, x, mask: model(x, mask.sum(dim=1))["logits"], r"a dict.*\['logits'\]"),
+    "padding mask": (Torch, lambda model, x, mask: model(x, src_key_padding_mask=~mask).logits, r"a Output.*\.logits"),
+    "tuple": (Pair, lambda model, x, mask: model(x, mask)[0], r"a tuple.*\[0\]"),
+}
+
+
+@pytest.mark.parametrize("kind", ELSEWHERE)
+def test_a_model_made_elsewhere_is_attacked_through_the_adapter(kind: str, name: str) -> None:
+    make, call, _ = ELSEWHERE[kind]
+    torch.manual_seed(0)
+    model = make().eval()
+    x, y, mask = toy.batch()
+    if name == "attention_pgd":
+        with pytest.raises(ValueError, match=f"{make.__name__}|Adapter shows no attention"):
+            run(name, Adapter(model, call), x, y, mask)
+        return
+    adapted, direct = (
+        (run(name, one, x, y, mask) for one in (Adapter(model, call, toy.MODALITIES), Adapter(model, call)))
+        if name != "one_modality"
+        else [run(name, Adapter(model, call, toy.MODALITIES), x, y, mask)] * 2
+    )
+    torch.testing.assert_close(adapted.perturbation, direct.perturbation)
+    assert (adapted.diagnostics["norm"] > 0).any()
+    with torch.no_grad():
+        torch.testing.assert_close(adapted.clean_logits, call(model, x, mask))
+        moved = call(model, x + adapted.perturbation, mask)
+        torch.testing.assert_close(adapted.adversarial_logits, moved)
+
+
+@pytest.mark.parametrize("kind", ELSEWHERE)
+def test_without_the_adapter_it_is_named(kind: str) -> None:
+    make, _, message = ELSEWHERE[kind]
+    model = make().eval()
+    x, y, mask = toy.batch()
+    second = {Recurrent: mask.sum(dim=1), Torch: ~mask}.get(make, mask)
+    with pytest.raises(ValueError, match=f"returned {message}"):
+        fgm(lambda x, mask: model(x, second), x, y, mask, epsilon=0.5)
+
+
+def test_an_adapted_model_in_train_mode_is_seen() -> None:
+    adapter = Adapter(Torch(), ELSEWHERE["padding mask"][1])
+    with pytest.warns(UserWarning, match="Adapter is in train mode"):
+        fgm(adapter, *toy.batch(), epsilon=0.5)
+    inner = Torch()
+    with pytest.warns(UserWarning, match="Torch is in train mode"):  # through a function, too
+        fgm(lambda x, mask: inner(x, ~mask).logits, *toy.batch(), epsilon=0.5)
