@@ -341,7 +341,7 @@ class Stress:
     seeds: Annotated[tuple[Natural, ...], Field(min_length=1)] = (0, 1, 2, 3, 4)
     max_steps: Count | None = None
     equal_cost: bool = True
-    videos: Count = 1000
+    videos: Annotated[int, Field(ge=2, le=LARGEST)] = 1000  # one tells nothing of others
     surrogates: tuple[str, ...] = ("non_art", "art", "uniform_art")
     epsilon: NonNegative | None = None
     steps: Count = 20

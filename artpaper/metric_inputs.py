@@ -220,7 +220,7 @@ def whole_numbers(given: Counts, name: str) -> Int64[np.ndarray, " videos"]:
         array = finite(array, name)
     fit = (array >= 0) & (array <= MOST) & (array % 1 == 0)
     if not fit.all():
-        raise ValueError(f"{name} hold {array[~fit][0]}, which is no count of anything")
+        raise ValueError(f"{name} hold {array[~fit][0]}: whole numbers from 0 to {MOST} are needed")
     return array.astype(np.int64)
 
 
@@ -263,5 +263,7 @@ def finite(given: Any, name: str) -> Float64[np.ndarray, "..."]:
     with np.errstate(over="ignore"):  # of longer floats
         array = found.astype(np.float64)
     if not np.isfinite(array).all():
-        raise ValueError(f"{name}: {array[~np.isfinite(array)][0]} is no finite number, and nothing can follow from it")
+        raise ValueError(
+            f"{name}: {array[~np.isfinite(array)][0]} is no finite number; mend what made it, or leave it out"
+        )
     return array

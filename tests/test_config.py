@@ -65,6 +65,7 @@ def test_the_paper_profile_is_the_papers_setting() -> None:
         ({"stress": {"seeds": [2, 0, 2]}}, "stress: seeds names one twice: 2, 0, 2"),
         ({"stress": {"epsilons": [0.0, -0.0]}}, "stress: epsilons names one twice"),
         ({"verdict": {"draws": 1}}, "verdict: draws 1: with fewer than 20 bootstrap samples .* 1000 for results"),
+        ({"stress": {"videos": 1}}, "stress.videos: .*greater than or equal to 2, got 1"),
         ({"verdict": {"draws": 19}}, "verdict: draws 19: "),
         ({"base": 3}, "base: .*got 3"),
         ({"base": {"seed": {1, 2}}}, "not a plain value"),
