@@ -13,6 +13,7 @@ from pydantic.dataclasses import dataclass
 CHECKED = ConfigDict(extra="forbid", strict=True)
 
 LARGEST = 2**63 - 1  # that NumPy and PyTorch count with
+LEAST_DRAWS = 20  # bootstrap samples: artpaper.statistics says why
 Count = Annotated[int, Field(ge=1, le=LARGEST)]
 Natural = Annotated[int, Field(ge=0, le=LARGEST)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -20,6 +21,13 @@ Share = Annotated[float, Field(gt=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Scope = Literal["joint", "modality", "frame"]
+
+
+def _once(group: Any, *names: str) -> None:
+    for name in names:
+        values = getattr(group, name)
+        if len(set(values)) < len(values):
+            raise ValueError(f"{name} names one twice: {', '.join(map(str, values))}")
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -247,11 +255,18 @@ class Calibration:
 
 @dataclass(frozen=True, config=CHECKED)
 class Swept:
-    """Which models of group ``models`` each grid of Figure 3 is for."""
+    """Which models of group ``models`` each grid of Figure 3 is for.
+
+    Raises:
+        ValueError: a model is named twice.
+    """
 
     epsilon: tuple[str, ...] = ("art", "a_art")
     alpha: tuple[str, ...] = ("art", "a_art")
     beta: tuple[str, ...] = ("a_art",)
+
+    def __post_init__(self) -> None:
+        _once(self, "epsilon", "alpha", "beta")
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -259,6 +274,9 @@ class Study:
     """Group ``study``: the grids of Figure 3, each around the models of group ``models``, one value changed at a time.
 
     ``max_steps`` shortens every training of the study; null trains as long as ``train.max_steps`` says.
+
+    Raises:
+        ValueError: a value of a grid or a seed is named twice: one training would be counted as two.
     """
 
     epsilons: tuple[NonNegative, ...] = (0.125, 0.25, 0.5, 1.0, 2.0)
@@ -267,6 +285,9 @@ class Study:
     models: Swept = Swept()
     seeds: Annotated[tuple[Natural, ...], Field(min_length=1)] = (0, 1, 2)
     max_steps: Count | None = None
+
+    def __post_init__(self) -> None:
+        _once(self, "epsilons", "alphas", "betas", "seeds")
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -298,13 +319,6 @@ class Experiment:
         _once(self, "models", "seeds")
 
 
-def _once(group: Any, *names: str) -> None:
-    for name in names:
-        values = getattr(group, name)
-        if len(set(values)) < len(values):
-            raise ValueError(f"{name} names one twice: {', '.join(map(str, values))}")
-
-
 @dataclass(frozen=True, config=CHECKED)
 class Stress:
     """Group ``stress``: the strong attacks, on which models (of groups ``models`` and ``controls``), at what length.
@@ -317,7 +331,7 @@ class Stress:
     ``step_counts`` are the sweeps, on the first seed.
 
     Raises:
-        ValueError: a model, a seed or a surrogate is named twice.
+        ValueError: a model, a seed, a surrogate or a value of a sweep is named twice.
     """
 
     models: Annotated[tuple[str, ...], Field(min_length=1)] = (
@@ -328,7 +342,7 @@ class Stress:
     seeds: Annotated[tuple[Natural, ...], Field(min_length=1)] = (0, 1, 2, 3, 4)
     max_steps: Count | None = None
     equal_cost: bool = True
-    videos: Count = 1000
+    videos: Annotated[int, Field(ge=2, le=LARGEST)] = 1000  # one tells nothing of others
     surrogates: tuple[str, ...] = ("non_art", "art", "uniform_art")
     epsilon: NonNegative | None = None
     steps: Count = 20
@@ -338,18 +352,21 @@ class Stress:
     step_counts: tuple[Count, ...] = (1, 2, 5, 10, 50)
 
     def __post_init__(self) -> None:
-        _once(self, "models", "seeds", "surrogates")
+        _once(self, "models", "seeds", "surrogates", "epsilons", "step_counts")
 
 
 @dataclass(frozen=True, config=CHECKED)
 class Rules:
     """Group ``verdict``: when a statement about the stress test counts as decided; change one and run again.
 
-    ``draws`` is the number of bootstrap samples of the videos. A difference is more than chance if its p value, Holm's
-    over its family, is at most ``alpha``. Differences of GAP that are surely smaller than ``margin`` (points of
-    percent) do not matter; 2 is less than a quarter of what A-ART gains over ART in the paper (9.07). Attention whose
-    distance to uniform is at most ``flat`` of ART's counts as uniform, at least ``kept`` of it as kept. A-ART may lose
-    ``lost`` times the share of its clean GAP that it loses in the paper.
+    ``draws`` is the number of bootstrap samples of the videos, 20 at least. A difference is more than chance if its p
+    value, Holm's over its family, is at most ``alpha``. Differences of GAP that are surely smaller than ``margin``
+    (points of percent) do not matter; 2 is less than a quarter of what A-ART gains over ART in the paper (9.07).
+    Attention whose distance to uniform is at most ``flat`` of ART's counts as uniform, at least ``kept`` of it as kept.
+    A-ART may lose ``lost`` times the share of its clean GAP that it loses in the paper.
+
+    Raises:
+        ValueError: so few draws that there is no standard error.
     """
 
     draws: Count = 1000
@@ -358,6 +375,13 @@ class Rules:
     flat: Fraction = 0.1
     kept: Fraction = 0.5
     lost: NonNegative = 2.0
+
+    def __post_init__(self) -> None:
+        if self.draws < LEAST_DRAWS:
+            raise ValueError(
+                f"draws {self.draws}: with fewer than {LEAST_DRAWS} bootstrap samples the standard errors are so rough "
+                "that chance looks significant; 50 will do for a trial, 1000 for results"
+            )
 
 
 @dataclass(frozen=True, config=CHECKED)

@@ -14,36 +14,57 @@ So no value depends on the order of the videos. Without ties the values are the 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Integer, Shaped
+from jaxtyping import Bool, Shaped
 
-Array = np.ndarray | torch.Tensor
+from artpaper.metric_inputs import (
+    Array,
+    Counts,
+    Hits,
+    Labels,
+    Scores,
+    TopScores,
+    Whole,
+    best_first,
+    binary,
+    hit_lists,
+    label_counts,
+    numbers,
+    pair,
+    read,
+    refuse_nan,
+    score_lists,
+    whole,
+)
+
 Chunk = Callable[[], tuple[np.ndarray, np.ndarray]]
 TOP_K = 20
 CHUNK = 2**20  # numbers that a thread reads at a time; bounds the memory above the input
 
-# In a signature the first array names the axes; the shapes of the others (``_``) are checked by hand, as ValueError.
 
-
-def gap(scores: Float[Array, "videos classes"], labels: Shaped[Array, "_ _"], top_k: int = TOP_K) -> float:
+def gap(scores: Scores, labels: Labels, top_k: Whole = TOP_K) -> float:
     """Global average precision: one ranking of every video's ``top_k`` best classes, pooled.
 
     Args:
-        scores: the higher, the likelier; probabilities or logits (only their order counts), any float type. Prefer
-            logits: sigmoids that saturate at 1.0 are ties.
+        scores: the higher, the likelier; probabilities or logits (only their order counts), of any real type and kind
+            of array (videos, classes). Prefer logits: sigmoids that saturate at 1.0 are ties.
         labels: label sets, multi-hot 0/1 of any type (videos, classes).
         top_k: classes kept per video, at most all of them.
     Returns:
         sum of the precision at each hit / number of labels, those outside every top list included; 0.0 without labels.
     Raises:
-        ValueError: no videos or classes, unlike shapes, NaN scores, labels other than 0 and 1, or top_k below 1.
+        TypeError: scores or labels that are no real numbers, or a top_k that is no whole number.
+        ValueError: no videos or classes, unlike shapes, DataFrames in unlike order, masked or NaN scores, labels other
+            than 0 and 1, or top_k below 1.
     Source: google/youtube-8m eval_util.py, calculate_gap; section 3.1 of the paper.
     """
-    _check_top(top_k)
+    top_k = _top_k(top_k)
+    scores, labels = pair(scores, labels)
     chunks, most = _chunks(scores, labels), min(top_k, scores.shape[1])
-    pool = np.empty((len(scores), most), _numpy(scores[:0]).dtype)  # (videos, top_k)
+    pool = np.empty((len(scores), most), numbers(scores[:0]).dtype)  # (videos, top_k)
     hits, positives, end = [], 0, 0
     for array in (scores, labels):
         if isinstance(array, torch.Tensor) and array.is_cuda:  # threads have streams of their own
@@ -60,115 +81,123 @@ def gap(scores: Float[Array, "videos classes"], labels: Shaped[Array, "_ _"], to
     return _average_precision(rank, found, positives)
 
 
-def perr(scores: Float[Array, "videos classes"], labels: Shaped[Array, "_ _"]) -> float:
+def perr(scores: Scores, labels: Labels) -> float:
     """Precision at equal recall rate: of a video's n best classes, n its number of labels, the share that is right.
 
     Args:
-        scores: probabilities. As in the reference a class with a score of 0 or below is never a hit, so pass logits
-            through a sigmoid first, in float64: in float32 it may be exactly 0 below a logit of -88.
+        scores: probabilities (videos, classes). As in the reference a class with a score of 0 is never a hit. A score
+            below 0 is refused, for logits would lose hits unseen: pass them through a sigmoid first, in float64, for in
+            float32 it may be exactly 0 below a logit of -88.
         labels: label sets, multi-hot 0/1 of any type (videos, classes).
     Returns:
         The mean over videos; a video without labels counts 0 and stays in the denominator.
     Raises:
-        ValueError: no videos or classes, unlike shapes, NaN scores, or labels other than 0 and 1.
+        TypeError: scores or labels that are no real numbers.
+        ValueError: a score below 0, and as :func:`gap`.
     Source: google/youtube-8m eval_util.py, calculate_precision_at_equal_recall_rate.
     """
-    total = 0.0
+    scores, labels = pair(scores, labels)
+    total, seen = 0.0, 0
     for chunk in _chunks(scores, labels):
         part, truth = chunk()
+        if part.min() < 0:
+            row = int((part < 0).any(axis=1).argmax())
+            raise ValueError(
+                f"scores of video {seen + row} (counted from 0) hold {part[row].min()}: PERR counts no score of 0 or "
+                "below as a hit; pass probabilities, of logits torch.sigmoid(logits.double())"
+            )
+        seen += len(part)
         positives = truth.sum(axis=1)  # (rows,)
         top, hits = _top(part, truth, max(1, int(positives.max())))  # (rows, most labels)
         total += perr_from_top(hits & (top > 0), positives) * len(part)
     return total / scores.shape[0]
 
 
-def hit_at_1(scores: Float[Array, "videos classes"], labels: Shaped[Array, "_ _"]) -> float:
+def hit_at_1(scores: Scores, labels: Labels) -> float:
     """Share of videos whose best class is among their labels; a video without labels counts 0.
 
     Args:
-        scores: probabilities or logits, any float type; the lower class index wins a tie.
+        scores: probabilities or logits (videos, classes), as :func:`gap`; the lower class index wins a tie.
         labels: label sets, multi-hot 0/1 of any type (videos, classes).
     Raises:
-        ValueError: no videos or classes, unlike shapes, NaN scores, or labels other than 0 and 1.
+        TypeError, ValueError: as :func:`gap`.
     Source: google/youtube-8m eval_util.py, calculate_hit_at_one.
     """
     return hit_at_1_from_top(top_scores(scores, labels, 1)[1])
 
 
-def gap_from_top(
-    scores: Float[np.ndarray, "videos listed"],
-    hits: Bool[np.ndarray, "_ _"],
-    positives: Integer[np.ndarray, " _"],
-    top_k: int = TOP_K,
-) -> float:
+def gap_from_top(scores: TopScores, hits: Hits, positives: Counts, top_k: Whole = TOP_K) -> float:
     """:func:`gap` from stored top lists.
 
     Args:
-        scores: each video's highest scores, descending; logits or probabilities, the same kind for all videos.
+        scores: each video's highest scores, descending (videos, listed); logits or probabilities, the same kind for all
+            videos.
         hits: whether each is a label of its video (videos, listed).
         positives: number of labels of each video, in its list or not (videos,).
         top_k: columns used; a list shorter than this must hold all classes.
     Raises:
-        ValueError: no videos, unlike shapes, NaN scores, more hits than labels, or top_k below 1.
+        TypeError: what is no real numbers, or a top_k that is no whole number.
+        ValueError: no videos, unlike shapes, scores that are NaN or not in descending order, hits other than 0 and 1,
+            positives that are no counts, more hits than labels, or top_k below 1.
     """
-    _check_lists(hits, positives)
-    if scores.shape != hits.shape:
-        raise ValueError(f"scores {scores.shape} and hits {hits.shape} differ in shape")
-    _check_top(top_k)
-    _refuse_nan(scores, 0)
-    return average_precision(scores[:, :top_k], hits[:, :top_k], int(positives.sum()))
+    right = hit_lists(hits)
+    counts, ranked, top_k = label_counts(positives, right), score_lists(scores, right), _top_k(top_k)
+    return _precision(ranked[:, :top_k], right[:, :top_k], int(counts.sum()))
 
 
-def perr_from_top(hits: Bool[np.ndarray, "videos listed"], positives: Integer[np.ndarray, " _"]) -> float:
+def perr_from_top(hits: Hits, positives: Counts) -> float:
     """:func:`perr` from stored top lists.
 
     Args:
-        hits: whether each of a video's best classes, best first, is one of its labels. Lists come from logits or from
-            probabilities; a finite logit is a probability above 0, so the reference's rule that a score of 0 is no hit
-            asks nothing more here. Pad shorter lists with False.
+        hits: whether each of a video's best classes, best first, is one of its labels (videos, listed). Lists come from
+            logits or from probabilities; a finite logit is a probability above 0, so the reference's rule that a score
+            of 0 is no hit asks nothing more here. Pad shorter lists with False.
         positives: number of labels of each video (videos,).
     Raises:
-        ValueError: no videos, unlike shapes, more hits than labels, or a list shorter than its video's labels.
+        TypeError: what is no real numbers.
+        ValueError: no videos, unlike shapes, hits other than 0 and 1, positives that are no counts, more hits than
+            labels, or a list shorter than its video's labels.
     """
-    _check_lists(hits, positives)
-    if positives.max() > hits.shape[1]:
-        raise ValueError(f"a video has {positives.max()} labels, the lists hold only {hits.shape[1]} classes")
-    within = np.arange(hits.shape[1]) < positives[:, None]  # (videos, listed): ranked above the cut at n
-    right = np.count_nonzero(hits & within, axis=1)  # (videos,)
-    return float(np.mean(right / np.maximum(positives, 1)))
+    found = hit_lists(hits)
+    counts = label_counts(positives, found)
+    if counts.max() > found.shape[1]:
+        raise ValueError(f"a video has {counts.max()} labels, the lists hold only {found.shape[1]} classes")
+    within = np.arange(found.shape[1]) < counts[:, None]  # (videos, listed): ranked above the cut at n
+    right = np.count_nonzero(found & within, axis=1)  # (videos,)
+    return float(np.mean(right / np.maximum(counts, 1)))
 
 
-def hit_at_1_from_top(hits: Bool[np.ndarray, "videos listed"]) -> float:
-    """:func:`hit_at_1` from stored top lists: the mean of the first column of ``hits``.
+def hit_at_1_from_top(hits: Hits) -> float:
+    """:func:`hit_at_1` from stored top lists: the mean of the first column of ``hits`` (videos, listed).
 
     Raises:
-        ValueError: no videos, or empty lists.
+        TypeError: hits that are no real numbers.
+        ValueError: no videos, empty lists, or hits other than 0 and 1.
     """
-    if 0 in hits.shape:
-        raise ValueError(f"hits of shape {hits.shape}: nothing to evaluate")
-    return float(np.mean(hits[:, 0]))
+    return float(np.mean(hit_lists(hits)[:, 0]))
 
 
 def top_scores(
-    scores: Float[Array, "videos classes"], labels: Shaped[Array, "_ _"], k: int
-) -> tuple[Float[np.ndarray, "videos k"], Bool[np.ndarray, "videos k"]]:
+    scores: Scores, labels: Labels, k: Whole
+) -> tuple[Shaped[np.ndarray, "videos k"], Bool[np.ndarray, "videos k"]]:
     """Each video's ``k`` best classes, best first, the lower class index first among ties.
 
     Args:
-        scores: probabilities or logits, any float type.
+        scores: probabilities or logits (videos, classes), as :func:`gap`.
         labels: label sets, multi-hot 0/1 of any type (videos, classes).
         k: classes to keep; all of them where there are fewer.
     Returns:
-        Their scores, and whether each is a label of the video.
+        Their scores, of the type that came, and whether each is a label of the video.
     Raises:
-        ValueError: no videos or classes, unlike shapes, NaN scores, labels other than 0 and 1, or k below 1.
+        TypeError, ValueError: as :func:`gap`.
     """
-    _check_top(k)
+    k = _top_k(k)
+    scores, labels = pair(scores, labels)
     top, hits = zip(*(_top(*chunk(), k) for chunk in _chunks(scores, labels)), strict=True)
     return np.concatenate(top), np.concatenate(hits)
 
 
-def average_precision(scores: Float[np.ndarray, "..."], hits: Bool[np.ndarray, "..."], positives: int) -> float:
+def average_precision(scores: Shaped[Array, "..."] | Any, hits: Bool[Array, "..."] | Any, positives: Whole) -> float:
     """Non-interpolated average precision of one ranking, without regard to the order the pairs come in.
 
     Args:
@@ -178,9 +207,21 @@ def average_precision(scores: Float[np.ndarray, "..."], hits: Bool[np.ndarray, "
     Returns:
         sum over hits of (hits scored at least as high / pairs scored at least as high) / positives; 0.0 if that is 0.
     Raises:
-        ValueError: more hits than positives.
+        TypeError: what is no real numbers, or positives that are no whole number.
+        ValueError: unlike shapes, NaN scores, hits other than 0 and 1, or more hits than positives.
     Source: google/youtube-8m average_precision_calculator.py; ties as in sklearn.metrics.average_precision_score.
     """
+    ranked, right = numbers(read(scores, "scores")), numbers(read(hits, "hits"))
+    if ranked.shape != right.shape:
+        raise ValueError(f"scores {ranked.shape} and hits {right.shape} differ in shape")
+    count = whole(positives, "positives", 0, "a number of labels is not negative")
+    if not ranked.size:
+        return 0.0
+    refuse_nan(ranked.reshape(1, -1))
+    return _precision(ranked, binary(right.reshape(1, -1), "hits").reshape(right.shape), count)
+
+
+def _precision(scores: np.ndarray, hits: np.ndarray, positives: int) -> float:
     found = np.sort(scores[hits])  # (hits,) ascending
     return _average_precision(_at_least(scores.flatten(), found), found, positives)
 
@@ -221,7 +262,7 @@ def _top(scores: np.ndarray, labels: np.ndarray, k: int) -> tuple[np.ndarray, np
     """One chunk's top scores (rows, k) and hits (rows, k), best first."""
     best = _best(scores, min(k, scores.shape[1]))  # (rows, classes)
     top, hits = (array[best].reshape(len(scores), -1) for array in (scores, labels))  # (rows, k)
-    order = np.argsort(-top, axis=1, kind="stable")  # stable, so that the lower class comes first
+    order = np.argsort(best_first(top), axis=1, kind="stable")  # stable, so that the lower class comes first
     return np.take_along_axis(top, order, axis=1), np.take_along_axis(hits, order, axis=1)
 
 
@@ -232,58 +273,24 @@ def _best(scores: np.ndarray, k: int) -> np.ndarray:
     best = scores >= cut
     tied = np.flatnonzero(np.count_nonzero(best, axis=1) > k)
     if len(tied):
-        order = np.argsort(-scores[tied], axis=1, kind="stable")[:, :k]
+        order = np.argsort(best_first(scores[tied]), axis=1, kind="stable")[:, :k]
         best[tied] = False
         best[tied[:, None], order] = True
     return best
 
 
 def _chunks(scores: Array, labels: Array) -> Iterator[Chunk]:
-    """Functions that fetch and check some rows: scores float (rows, classes) and labels bool (rows, classes)."""
-    if scores.ndim != 2 or tuple(scores.shape) != tuple(labels.shape):
-        raise ValueError(
-            f"scores {tuple(scores.shape)} and labels {tuple(labels.shape)} must both be (videos, classes)"
-        )
+    """Functions that fetch and check some rows: scores (rows, classes) and labels bool (rows, classes)."""
     videos, classes = scores.shape
-    if not videos or not classes:
-        raise ValueError(f"scores of shape {tuple(scores.shape)}: nothing to evaluate")
     rows = max(1, CHUNK // classes)
     return (partial(_chunk, scores, labels, start, start + rows) for start in range(0, videos, rows))
 
 
 def _chunk(scores: Array, labels: Array, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-    part, given = _numpy(scores[start:stop]), _numpy(labels[start:stop])
-    _refuse_nan(part, start)
-    truth = given.astype(bool, copy=False)
-    if given.dtype != bool and not np.array_equal(truth, given):
-        wrong = start + int((truth != given).any(axis=1).argmax())
-        raise ValueError(f"labels of video {wrong} hold values other than 0 and 1")
-    return part, truth
+    part = numbers(scores[start:stop])
+    refuse_nan(part, start)
+    return part, binary(numbers(labels[start:stop]), "labels", start)
 
 
-def _numpy(array: Array) -> np.ndarray:
-    if isinstance(array, np.ndarray):
-        return array
-    array = array.detach().cpu()
-    return (array.float() if array.dtype == torch.bfloat16 else array).numpy()  # NumPy has no bfloat16
-
-
-def _refuse_nan(scores: np.ndarray, start: int) -> None:
-    if np.isnan(scores.max()):  # any NaN is the maximum
-        bad = np.isnan(scores).any(axis=1)
-        raise ValueError(f"scores of video {start + int(bad.argmax())} (counted from 0) hold NaN")
-
-
-def _check_top(k: int) -> None:
-    if k < 1:
-        raise ValueError(f"top_k {k}: at least one class per video must be kept")
-
-
-def _check_lists(hits: np.ndarray, positives: np.ndarray) -> None:
-    if 0 in hits.shape:
-        raise ValueError(f"hits of shape {hits.shape}: nothing to evaluate")
-    if len(positives) != len(hits):
-        raise ValueError(f"hits of {len(hits)} videos, positives of {len(positives)}")
-    over = np.count_nonzero(hits, axis=1) > positives
-    if over.any():
-        raise ValueError(f"video {int(over.argmax())} (counted from 0) has more hits than labels")
+def _top_k(k: Whole) -> int:
+    return whole(k, "top_k", 1, "at least one class per video must be kept")

@@ -1,6 +1,7 @@
 """GAP, PERR and Hit@1 against recorded values, the reference's loops, scikit-learn and pencil and paper."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.metrics import average_precision_score
@@ -230,3 +231,127 @@ def test_top_lists_that_contradict_themselves_are_refused():
         gap(scores, hits, top_k=0)
     with pytest.raises(ValueError, match="2 hits but only 1"):
         average_precision(scores, hits, 1)
+
+
+def test_integers_are_ranked_as_they_are():
+    """Negating them wraps (0 stays 0, -128 stays -128), and float64 does not tell 2**53 from 2**53 + 1."""
+    labels = np.array([[0, 1, 0], [0, 1, 0]])
+    assert hit_at_1(np.array([[0, 5, 5], [1, 9, 9]], np.uint8), labels) == 1.0
+    assert hit_at_1(np.array([[-128, 127, 0], [-128, -127, -128]], np.int8), labels) == 1.0
+    assert hit_at_1(np.array([[2**53, 2**53 + 1, 0]] * 2), labels) == 1.0
+    assert hit_at_1([[2**63, 2**64 - 1, 0]] * 2, labels) == 1.0
+    assert hit_at_1(np.array([[False, True, True]] * 2), labels) == 1.0
+    top, hits = top_scores(np.array([[0, 200, 7], [3, 9, 9]], np.uint8), labels, 2)
+    assert (top.tolist(), hits.tolist(), top.dtype) == ([[200, 7], [9, 9]], [[True, False]] * 2, np.uint8)
+    random = np.random.default_rng(7)
+    scores, labels = random.integers(0, 20, (200, 30)), random.random((200, 30)) < 0.1
+    for function in ALL:
+        expected = function(scores.astype(np.float64), labels)
+        for dtype in (np.uint8, np.int8, np.uint64, torch.uint8, torch.uint16):
+            given = torch.tensor(scores).to(dtype) if isinstance(dtype, torch.dtype) else scores.astype(dtype)
+            assert function(given, labels) == expected
+
+
+def test_what_no_type_holds_exactly_is_refused():
+    with pytest.raises(TypeError, match="no type of NumPy holds each of its values exactly"):
+        gap([[2**53 + 1, 0.5]], [[1, 0]])
+    frame = pd.DataFrame({"a": [2**53 + 1], "b": [0.5]})
+    with pytest.raises(TypeError, match="DataFrame is not read as numbers"):
+        gap(frame, [[1, 0]])
+
+
+@pytest.mark.parametrize(
+    "given",
+    [np.ones((2, 3), complex), np.full((2, 3), "0.5"), np.zeros((2, 3), [("a", float)]), [[1.0, 2.0], [1.0]], {"a": 1},
+     torch.empty(2, 3, device="meta"), torch.ones(2, 3, dtype=torch.complex64), [[None] * 3] * 2, "text", None,
+     np.zeros((2, 3), "datetime64[s]")],
+    ids=lambda given: f"{type(given).__name__} {getattr(given, 'dtype', '')}",
+)  # fmt: skip
+def test_what_is_no_real_numbers_is_refused_in_words(given):
+    good = np.zeros((2, 3))
+    for function in ALL:
+        with pytest.raises(TypeError, match=r"scores: .*numbers"):
+            function(given, good)
+        with pytest.raises(TypeError, match=r"labels: .*numbers"):
+            function(good, given)
+    with pytest.raises(TypeError, match=r"hits: .*numbers"):
+        hit_at_1_from_top(given)
+
+
+def test_masked_values_are_not_taken_for_numbers():
+    with pytest.raises(ValueError, match="some values are masked"):
+        gap(np.ma.masked_array([[0.1, 0.9]], [[False, True]]), [[0, 1]])
+
+
+@pytest.mark.parametrize("function", ALL)
+def test_every_kind_of_array_is_read(function):
+    scores, labels = random_input(12, 7, seed=8)
+    expected = function(scores, labels)
+    tensor = torch.tensor(scores)
+    with torch.inference_mode():
+        inferred = tensor.clone()
+    for given in (scores.tolist(), [tuple(row) for row in scores], tensor.to_sparse(), tensor.clone().requires_grad_(),
+                  inferred, tensor.T.contiguous().T, pd.DataFrame(scores), scores.astype(">f8"), scores.astype(object),
+                  np.asfortranarray(scores), np.asmatrix(scores), scores.astype(np.longdouble)):  # fmt: skip
+        assert function(given, labels) == expected
+    for truth in (labels.tolist(), torch.tensor(labels).to_sparse(), pd.DataFrame(labels), labels.astype(np.float16)):
+        assert function(scores, truth) == expected
+
+
+@pytest.mark.parametrize("function", ALL)
+def test_rows_and_columns_of_data_frames_are_never_confused(function):
+    scores, labels = random_input(5, 4, seed=9)
+    frame = pd.DataFrame(scores, index=list("vwxyz"), columns=list("abcd"))
+    truth = pd.DataFrame(labels, index=list("vwxyz"), columns=list("abcd"))
+    assert function(frame, truth) == function(scores, labels)
+    for other in (truth[list("bacd")], truth.iloc[::-1], truth.rename(columns={"a": "e"})):
+        with pytest.raises(ValueError, match=r"labels\.loc\[scores\.index, scores\.columns\]"):
+            function(frame, other)
+
+
+@pytest.mark.parametrize("value", [-1, 2, 0.5, np.nan])
+def test_labels_that_are_no_sets_are_refused_with_the_remedy(value):
+    with pytest.raises(ValueError, match=r"labels of video 1 hold values other than 0 and 1 .*labels > 0"):
+        gap(np.ones((2, 2)), np.array([[1, 0], [0, value]]))
+
+
+def test_perr_of_logits_is_refused_with_the_remedy():
+    """It was 0.055 where that of their probabilities is 0.260: hits below a logit of 0 did not count."""
+    logits = np.array([[2.0, 1.0], [-1.0, -3.0]])
+    with pytest.raises(ValueError, match=r"video 1 .* hold -3.0: .*torch\.sigmoid\(logits\.double\(\)\)"):
+        perr(logits, np.array([[1, 0], [1, 0]]))
+    assert perr(torch.tensor(logits).sigmoid(), np.array([[1, 0], [1, 0]])) == 1.0
+    assert perr(np.array([[-0.0, 1.0]]), np.array([[0, 1]])) == 1.0
+
+
+@pytest.mark.parametrize("k", [0, -1, 2.0, True, np.nan, None, "3"])
+def test_a_top_k_that_is_none_is_refused(k):
+    scores, hits = np.array([[2.0, 1.0]]), np.array([[True, False]])
+    for call in (lambda: gap(scores, hits, k), lambda: top_scores(scores, hits, k),
+                 lambda: gap_from_top(scores, hits, np.array([1]), k)):  # fmt: skip
+        with pytest.raises((ValueError, TypeError), match="top_k"):
+            call()
+    assert gap(scores, hits, np.int64(1)) == 1.0
+
+
+def test_top_lists_out_of_order_and_odd_counts_are_refused():
+    """An unsorted list loses its best beyond the cut; whole numbers used as a mask pick rows."""
+    hits = np.array([[True, False]])
+    with pytest.raises(ValueError, match=r"video 0 .* not in descending order"):
+        gap_from_top(np.array([[1.0, 2.0]]), hits, np.array([1]), 1)
+    with pytest.raises(ValueError, match="not in descending order"):
+        gap_from_top(np.array([[1, 2]], np.uint8), hits, np.array([1]))
+    scores = np.array([[2.0, 1.0]])
+    assert gap_from_top(scores, hits.astype(int), np.array([1.0])) == gap_from_top(scores, hits, np.array([1]))
+    for odd in ([-1], [np.nan], [1.5], [True], [2**40], [[1]]):
+        for call in (lambda odd=odd: gap_from_top(scores, hits, odd), lambda odd=odd: perr_from_top(hits, odd)):
+            with pytest.raises(ValueError, match="positives"):
+                call()
+    with pytest.raises(ValueError, match="hits of video 0 hold values other than 0 and 1"):
+        hit_at_1_from_top(np.array([[0.5, 1.0]]))
+    with pytest.raises(ValueError, match="differ in shape"):
+        average_precision(scores, hits[0], 1)
+    with pytest.raises(ValueError, match="NaN"):
+        average_precision(scores * np.nan, hits, 1)
+    with pytest.raises(TypeError, match=r"positives 1.5"):
+        average_precision(scores, hits, 1.5)

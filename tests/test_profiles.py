@@ -58,6 +58,8 @@ def test_models_of_each_vertical_can_be_added(profile: str, verticals: tuple[str
         ("default", {"train.max_steps": "many"}, "train.max_steps: input should be a valid integer, got 'many'"),
         ("default", {"experiment.seeds": "[]"}, "experiment.seeds"),
         ("default", {"experiment.seeds": "[0, 0]"}, "seeds names one twice: 0, 0"),
+        ("default", {"study.seeds": "[0, 0]"}, "study: seeds names one twice: 0, 0"),
+        ("default", {"verdict.draws": "1"}, "verdict: draws 1: with fewer than 20"),
         ("default", {"data.path": "!!python/object:os.system x"}, "not valid YAML"),
         ("part.yaml", {}, "a profile names every parameter; missing: attack.batch_size"),
         ("binary.yaml", {}, "not UTF-8"),

@@ -178,3 +178,101 @@ def test_what_cannot_be_paired_is_refused():
         sample.minus(crossed(draw, 2, 100, 1, 1, 1))
     with pytest.raises(ValueError, match="1 values and 3 rows"):
         Sample((0, 1, 2), np.zeros(1), sample.draws, 100)
+
+
+def test_a_model_does_not_differ_from_itself_in_another_order():
+    """Seeds are paired by number: the error of the difference was that of unlike trainings."""
+    sample = crossed(np.random.default_rng(2), 3, 100, 1, 1, 0.1)
+    order = [2, 0, 1]
+    turned = Sample((2, 0, 1), sample.points[order], sample.draws[order], 100)
+    found = difference(sample, turned)
+    assert (found.value, found.error, found.p) == (0, 0, 1)
+    other = crossed(np.random.default_rng(3), 3, 100, 1, 1, 0.1)
+    assert difference(turned, other).error == pytest.approx(difference(sample, other).error, rel=1e-12)
+    assert (sample.minus(turned).points == 0).all()
+
+
+@pytest.mark.parametrize("seeds", [(0, 0, 0), (1, 0, 1), (0, 1, True), (0, 1.0, 2), (0, 1, -2), "012", None, 3])
+def test_seeds_that_are_no_three_trainings_are_refused(seeds):
+    with pytest.raises((ValueError, TypeError), match="seed"):
+        Sample(seeds, np.zeros(3), np.zeros((3, 50)), 9)
+
+
+def test_seeds_that_overlap_are_independent_and_the_difference_is_that_of_the_means():
+    first, second = (crossed(np.random.default_rng(k), 3, 100, 1, 1, 0.1) for k in (4, 5))
+    shifted = Sample((1, 2, 3), second.points, second.draws, 100)
+    apart = Sample((7, 8, 9), second.points, second.draws, 100)
+    assert difference(first, shifted) == difference(first, apart)
+    assert difference(first, shifted).value == pytest.approx(first.points.mean() - second.points.mean())
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_refused_and_never_significant(value):
+    """A NaN among the draws made the error NaN and p 0."""
+    points, draws = np.zeros(3), np.random.default_rng(0).normal(size=(3, 50))
+    draws[1, 7] = value
+    with pytest.raises(ValueError, match=f"draws: {value} is no finite number"):
+        Sample((0, 1, 2), points, draws, 9)
+    with pytest.raises(ValueError, match=f"points: {value} is no finite number"):
+        Sample((0, 1, 2), points + value, np.zeros((3, 50)), 9)
+    with pytest.raises(ValueError, match="t: "):
+        student_p(value, 3)
+    if value != np.inf:
+        with pytest.raises(ValueError, match="freedom"):
+            student_p(1.0, value)
+    if not math.isnan(value):
+        with pytest.raises(ValueError, match="p values from 0 to 1"):
+            holm(np.array([0.5, value]))
+
+
+@pytest.mark.parametrize("draws", [0, 1, 2, 19])
+def test_too_few_draws_are_refused(draws):
+    """The variance of one draw is NaN, which made every comparison significant."""
+    with pytest.raises(ValueError, match=f"draws {draws}: no standard error of fewer than 20"):
+        Sample((0, 1), np.zeros(2), np.zeros((2, draws)), 9)
+    with pytest.raises(ValueError, match="one video tells nothing of others"):
+        Sample((0, 1), np.zeros(2), np.zeros((2, 50)), 1)
+
+
+@pytest.mark.parametrize("power", [-900, -500, 400, 900])
+def test_the_size_of_the_numbers_does_not_matter(power):
+    """Squares of very small numbers are 0, so chance had no error and was significant; of large ones there are none."""
+    sample = crossed(np.random.default_rng(6), 3, 100, 1, 1, 0.1)
+    plain = estimate(sample)
+    found = estimate(Sample((0, 1, 2), sample.points * 2.0**power, sample.draws * 2.0**power, 100))
+    assert (found.p, found.freedom) == pytest.approx((plain.p, plain.freedom))
+    assert found.error / 2.0**power == pytest.approx(plain.error)
+
+
+def test_an_interval_that_is_not_finite_is_refused():
+    points = np.array([1e308, -1e308])
+    sample = Sample((0, 1), points, np.outer(points, np.ones(50)), 9)
+    with pytest.raises(ValueError, match="too large"):
+        estimate(sample)
+    with pytest.raises(ValueError, match="no finite number"):
+        sample.minus(Sample((1, 0), points, sample.draws, 9))
+
+
+def test_gap_of_integer_scores_and_counts_that_are_none():
+    scores, hits, positives = lists(tied=True)
+    scores = np.round(4 * (scores + 3)).astype(int)
+    counts = bootstrap_counts(60, 1, 0)[0]
+    wanted = Gap(scores.astype(float), hits, positives).resampled(counts)
+    assert Gap(scores.astype(np.uint8), hits, positives.astype(np.uint8)).resampled(counts) == wanted
+    for odd in (-counts, counts * np.nan, counts + 0.5):
+        with pytest.raises(ValueError, match="counts"):
+            Gap(scores, hits, positives).resampled(odd)
+    with pytest.raises(ValueError, match="more than are counted"):
+        Gap(scores, hits, positives).resampled(np.full(60, 2**30))
+
+
+@pytest.mark.parametrize("given", [(0, 20, 0), (5, 0, 0), (5, 20, -1), (5, 20, None), (2.0, 20, 0), (True, 20, 0)])
+def test_bootstrap_samples_of_nothing_are_refused(given):
+    with pytest.raises((ValueError, TypeError), match=r"videos|draws|seed"):
+        bootstrap_counts(*given)
+
+
+@pytest.mark.parametrize(("share", "freedom"), [(0.0, 3), (1.0, 3), (1.5, 3), (np.nan, 3), (0.9, 0), (0.9, np.nan)])
+def test_a_quantile_that_is_none_is_refused(share, freedom):
+    with pytest.raises(ValueError, match=r"share|freedom"):
+        student_quantile(share, freedom)

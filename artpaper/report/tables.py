@@ -96,8 +96,9 @@ def make_tables(
                 verticals[model] = found.vertical
     if first is None:
         raise DataError("no predictions files given; make them with `dvc repro`")
-    if len({tuple(used) for used in seeds.values()}) > 1:
-        raise DataError(f"the models have different seeds: {seeds}")
+    one = next(iter(seeds.values()))
+    if any(used != one or len(set(used)) < len(used) for used in seeds.values()):
+        raise DataError(f"every model needs the same seeds, each once, but they have different seeds: {seeds}")
 
     values: Values = {
         model: {key: np.stack([run[key] for run in runs]) for key in runs[0]} for model, runs in measured.items()

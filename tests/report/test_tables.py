@@ -188,6 +188,8 @@ def test_several_seeds_give_their_mean_and_spread(setting):
     assert "zero gradient on 1 and fooled on 50 of 100 videos" in tables.tables[0].notes[-1]
     with pytest.raises(DataError, match="different seeds"):
         tables_of(folder, predictions | {"a_art": predictions["a_art"][:1]})
+    with pytest.raises(DataError, match="the same seeds, each once"):  # one training is not two
+        tables_of(folder, {model: paths[:1] * 2 for model, paths in predictions.items()})
 
 
 def test_differences_between_models_are_paired(setting):
