@@ -20,6 +20,8 @@ from typing import Any
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import ensure_event_loop, run_sync
+from nbclient.exceptions import CellExecutionError
+from papermill.exceptions import PapermillExecutionError
 
 from artpaper.errors import ArtpaperError
 from artpaper.sockets import PREFIX, socket_folder
@@ -31,7 +33,7 @@ AGAIN = "the same command goes on where it stopped"
 
 ENDED = "somebody, or the batch system, ended it"
 CRASHED = "compiled code crashed; install anew (`make clean setup`), and if it crashes again, its last words say where"
-REASONS = {
+REASONS: dict[int, str] = {
     signal.SIGKILL: "so ends what takes more memory than there is, or than a batch system allows; free some, ask for "
     "more, or lower compute.workers",
     signal.SIGTERM: ENDED,
@@ -70,15 +72,14 @@ class Kernel(AsyncKernelManager):
             metadata={"kernel_provisioner": local},
         )
 
-    async def start_kernel(self, **options: Any) -> None:
+    async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
         """Start it. What cells print comes as messages; what compiled code and workers write to stderr is kept."""
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONSTARTUP"}
         environment |= {"IPYTHONDIR": str(self._folder / "ipython"), "PYTHONUTF8": "1", "PYTHONFAULTHANDLER": "1"}
         environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow greets whoever imports it
         with open(self._words, "wb") as words:
             await super().start_kernel(**options | {"env": environment, "stderr": words})
-        if self.provisioner is not None:
-            self._process = self.provisioner.process
+        self._process = getattr(self.provisioner, "process", None)
 
     def client(self, **options: Any) -> Any:
         """Of nbclient, which leaves it open."""
@@ -89,15 +90,15 @@ class Kernel(AsyncKernelManager):
         """Ask it to end, wait until it has, pass on what it wrote to stderr, and close what is left.
 
         Args:
-            interrupt: stop the cell that is running first. An idle process would take the signal as an error, and
-                leave its tasks behind with words of asyncio.
+            interrupt: stop the cell that is running. An idle process would take the signal as an error, and leave its
+                tasks behind with words of asyncio.
         """
         if self._process is not None and self._process.poll() is None:
             if not interrupt:
                 await self.request_shutdown()
                 await self.finish_shutdown()
+                sys.stderr.write(self._words.read_text(encoding="utf-8", errors="replace"))
             await self.shutdown_kernel()
-            sys.stderr.write(self._words.read_text(encoding="utf-8", errors="replace"))
         await self.cleanup_resources()
         for client in self._clients:
             client.stop_channels()
@@ -108,8 +109,8 @@ class Kernel(AsyncKernelManager):
         if status is None:
             return None
         if status < 0:
-            number = signal.Signals(-status)
-            told = f"its process was ended by signal {-status} ({number.name}): {REASONS.get(number, CRASHED)}; {AGAIN}"
+            name = next((known.name for known in signal.Signals if known == -status), "of real time")
+            told = f"its process was ended by signal {-status} ({name}): {REASONS.get(-status, CRASHED)}; {AGAIN}"
         else:
             told = f"its process ended by itself, with exit status {status}; `make lab` runs it cell by cell"
         said = [line[:200] for line in self._words.read_text(encoding="utf-8", errors="replace").splitlines() if line]
@@ -130,17 +131,21 @@ def kernel() -> Iterator[Kernel]:
     with tempfile.TemporaryDirectory(
         prefix=PREFIX, dir=socket_folder("kernel-9"), ignore_cleanup_errors=True
     ) as folder:
-        made, ended = Kernel(Path(folder)), False
+        made, idle = Kernel(Path(folder)), False
         try:
             yield made
-            ended = True
+            idle = True
+        except (CellExecutionError, PapermillExecutionError):
+            idle = True
+            raise
         except Exception as error:
-            told = made.death()
-            if told is None:
+            if "respond in" in str(error):  # and was ended for it
+                raise KernelDied(f"its process did not answer within {PATIENCE} s of its start; {AGAIN}") from error
+            if (told := made.death()) is None:
                 raise
             raise KernelDied(told) from error
         finally:
-            run_sync(made.end)(interrupt=not ended)
+            run_sync(made.end)(interrupt=not idle)
             _close_loop()
 
 
