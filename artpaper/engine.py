@@ -290,7 +290,7 @@ def _join(address: str | None) -> None:
             address or "local", runtime_env={"env_vars": {"PYTHONPATH": path}}, log_to_driver=False,
             logging_level="ERROR", include_dashboard=None if address else False,
         )  # fmt: skip
-    except (OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # Ray raises it bare where a machine is too slow to start
         raise ArtpaperError(_unanswered(address or "local", error)) from None
 
 

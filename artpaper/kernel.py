@@ -77,6 +77,8 @@ class Kernel(AsyncKernelManager):
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONSTARTUP"}
         environment |= {"IPYTHONDIR": str(self._folder / "ipython"), "PYTHONUTF8": "1", "PYTHONFAULTHANDLER": "1"}
         environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow greets whoever imports it
+        if "utf" not in str(getattr(sys.stderr, "encoding", "")).lower():
+            environment.setdefault("TQDM_ASCII", " #")  # bars that can be shown
         with open(self._words, "wb") as words:
             await super().start_kernel(**options | {"env": environment, "stderr": words})
         self._process = getattr(self.provisioner, "process", None)
