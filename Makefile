@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export TF_CPP_MIN_LOG_LEVEL := 3
+# JupyterLab and nbval offer this Python first; `artpaper run` takes no other
+export JUPYTER_PATH := $(CURDIR)/$(VENV)/share/jupyter$(if $(JUPYTER_PATH),:$(JUPYTER_PATH))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup repro stress test browser docs report bench check nbval lab clean
@@ -40,7 +42,7 @@ browser: $(READY)  ## look at the explorer and the report in Chromium; screensho
 
 nbval: $(READY)  ## run every notebook on the small profile and compare its checked outputs
 	rm -rf small
-	$(BIN)/python -m pytest -o addopts= --nbval-lax --nbval-current-env --nbval-cell-timeout=900 --timeout=1000 notebooks
+	env -u PYTHONSTARTUP IPYTHONDIR=$(CURDIR)/small/ipython $(BIN)/python -m pytest -o addopts= --nbval-lax --nbval-current-env --nbval-cell-timeout=900 --timeout=1000 notebooks
 
 bench: $(READY)  ## measure speed and memory side by side: benchmarks/results/bench.md (a quarter of an hour, on a quiet machine)
 	$(BIN)/python -m benchmarks

@@ -1,8 +1,10 @@
 """The command line: the pipeline's steps one by one, notebooks, and ready-made parameter sets."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from artpaper import __version__
@@ -27,22 +29,47 @@ DOWNLOADS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 on success, 1 with one clear message on an error of this project's own."""
+    _open_streams()
     parsed = _parser().parse_args(arguments)
     try:
         parsed.run(parsed)
+        sys.stdout.flush()
     except ArtpaperError as error:
-        print(f"artpaper: {error}", file=sys.stderr)
-        return 1
+        return _failed(str(error))
     except ModuleNotFoundError as error:
-        print(f"artpaper: this command needs {error.name}: pip install 'artpaper[pipeline]'", file=sys.stderr)
-        return 1
+        return _failed(f"this command needs {error.name}: pip install 'artpaper[pipeline]'")
+    except UnicodeEncodeError as error:
+        what = ascii(error.object[error.start : error.end])
+        return _failed(f"the {error.encoding} of this system's locale has no {what}; run it with PYTHONUTF8=1")
+    except BrokenPipeError:
+        return _failed("what reads the output has closed it; the same command goes on from here")
     except OSError as error:
-        print(f"artpaper: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 1
+        place = f"{error.filename}: " if error.filename is not None else ""
+        return _failed(f"{place}{error.strerror or error}")
     except KeyboardInterrupt:
-        print("artpaper: interrupted; the same command goes on from here", file=sys.stderr)
+        _failed("interrupted; the same command goes on from here")
         return 130
     return 0
+
+
+def _open_streams() -> None:
+    """What cannot be shown stops no work: a name that the terminal's encoding lacks, a stream that is closed."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _failed(message: str) -> int:
+    with suppress(OSError):
+        print(f"artpaper: {message}", file=sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError:  # or Python would try again at its end, and complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
 
 
 def _parser() -> argparse.ArgumentParser:

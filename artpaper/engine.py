@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from artpaper.config import Compute
 from artpaper.errors import ArtpaperError
 from artpaper.identity import code
+from artpaper.sockets import socket_folder
 from artpaper.workers import in_processes, threads_each, torch_threads
 
 Item = TypeVar("Item")
@@ -29,6 +30,7 @@ Message = TypeVar("Message")
 
 RESTARTS = 3  # how often lost work is begun again, before someone has to look
 PATIENCE = 10.0  # seconds for a cluster to answer; Ray itself would try for minutes
+RAY_SOCKET = "ray/session_2000-01-01_00-00-00_000000_1234567/sockets/plasma_store"
 AGAIN = "run the same command again: it goes on where it stopped"
 
 _ours = False  # whether Ray started this process for a piece of our work
@@ -279,6 +281,8 @@ def _join(address: str | None) -> None:
         except OSError as error:
             raise ArtpaperError(_unanswered(address, error)) from None
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told of it
+    if address is None:
+        os.environ.setdefault("RAY_TMPDIR", str(socket_folder(RAY_SOCKET)))
     root = Path(__file__).resolve().parents[1]
     path = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
     try:
@@ -286,7 +290,7 @@ def _join(address: str | None) -> None:
             address or "local", runtime_env={"env_vars": {"PYTHONPATH": path}}, log_to_driver=False,
             logging_level="ERROR", include_dashboard=None if address else False,
         )  # fmt: skip
-    except (OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # Ray raises it bare where a machine is too slow to start
         raise ArtpaperError(_unanswered(address or "local", error)) from None
 
 

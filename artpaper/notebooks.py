@@ -1,16 +1,11 @@
 """Notebooks as pipeline stages: clean copies that saving does not change, and runs with checked parameters."""
 
 import json
-import os
 import shutil
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-from traitlets.config import Config
 
 from artpaper.atomic import atomic_file, replace_folder
 from artpaper.errors import ArtpaperError, ConfigError
@@ -95,25 +90,21 @@ def run(notebook: Path, report: Path, parameters: Mapping[str, str | int | float
     """
     import nbformat
     import papermill
-    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    if not notebook.is_file():
-        raise ConfigError(f"{notebook}: no such notebook")
-    _check(notebook, parameters)
+    from artpaper.kernel import PATIENCE, KernelDied, kernel
+
+    document = _checked(notebook, parameters)
     report.parent.mkdir(parents=True, exist_ok=True)
     read = inputs(project_root(), str(parameters.get("params", PARAMS)))
     try:
-        with _local() as config:
+        with kernel() as process:
             papermill.execute_notebook(
-                notebook, report, dict(parameters), kernel_name="python3", cwd=project_root(),
-                progress_bar=False, config=config, stdout_file=sys.stdout, stderr_file=sys.stderr,
-                autosave_cell_every=10,
+                document, report, dict(parameters), cwd=project_root(), km=process, start_timeout=PATIENCE,
+                progress_bar=False, stdout_file=sys.stdout, stderr_file=sys.stderr, autosave_cell_every=10,
             )  # fmt: skip
-    except DeadKernelError:
-        raise NotebookError(
-            f"{notebook}: its process was killed, often for lack of memory; the same command goes on where it stopped"
-        ) from None
+    except KernelDied as error:
+        raise NotebookError(f"{notebook}: {error}") from None
     except PapermillExecutionError as error:
         known = {error_class.__name__ for error_class in _subclasses(ArtpaperError)}
         if error.ename in known:
@@ -135,11 +126,15 @@ def refresh(notebook: Path) -> None:
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError
 
+    from artpaper.kernel import PATIENCE, KernelDied, kernel
+
     document = nbformat.read(notebook, as_version=4)
     place = {"metadata": {"path": str(notebook.parent)}}
     try:
-        with _local() as config:
-            NotebookClient(document, kernel_name="python3", config=config, resources=place).execute()
+        with kernel() as process:
+            NotebookClient(document, km=process, startup_timeout=PATIENCE, resources=place).execute()
+    except KernelDied as error:
+        raise NotebookError(f"{notebook}: {error}") from None
     except CellExecutionError as error:
         raise NotebookError(f"{notebook}: {error.ename}: {error.evalue}") from None
     for cell in document.cells:
@@ -151,24 +146,19 @@ def refresh(notebook: Path) -> None:
         nbformat.write(document, temporary)
 
 
-@contextmanager
-def _local() -> Iterator[Config]:
-    """Kernels talk over Unix sockets where there are any: nothing listens on a port, and ipykernel warns of nothing."""
-    if os.name != "posix":
-        yield Config()
-        return
-    with tempfile.TemporaryDirectory(prefix="artpaper-") as folder:  # a relative path would mean two places
-        yield Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}})
-
-
-def _check(notebook: Path, parameters: Mapping[str, str | int | float]) -> None:
+def _checked(notebook: Path, parameters: Mapping[str, str | int | float]) -> Any:
+    """The notebook as this interpreter runs it, whatever kernel it was saved with."""
+    import nbformat
     import papermill
-    from nbformat.reader import NotJSONError
 
+    if not notebook.is_file():
+        raise ConfigError(f"{notebook}: no such notebook")
     try:
-        known = papermill.inspect_notebook(notebook)
-    except (NotJSONError, UnicodeDecodeError):
+        document = nbformat.read(notebook, as_version=4)
+    except (ValueError, nbformat.ValidationError, nbformat.reader.NotJSONError):
         raise ConfigError(f"{notebook}: not a notebook") from None
+    document.metadata.kernelspec = KERNEL
+    known = papermill.inspect_notebook(document)
     for name, value in parameters.items():
         if name not in known:
             raise ConfigError(f"{notebook}: unknown parameter {name}; it has {', '.join(known) or 'none'}")
@@ -176,6 +166,7 @@ def _check(notebook: Path, parameters: Mapping[str, str | int | float]) -> None:
         kind = str if default[:1] in "'\"" else float if "." in default else int
         if not isinstance(value, kind) and not (kind is float and isinstance(value, int)):
             raise ConfigError(f"{notebook}: {name}: expected {kind.__name__} like {default}, got {value!r}")
+    return document
 
 
 def _subclasses(cls: type[ArtpaperError]) -> set[type]:

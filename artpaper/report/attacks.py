@@ -6,7 +6,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from artpaper.report.style import tell_apart
+from artpaper.report.style import legible, tell_apart
 
 
 def attack_figure(predictions: pd.DataFrame, title: str) -> Figure:
@@ -33,7 +33,7 @@ def attack_figure(predictions: pd.DataFrame, title: str) -> Figure:
     tell_apart(right)
     right.set(xlabel="fall of the best true label (logit)", ylabel="videos at or below (%)")
     figure.suptitle(title)
-    return figure
+    return legible(figure)
 
 
 def _best_true(row: dict, kind: str) -> float:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from artpaper.atomic import atomic_file
+from artpaper.report.style import legible
 
 Row = dict[str, float | int]
 
@@ -43,7 +44,7 @@ def training_curves(history: Sequence[Row], title: str) -> Figure:
     for axes in (left, right):
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     figure.suptitle(title)
-    return figure
+    return legible(figure)
 
 
 class LiveCurves:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from artpaper.config import Features
 from artpaper.data.features import features
 from artpaper.data.store import FrameStore
-from artpaper.report.style import tell_apart
+from artpaper.report.style import legible, plain, tell_apart
 
 SAMPLE = 2000  # videos a split that a histogram looks at
 
@@ -74,5 +74,5 @@ def video_figure(store: FrameStore, index: int, config: Features) -> Figure:
     right.set(xlabel=frame, ylabel=f"L2 norm ({config.norm})", ylim=(0, None))
     right.legend()
     shown = ", ".join(names[:6]) + (" ..." if len(names) > 6 else "")
-    figure.suptitle(f"video {video.id}: {shown}", fontsize=10)
-    return figure
+    figure.suptitle(plain(f"video {video.id}: {shown}"), fontsize=10)
+    return legible(figure)

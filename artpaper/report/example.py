@@ -28,7 +28,7 @@ from artpaper.errors import DataError
 from artpaper.evaluation import trained_model
 from artpaper.report.attention import attention_files
 from artpaper.report.paper import MODELS
-from artpaper.report.style import DATA, MODEL_STYLES, frame_unit
+from artpaper.report.style import DATA, MODEL_STYLES, frame_unit, plain
 
 RULE = "chosen by rule: of the longest test videos the one with the median change of {model}'s maps"
 ADVERSARIAL = MODEL_STYLES["ART"].color  # beside clean in black; the dashes say the same in grey
@@ -270,5 +270,4 @@ def _title(what: str, shown: Example, width: int) -> str:
 
 
 def _marked(name: str, right: bool = True) -> str:
-    """A name as a title shows it: no dollar may start a formula."""
-    return name.replace("$", r"\$") + ("" if right else " (wrong)")
+    return plain(name) + ("" if right else " (wrong)")

@@ -103,9 +103,8 @@ def outdated(folder: Path) -> list[str]:
         return []
     # while DVC runs the page's own stage, its output is locked, so the others are asked for by name
     others = [stage for stage in YAML(typ="safe").load(folder / "dvc.yaml")["stages"] if stage != STAGE]
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", "status", "--json", *others], cwd=folder, capture_output=True, text=True
-    )
+    command = [sys.executable, "-m", "dvc", "status", "--json", *others]
+    done = subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", errors="replace")
     if done.returncode:
         raise ArtpaperError(f"{folder}: dvc status failed: {done.stderr.strip()}")
     return list(json.loads(done.stdout))

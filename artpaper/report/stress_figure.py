@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from anyascii import anyascii
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
@@ -16,7 +17,7 @@ from matplotlib.transforms import Bbox, BboxBase
 from artpaper.errors import DataError
 from artpaper.report.paper import MODELS
 from artpaper.report.stress import attack_name, data_name, left_out_note, model_name
-from artpaper.report.style import ModelStyle, model_styles
+from artpaper.report.style import ModelStyle, legible, model_styles
 
 STRENGTH = ("clean", "random", "one_step", "pgd", "ensemble")  # from none to all
 CONTROL = "#555555"
@@ -52,8 +53,9 @@ def stress_figure(table: pd.DataFrame, controls: Sequence[str] | None = None) ->
     best = sorted((m for m in both if m not in MAIN), key=lambda m: -gap.loc[(m, "ensemble"), "mean"])
     _lines(right, gap, [model for model in (*MAIN, *best[:1]) if model in models])
     _trade(left, gap, both, controls)
-    figure.draw_without_rendering()  # names are placed in a settled layout
-    _label_points(left, _points(gap, both), _styles(both), controls)
+    labels = _labels(left, _points(gap, both), _styles(both), controls)
+    legible(figure).draw_without_rendering()  # names are placed in a settled layout, as they will be read
+    _place(left, labels, _points(gap, both))
     return figure
 
 
@@ -148,9 +150,23 @@ def _front(axes: Axes, points: list[tuple[float, float]]) -> None:
     axes.legend(loc="lower right", fontsize=8, frameon=True)
 
 
-def _label_points(
+def _labels(
     axes: Axes, points: dict[str, tuple[float, float]], styles: dict[str, ModelStyle], controls: list[str]
-) -> None:
+) -> dict[str, Annotation]:
+    """A name on each point, the most important first."""
+    labels = {}
+    for model in sorted(points, key=lambda name: (name not in MODELS, name not in controls, -points[name][1])):
+        ours = model in MODELS
+        labels[model] = axes.annotate(
+            model_name(model), points[model], (0, 0), textcoords="offset points", va="center", zorder=6,
+            color=styles[model].color if ours else "black", fontsize=10 if ours else 8.5,
+            fontweight="bold" if ours else "normal", path_effects=HALO,
+        )  # fmt: skip
+        labels[model].set_in_layout(False)
+    return labels
+
+
+def _place(axes: Axes, labels: dict[str, Annotation], points: dict[str, tuple[float, float]]) -> None:
     """Put each name beside its point where it hides no point and no other name; a thin line leads where it is far."""
     at = {model: axes.transData.transform(point) for model, point in points.items()}
     taken: list[BboxBase] = [Bbox.from_bounds(x - 7, y - 7, 14, 14) for x, y in at.values()]
@@ -160,14 +176,8 @@ def _label_points(
             taken.append(Bbox(axes.transData.transform(segment)).padded(1))
     legend, inside = axes.get_legend(), axes.get_window_extent()
     taken += [legend.get_window_extent()] if legend else []
-    for model in sorted(points, key=lambda name: (name not in MODELS, name not in controls, -points[name][1])):
-        ours, costs = model in MODELS, []
-        label = axes.annotate(
-            model_name(model), points[model], (0, 0), textcoords="offset points", va="center", zorder=6,
-            color=styles[model].color if ours else "black", fontsize=10 if ours else 8.5,
-            fontweight="bold" if ours else "normal", path_effects=HALO,
-        )  # fmt: skip
-        label.set_in_layout(False)
+    for model, label in labels.items():
+        costs = []
         for offset in OFFSETS:
             box = _moved(label, offset)
             outside = _area(box) - _overlap(box, inside)
@@ -222,7 +232,7 @@ def _label_ends(axes: Axes, ends: dict[str, tuple[float, float]], styles: dict[s
     low, high = axes.get_ylim()
     right = max(x for x, _ in ends.values())
     first, _ = axes.get_xlim()
-    inches = 0.2 + 0.065 * max(len(model_name(model)) for model in ends)
+    inches = 0.2 + 0.065 * max(len(anyascii(model_name(model))) for model in ends)
     share = min(0.6, inches / (axes.bbox.width / axes.figure.dpi))  # of the axes, for the names
     axes.set_xlim(first, right + share / (1 - share) * (right - first))
     apart = 0.045 * (high - low)

@@ -1,16 +1,21 @@
 """One look for all figures: what colour tells apart, line styles, markers and hatches tell apart too."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import pandas as pd
+from anyascii import anyascii
 from matplotlib.artist import setp
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.text import Text
+from matplotlib.ticker import FixedLocator
 
 from artpaper.atomic import atomic_file
 from artpaper.report.paper import MODELS
@@ -81,11 +86,62 @@ def model_styles(models: Iterable[str]) -> dict[str, ModelStyle]:
     }
 
 
+def plain(name: str) -> str:
+    """A name as a figure shows it: no dollar may start a formula."""
+    return name.replace("$", r"\$")
+
+
+def legible(figure: Figure) -> Figure:
+    """Write what the font lacks, such as a name in Japanese or an emoji, in Latin letters; print what stands for what.
+
+    matplotlib's font has Latin, Greek, Cyrillic, Arabic and Hebrew. Two names that read alike are told apart by their
+    code points.
+
+    Args:
+        figure: changed in place; its numbers, and the tables beside it, keep the names as they are.
+    Returns:
+        The same figure.
+    """
+    read: dict[str, str] = {}  # Latin letters -> what they stand for
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            if isinstance(axis.get_major_locator(), FixedLocator):  # labels given; setting one alone would not last
+                given = [label.get_text() for label in axis.get_ticklabels()]
+                labels = [_in_letters(text, _characters(FontProperties()), read) for text in given]
+                if labels != given:
+                    axis.set_ticks(axis.get_ticklocs(), labels)
+    for text in figure.findobj(Text):
+        text.set_text(_in_letters(text.get_text(), _characters(text.get_fontproperties()), read))
+    if read:
+        told = ", ".join(f"{letters} is {name}" for letters, name in read.items())
+        print(f"in Latin letters, for want of others in the figure's font: {told}")
+    return figure
+
+
+def _characters(font: FontProperties) -> Collection[int]:
+    return get_font(findfont(font)).get_charmap()
+
+
+def _in_letters(text: str, drawn: Collection[int], read: dict[str, str]) -> str:
+    parts = []
+    for missing, group in groupby(text, lambda character: character != "\n" and ord(character) not in drawn):
+        part = "".join(group)
+        if missing:
+            codes = " ".join(f"U+{ord(character):04X}" for character in part)
+            letters = "".join(filter(str.isprintable, anyascii(part))) or codes
+            if read.setdefault(letters, part) != part:
+                letters = f"{letters} ({codes})"
+                read[letters] = part
+            part = plain(letters)
+        parts.append(part)
+    return "".join(parts)
+
+
 def save_figure(figure: Figure, path: str | Path) -> tuple[Path, Path]:
     """Write a figure as PNG (150 dots an inch) and PDF (text stays text); equal figures, equal bytes.
 
     Args:
-        figure: what to write; its layout is settled and stays as it is from here on.
+        figure: what to write; it is made legible, and its layout is settled and stays as it is from here on.
         path: the files without their suffix.
     Returns:
         The PNG and the PDF.
@@ -96,7 +152,7 @@ def save_figure(figure: Figure, path: str | Path) -> tuple[Path, Path]:
     # neither dates nor versions: they would change the bytes without changing the figure
     bare: dict[Path, dict[str, None]] = {png: {"Software": None}, pdf: {"CreationDate": None, "Creator": None}}
     bare[pdf]["Producer"] = None
-    _settle(figure)
+    _settle(legible(figure))
     for target, metadata in bare.items():
         with atomic_file(target) as temporary, matplotlib.rc_context(CONTENT):
             figure.savefig(temporary, format=target.suffix[1:], dpi=DPI, metadata=metadata)
