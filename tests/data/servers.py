@@ -9,7 +9,7 @@ import struct
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import product
@@ -188,10 +188,26 @@ def serving() -> Iterator[Server]:
         server.server_close()
 
 
-def offer_yt8m(server: Server, part: tuple[int, int] = (1, 1000), size: int = 50_000) -> dict[str, bytes]:
-    """Plans of all 3,844 shards of both splits, and the shards of one part; those, by the path on the server."""
+def endless_redirection(location: str) -> Fault:
+    """To another place, with a body without an end."""
+
+    def fault(handler: Handler, content: bytes) -> None:
+        handler.answer(302, {"Transfer-Encoding": "chunked", "Location": location})
+        while True:
+            handler.wfile.write(b"10000\r\n%b\r\n" % bytes(1 << 16))
+
+    return fault
+
+
+def offer_yt8m(
+    server: Server,
+    part: tuple[int, int] = (1, 1000),
+    size: int = 50_000,
+    splits: Sequence[str] = ("train", "validate"),
+) -> dict[str, bytes]:
+    """Plans of all 3,844 shards of a split, and the shards of one part; those, by the path on the server."""
     random, made = np.random.default_rng(0), {}
-    for split in ("train", "validate"):
+    for split in splits:
         plan = {}
         for name in (f"{split}{suffix}.tfrecord" for suffix in NAMES):
             plan[name] = "0" * 32
