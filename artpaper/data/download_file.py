@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urljoin, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -29,7 +28,7 @@ STRIDE = 1 << 20  # bytes of progress after which a cut counts as the first agai
 SLOWEST = 1024  # bytes a second; a server that drips less is as good as one that hangs
 LONGEST_WAIT = 600  # seconds that a server may ask to wait
 AGAIN = "run the same command again, it goes on where it stopped; if that does not help, take another --mirror"
-BETWEEN = "check the address; is there a proxy or a login page in between?"
+BETWEEN = "check the address (https is not left for http); is there a proxy or a login page in between?"
 AGAIN_AT = {408, 429, *range(500, 600)}  # a second try at once, then after 2, 4, 8, 16 seconds, or when the server says
 RETRY = Retry(5, status_forcelist=AGAIN_AT, backoff_factor=1, backoff_jitter=1, backoff_max=60, retry_after_max=1 << 31)
 
@@ -174,15 +173,25 @@ class Fetcher:
         """An answer with status 200 or, asked for what follows ``held`` bytes, 206 or 416; its body is yet to come."""
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={held}-"} if held else {})
         headers |= {"If-Range": validator} if held and validator else {}  # another version comes whole, with status 200
+        schemes = ["https://"] if url.startswith("https:") else ["https://", "http://"]  # no redirection leaves https
         with requests.Session() as session:  # each its own: threads must not share one
-            session.max_redirects, session.hooks["response"] = 5, [_redirected]
-            session.adapters = dict.fromkeys(("https://", "http://"), _Adapter())
+            session.max_redirects, session.adapters = 5, dict.fromkeys(schemes, _Adapter())
+            session.hooks["response"] = [_unread]
             answer = session.request(method, url, headers=headers, stream=True, timeout=self.timeout)
-        if answer.status_code not in ((200, 206, 416) if held else (200,)):
-            raise _refusal(answer)
         if answer.ok and answer.headers.get("Content-Type", "").startswith("text/html"):
             raise DownloadError(f"a web page came instead of the file; {BETWEEN}")
-        return answer
+        if answer.status_code in ((200, 206, 416) if held else (200,)):
+            return answer
+        failure = Failed(f"HTTP {answer.status_code} {http.client.responses.get(answer.status_code, '')}".strip())
+        if not RETRY.is_retry("GET", answer.status_code):
+            raise DownloadError(
+                f"{failure}; the server does not give this file: check the address, or take another --mirror"
+            )
+        with suppress(InvalidHeader, ValueError, OverflowError):
+            failure.wait = RETRY.get_retry_after(answer.raw) or 0.0
+        if failure.wait > LONGEST_WAIT:
+            raise DownloadError(f"{failure}, to come back in {failure.wait:.0f} s; run the same command again then")
+        raise failure
 
     def _chunks(self, answer: requests.Response, limit: int, held: int = 0) -> Iterator[bytes]:
         """The body as it was sent, whatever has come at once."""
@@ -190,7 +199,7 @@ class Fetcher:
             while held + (answer.raw.length_remaining or 0) <= limit:
                 chunk = answer.raw.read1(1 << 18, decode_content=False)  # with the threads, all the memory that is used
                 if self.stop.is_set():
-                    raise Failed("stopped")
+                    raise Failed  # and are not tried again
                 if not chunk:
                     return
                 held += len(chunk)
@@ -222,27 +231,10 @@ def _paced(sock: Any, *args: Any, **options: Any) -> http.client.HTTPResponse:
     return response
 
 
-def _redirected(answer: requests.Response, **_: Any) -> None:
-    """Refuse where a redirection leads to anything but http and https, or from https to http."""
+def _unread(answer: requests.Response, **_: Any) -> None:
+    """A redirection's body, which may have no end, is not read."""
     if answer.is_redirect:
-        answer.close()  # requests would read its body, which may have no end
-        target = quote(answer.headers["location"].encode("latin1"), safe="!#$%&'()*+,/:;=?@[]~")
-        if urlsplit(urljoin(answer.url, target)).scheme not in ("https", urlsplit(answer.url).scheme):
-            raise DownloadError(f"redirected to {target[:200]!r}, which is not followed; {BETWEEN}")
-        answer.headers["location"] = target
-
-
-def _refusal(answer: requests.Response) -> Exception:
-    answer.close()
-    said = f"HTTP {answer.status_code} {http.client.responses.get(answer.status_code, '')}".strip()
-    if not RETRY.is_retry("GET", answer.status_code):
-        return DownloadError(f"{said}; the server does not give this file: check the address, or take another --mirror")
-    failure = Failed(said)
-    with suppress(InvalidHeader, ValueError, OverflowError):
-        failure.wait = RETRY.get_retry_after(answer.raw) or 0.0
-    if failure.wait > LONGEST_WAIT:
-        return DownloadError(f"{said}, to come back in {failure.wait:.0f} s; run the same command again then")
-    return failure
+        answer.close()
 
 
 def _validator(answer: requests.Response) -> str | None:
