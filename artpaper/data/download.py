@@ -65,10 +65,13 @@ def download(
     Returns:
         What it did, in a sentence, and what is still to be done by hand.
     Raises:
+        ValueError: the source is another.
         DownloadError: the plan is damaged, the disk has too little room, or some files failed; the others are there,
             and the same call goes on.
         BusyError, OutputError: another download is at work in the folder; it cannot be written, or its disk is full.
     """
+    if source not in ("yt8m", "audioset"):
+        raise ValueError(f"source {source!r}: expected 'yt8m' or 'audioset'")
     if server and not re.fullmatch(r"https?://([^/?#\[\]]+|\[[\da-fA-F:.]+\](:\d+)?)(/[^?#]*)?", server):
         raise DownloadError(f"--server {server}: no address of a server; expected such as http://localhost:8000")
     folder, server, note, failures = Path(folder), (server or "").rstrip("/"), "", {}
@@ -91,6 +94,7 @@ def download(
                 if not failure:
                     record.add(file)
                 failures[file] = failure
+                fetcher.bar.set_postfix_str(f"{len(failures)}/{len(rest)} files")
     if failed := [f"  {failures[file]}" for file in rest if failures[file]]:
         told = f"{len(failed)} of {len(files)} files failed, the others are in {folder}"
         raise DownloadError("\n".join([f"{told}; run the same command again for these alone:", *failed]))

@@ -86,10 +86,10 @@ class Fetcher:
         except DownloadError:
             return remote  # the download itself will tell what is the matter
         size = re.fullmatch(r"\d{1,18}", answer.headers.get("Content-Length", ""))
-        md5 = re.search(r"md5=([A-Za-z0-9+/]{22}==)", answer.headers.get("x-goog-hash", ""))
-        known = replace(remote, size=int(size[0]) if size else None)
-        version = {"md5": base64.b64decode(md5[1]).hex() if md5 else None, "validator": _validator(answer)}
-        return known if remote.md5 else replace(known, **version)
+        stated = re.search(r"md5=([A-Za-z0-9+/]{22}==)", answer.headers.get("x-goog-hash", ""))
+        md5 = remote.md5 or (stated and base64.b64decode(stated[1]).hex())
+        validator = None if remote.md5 else _validator(answer)
+        return replace(remote, size=size and int(size[0]), md5=md5, validator=validator)
 
     def text(self, url: str, limit: int) -> bytes:
         """A small file, whole, of at most ``limit`` bytes."""

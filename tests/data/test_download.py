@@ -461,6 +461,8 @@ def test_nobody_answers(tmp_path):
         address = gone.url
     with pytest.raises(DownloadError, match=r"frame_train\.json: \[Errno \d+\] .*refused; 3 tries in a row; run the"):
         download("yt8m", tmp_path, PART, server=address, progress=False, **HASTY)
+    with pytest.raises(ValueError, match="source 'kinetics': expected 'yt8m' or 'audioset'"):
+        download("kinetics", tmp_path)
     for server in ("ftp://host", "file:///etc", "localhost:80", "http://", "http://[", "http://host/?x"):
         with pytest.raises(DownloadError, match="no address of a server"):
             download("audioset", tmp_path, server=server)
@@ -593,7 +595,9 @@ def test_a_server_that_tells_no_sizes(server, tmp_path, capsys):
     made = offer_yt8m(server)
     server.heads = False
     fetch(server, tmp_path, progress=True)
-    assert "5 files to fetch; the server does not say how large" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "5 files to fetch; the server does not say how large" in shown
+    assert "5/5 files]" in shown  # one bar for all
     assert_whole(tmp_path, made)
 
 
