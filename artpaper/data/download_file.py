@@ -176,7 +176,7 @@ class Fetcher:
         schemes = ["https://"] if url.startswith("https:") else ["https://", "http://"]  # no redirection leaves https
         with requests.Session() as session:  # each its own: threads must not share one
             session.max_redirects, session.adapters = 5, dict.fromkeys(schemes, _Adapter())
-            session.hooks["response"] = [_unread]
+            session.hooks["response"] = [lambda answer, **_: answer.close() if answer.is_redirect else None]  # unread
             answer = session.request(method, url, headers=headers, stream=True, timeout=self.timeout)
         if answer.ok and answer.headers.get("Content-Type", "").startswith("text/html"):
             raise DownloadError(f"a web page came instead of the file; {BETWEEN}")
@@ -184,9 +184,7 @@ class Fetcher:
             return answer
         failure = Failed(f"HTTP {answer.status_code} {http.client.responses.get(answer.status_code, '')}".strip())
         if not RETRY.is_retry("GET", answer.status_code):
-            raise DownloadError(
-                f"{failure}; the server does not give this file: check the address, or take another --mirror"
-            )
+            raise DownloadError(f"{failure}; this file is not given: check the address, or take another --mirror")
         with suppress(InvalidHeader, ValueError, OverflowError):
             failure.wait = RETRY.get_retry_after(answer.raw) or 0.0
         if failure.wait > LONGEST_WAIT:
@@ -229,12 +227,6 @@ def _paced(sock: Any, *args: Any, **options: Any) -> http.client.HTTPResponse:
 
     response.fp.raw.readinto = readinto
     return response
-
-
-def _unread(answer: requests.Response, **_: Any) -> None:
-    """A redirection's body, which may have no end, is not read."""
-    if answer.is_redirect:
-        answer.close()
 
 
 def _validator(answer: requests.Response) -> str | None:
