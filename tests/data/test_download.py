@@ -258,8 +258,11 @@ def test_a_wrong_or_too_long_part_is_thrown_away(server, tmp_path):
         content = made[path_of(stem)]
         part = f"{local(stem)}.{fingerprint(hashlib.md5(content).hexdigest())}.part"
         (tmp_path / part).write_bytes(bytes(len(content) + excess))
+    whole = made[path_of("trainjw")]  # stopped after the last byte
+    (tmp_path / f"{local('trainjw')}.{fingerprint(hashlib.md5(whole).hexdigest())}.part").write_bytes(whole)
     (tmp_path / "train0208.tfrecord.000000000000.part").write_bytes(b"of another release")
     fetch(server, tmp_path)
+    assert server.gets(path_of("trainjw")) == []
     assert len(server.gets(path_of("traineA"))) == 2
     assert_whole(tmp_path, made)
 
