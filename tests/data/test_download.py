@@ -552,6 +552,10 @@ def test_a_stated_length_that_is_wrong(server, tmp_path):
     assert_whole(tmp_path, made)
     assert [len(server.gets(path_of(stem))) for stem in ("traindw", "traineA", "trainha")] == [1, 1, 2]
 
+    server.faults[path_of("traindw")] = [length(+1000)]
+    fetch(server, tmp_path / "one", **tries(1))  # it is there at the first
+    assert_whole(tmp_path / "one", made)
+
     server.always[path_of("trainha")] = length(-1000)
     with pytest.raises(DownloadError, match=r"MD5 of the .* bytes is .*, expected"):
         fetch(server, tmp_path / "new")
