@@ -198,6 +198,28 @@ def test_a_plan_that_is_too_large_or_lacks_the_part(server, tmp_path):
         fetch(server, tmp_path)
 
 
+def test_what_is_asked_of_which_of_the_published_servers(tmp_path, monkeypatch):
+    asked = set()
+
+    def refuse(self, method, url, headers, **_):
+        asked.add((url, headers["Accept-Encoding"]))
+        raise requests.exceptions.InvalidURL("not today")
+
+    monkeypatch.setattr(requests.Session, "request", refuse)
+    for source in ("yt8m", "audioset"):
+        with pytest.raises(DownloadError, match="not today"):
+            download(source, tmp_path, PART, mirror="eu", progress=False)
+    storage = "https://storage.googleapis.com/{}_audioset/youtube_corpus/v1/{}"
+    assert asked == {
+        ("http://data.yt8m.org/2/download_plans/frame_train.json", "identity"),
+        (storage.format("us", "csv/class_labels_indices.csv"), "identity"),
+        (storage.format("eu", "features/features.tar.gz"), "identity"),
+    }
+    plan = json.dumps({"files": {"trainab.tfrecord": MD5}}).encode()
+    [shard] = yt8m_files(lambda url, limit: plan, "train", (1, 1), "asia", "")
+    assert shard == Remote("http://asia.data.yt8m.org/2/frame/train/trainab.tfrecord", "train0001.tfrecord", MD5)
+
+
 # cuts
 
 
