@@ -185,14 +185,14 @@ def _use(parsed: argparse.Namespace) -> None:
 
 
 def _download(parsed: argparse.Namespace) -> None:
-    from artpaper.data.download import download_audioset, download_yt8m
+    from artpaper.data.download import download
 
     options = {"mirror": parsed.mirror, "server": parsed.server, "workers": parsed.workers}
     if parsed.source == "yt8m":
-        print(download_yt8m(parsed.folder, parsed.shard, splits=parsed.split, **options))
+        print(download("yt8m", parsed.folder, parsed.shard, splits=parsed.split, **options))
         print(f"once both splits are there: artpaper use paper --path {parsed.folder} && dvc repro")
     else:
-        print(download_audioset(parsed.folder, **options))
+        print(download("audioset", parsed.folder, **options))
         print(f"next: artpaper use audioset --path {parsed.folder / 'features.tar.gz'} && dvc repro")
 
 

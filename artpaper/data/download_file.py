@@ -1,261 +1,242 @@
-"""One file over HTTP: checked while it comes, resumed after a cut, tried again, never half under its own name."""
+"""One file over HTTP: checked once it is there, resumed after a cut, tried again, never half under its own name."""
 
-import glob
+import base64
 import hashlib
 import http.client
 import os
-import random
+import re
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any
 
-from artpaper.data.download_http import Failed, range_start, read, refuse, request, stated_md5, stated_size, validator
+import requests
+from requests.adapters import HTTPAdapter
+from tqdm import tqdm
+from urllib3.exceptions import HTTPError, InvalidHeader, MaxRetryError
+from urllib3.util import Retry
+
 from artpaper.errors import DownloadError
 from artpaper.identity import fingerprint
 
-CHUNK = 1 << 18  # bytes a read; with the threads, all the memory a download takes
 LARGEST = 16 << 30  # bytes; no file of either data set comes near, so a stream without an end stops here
 STRIDE = 1 << 20  # bytes of progress after which a cut counts as the first again
-LONGEST_PAUSE = 60.0  # seconds
-
-Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long to put up with a server.
-
-    Attributes:
-        tries: how often in a row without progress, before a file counts as failed.
-        timeout: seconds without a byte, or at less than 1 kB a second, after which a connection is given up.
-        pause: seconds before the second try, doubled before each further one, times a random 0.5 to 1.5.
-    """
-
-    tries: int = 6
-    timeout: float = 30.0
-    pause: float = 1.0
+SLOWEST = 1024  # bytes a second; a server that drips less is as good as one that hangs
+LONGEST_WAIT = 600  # seconds that a server may ask to wait
+AGAIN = "run the same command again, it goes on where it stopped; if that does not help, take another --mirror"
+BETWEEN = "check the address (https is not left for http); is there a proxy or a login page in between?"
+AGAIN_AT = {408, 429, *range(500, 600)}  # a second try at once, then after 2, 4, 8, 16 seconds, or when the server says
+RETRY = Retry(5, status_forcelist=AGAIN_AT, backoff_factor=1, backoff_jitter=1, backoff_max=60, retry_after_max=1 << 31)
 
 
 @dataclass(frozen=True)
 class Remote:
-    """A file on a server.
-
-    Attributes:
-        url: http or https.
-        name: the name it gets here, without a folder.
-        md5: 32 hex digits that its bytes must have; None if none are known.
-        size: in bytes; None before a server has told it.
-        validator: the server's word for this version of the file (ETag or date), where there is no MD5.
-    """
+    """A file on a server."""
 
     url: str
-    name: str
-    md5: str | None = None
-    size: int | None = None
-    validator: str | None = None
+    name: str  # that it gets here, without a folder
+    md5: str | None = None  # 32 hex digits that its bytes must have, if any are known
+    size: int | None = None  # in bytes, once a server has told it
+    validator: str | None = None  # the server's word for this version (ETag or date), where there is no MD5
 
     @property
     def identity(self) -> str | None:
         """What tells this content from another under the same name; None if nothing does."""
         return self.md5 or self.validator
 
-    def part(self, folder: Path) -> Path:
-        """Where the bytes wait in ``folder`` until they are all there; another content has another place."""
-        return folder / f"{self.name}.{fingerprint(self.identity)}.part"
+    def flaw(self, path: Path) -> str:
+        """Why the bytes at ``path`` are not this file, by MD5 or, where none is known, by size; empty if they are."""
+        size = path.stat().st_size
+        if not self.md5:
+            told = self.size or "neither size nor MD5"
+            return "" if size == self.size else f"{size} bytes came, and the server said {told}"
+        with open(path, "rb") as file:  # MD5 is against accidents; machines that forbid it for secrets allow this
+            found = hashlib.file_digest(file, partial(hashlib.md5, usedforsecurity=False)).hexdigest()
+        return "" if found == self.md5 else f"MD5 of the {size} bytes is {found}, expected {self.md5}"
 
-    def held(self, folder: Path) -> int:
-        """Bytes in ``folder`` that a download would go on from."""
-        return _size(self.part(folder)) if self.identity else 0
 
+class Failed(requests.RequestException):
+    """One attempt failed; another may succeed, after ``wait`` seconds at least."""
 
-class Stopped(Exception):
-    """The download was given up elsewhere; nothing went wrong with this file."""
+    wait = 0.0
 
 
 class Fetcher:
-    """Fetches files; several threads may share one.
+    """Fetches files into a folder that exists; several threads may share one, and setting ``stop`` ends them all.
 
     Args:
-        patience: tries, timeout and back-off.
-        stop: when set, every thread in here ends with ``Stopped`` and writes nothing more.
-        progress: told the number of bytes that came, below zero for those thrown away.
-        say: told in a sentence what went wrong and will be tried again.
+        folder, say: receives the files; is told what will be tried again.
+        retry, timeout: tries in a row without progress; seconds without a byte, or at less than 1 kB a second.
+    Raises:
+        DownloadError: the file is not there, is another, or every try ended with a cut, a timeout or another MD5.
     """
 
-    def __init__(
-        self,
-        patience: Patience,
-        stop: threading.Event,
-        progress: Callable[[int], None] = lambda count: None,
-        say: Callable[[str], None] = lambda text: None,
-    ) -> None:
-        self.patience, self.stop, self.progress, self.say = patience, stop, progress, say
+    def __init__(self, folder: Path, say: Callable[[str], None], retry: Retry = RETRY, timeout: float = 30.0) -> None:
+        self.folder, self.say, self.retry, self.timeout = folder, say, retry, timeout
+        self.stop, self.bar = threading.Event(), tqdm(disable=True)
 
     def ask(self, remote: Remote) -> Remote:
-        """The same file with what its server says of it without sending it: size and, without an MD5, its identity.
-
-        Google's storage states an MD5 (``x-goog-hash``) for files that were uploaded in one piece.
-
-        Args:
-            remote: unchanged where the server does not answer such a question.
-        """
+        """The same file with its size and, without an MD5, what tells its version, as far as the server states them."""
         try:
-            return self._patiently(remote.url, partial(self._head, remote), 2)
+            answer = self._patiently(remote.url, lambda: self._answer("HEAD", remote.url), self.retry.new(total=1))
         except DownloadError:
             return remote  # the download itself will tell what is the matter
+        size = re.fullmatch(r"\d{1,18}", answer.headers.get("Content-Length", ""))
+        stated = re.search(r"md5=([A-Za-z0-9+/]{22}==)", answer.headers.get("x-goog-hash", ""))
+        md5 = remote.md5 or (stated and base64.b64decode(stated[1]).hex())
+        validator = None if remote.md5 else _validator(answer)
+        return replace(remote, size=size and int(size[0]), md5=md5, validator=validator)
 
-    def text(self, url: str, limit: int, tries: int | None = None) -> bytes:
-        """A small file, whole.
+    def text(self, url: str, limit: int) -> bytes:
+        """A small file, whole, of at most ``limit`` bytes."""
+        return self._patiently(url, lambda: b"".join(self._chunks(self._answer("GET", url), limit)), self.retry)
 
-        Args:
-            url: http or https.
-            limit: its largest size in bytes.
-            tries: instead of ``patience.tries``.
-        Raises:
-            DownloadError: it could not be had, or is larger.
-        """
-        return self._patiently(url, partial(self._whole, url, limit), tries or self.patience.tries)
+    def held(self, remote: Remote) -> int:
+        """Bytes that a download of ``remote`` would go on from; those of another content do not count."""
+        part = self._part(remote)
+        return part.stat().st_size if remote.identity and part.exists() else 0
 
-    def fetch(self, remote: Remote, folder: Path) -> None:
-        """Put the file into ``folder``, from what an earlier download left of it if that is the same content.
-
-        Args:
-            remote: with MD5: those are the bytes that come; without: as many bytes as the server says.
-            folder: exists.
-        Raises:
-            DownloadError: it is not there, or every try ended with a cut, a timeout or another MD5.
-            OSError: the folder cannot be written or the disk is full; what came stays for the next time.
-        """
-        part = remote.part(folder)
-        for left in folder.glob(f"{glob.escape(remote.name)}.*.part"):
-            if left != part or not remote.identity:
+    def fetch(self, remote: Remote) -> str:
+        """Put ``remote`` into the folder, going on from what is there of the same content; or say why it failed."""
+        for left in self.folder.glob(f"{remote.name}.*.part"):
+            if left != self._part(remote):
                 left.unlink()
-        what = f"{remote.url} (for {folder / remote.name})"
-        self._patiently(what, partial(self._attempt, remote, part), self.patience.tries, partial(_size, part))
-        os.replace(part, folder / remote.name)
+        what, held = f"{remote.url} (for {self.folder / remote.name})", partial(self.held, remote)
+        try:
+            self._patiently(what, partial(self._attempt, remote, self._part(remote)), self.retry, held)
+        except DownloadError as error:
+            return str(error)
+        os.replace(self._part(remote), self.folder / remote.name)
+        return ""
 
-    def _head(self, remote: Remote) -> Remote:
-        with request("HEAD", remote.url, self.patience.timeout) as answer:
-            if answer.status != 200:
-                refuse(answer)
-            asked = replace(remote, size=stated_size(answer))
-            return asked if remote.md5 else replace(asked, md5=stated_md5(answer), validator=validator(answer))
+    def _part(self, remote: Remote) -> Path:
+        return self.folder / f"{remote.name}.{fingerprint(remote.identity)}.part"
 
-    def _whole(self, url: str, limit: int) -> bytes:
-        with request("GET", url, self.patience.timeout) as answer:
-            if answer.status != 200:
-                refuse(answer)
-            total, content = answer.length, bytearray()
-            while (total is None or len(content) < total) and (chunk := self._read(answer, CHUNK)):
-                content += chunk
-                if len(content) > limit:
-                    raise Failed(f"larger than {limit} bytes", "this is not the file; check the address")
-            if total is not None and len(content) < total:
-                raise Failed(f"cut after {len(content)} of {total} bytes", again=True)
-            return bytes(content)
-
-    def _attempt(self, remote: Remote, part: Path) -> None:
-        with open(part, "a+b") as file:
-            file.seek(0)
-            digest = hashlib.file_digest(file, _md5)
-            held = file.tell()
-            if held and not remote.identity:  # nothing would tell whether it is of the same version
-                self._empty(file, held)
-                held, digest = 0, _md5()
-            whole = digest.hexdigest() == remote.md5 if remote.md5 else held == remote.size
-            if not held or not whole:  # else it was stopped after the last byte
-                self._receive(remote, file, held, digest)
-            file.flush()
-            os.fsync(file.fileno())
-
-    def _receive(self, remote: Remote, file: BinaryIO, held: int, digest: Any) -> None:
-        """Append to ``file`` what it lacks; ``digest`` is over the ``held`` bytes it has."""
-        headers = {"Range": f"bytes={held}-"} if held else {}
-        if held and remote.validator:
-            headers["If-Range"] = remote.validator  # another version comes whole, with status 200
-        with request("GET", remote.url, self.patience.timeout, headers) as answer:
-            if held and answer.status == 200:
-                self._empty(file, held)
-                held, digest = 0, _md5()
-            elif held and (answer.status == 416 or (answer.status == 206 and range_start(answer) != held)):
-                self._empty(file, held)
-                raise Failed(f"the server did not go on at byte {held}; begun anew", again=True)
-            elif answer.status != (206 if held else 200):
-                refuse(answer)
-            total = None if answer.length is None else held + answer.length
-            if (total or 0) > LARGEST:
-                raise Failed(f"{total} bytes, and no file of the data set is as large", "check the address")
-            while total is None or held < total:
-                chunk = self._read(answer, CHUNK if total is None else min(CHUNK, total - held))
-                if not chunk:
-                    break
-                file.write(chunk)
-                file.flush()  # what has come is kept even if this process is killed now
-                digest.update(chunk)
-                held += len(chunk)
-                self.progress(len(chunk))
-                if held > LARGEST:
-                    self._empty(file, held)
-                    raise Failed(f"more than {LARGEST} bytes, and no end", "check the address")
-        if remote.md5 and digest.hexdigest() == remote.md5:
-            return  # whatever the server said of the length
-        if total is not None and held < total:
-            raise Failed(f"cut after {held} of {total} bytes", again=True)
-        if remote.md5:
-            self._empty(file, held)
-            raise Failed(f"MD5 of the {held} bytes is {digest.hexdigest()}, expected {remote.md5}", again=True)
-        if total is None or (remote.size or total) != total:
-            self._empty(file, held)
-            raise Failed(f"{held} bytes came, and the server said {remote.size or 'neither size nor MD5'}", again=True)
-
-    def _empty(self, file: BinaryIO, held: int) -> None:
-        file.truncate(0)
-        self.progress(-held)
-
-    def _read(self, answer: http.client.HTTPResponse, count: int) -> bytes:
-        """Up to ``count`` bytes as soon as there are any; none at the end."""
-        chunk = read(answer, count)
-        if self.stop.is_set():
-            raise Stopped
-        return chunk
-
-    def _patiently(
-        self, what: str, attempt: Callable[[], Result], tries: int, reached: Callable[[], int] = lambda: 0
-    ) -> Result:
-        failures, farthest = 0, reached()
-        while True:
+    def _patiently(self, what: str, attempt: Callable, fresh: Retry, reached: Callable[[], int] = lambda: 0) -> Any:
+        retry, farthest, wait = fresh, reached(), 0.0
+        while not self.stop.wait(wait):
             try:
                 return attempt()
-            except Failed as failure:
-                now = reached()
-                failures = 1 if now >= farthest + STRIDE else failures + 1
-                farthest = max(farthest, now)
-                if not failure.again:
-                    raise DownloadError(f"{what}: {failure}; {failure.remedy}") from None
-                if failures >= tries:
-                    raise DownloadError(f"{what}: {failure}; {failures} tries in a row; {failure.remedy}") from None
-                pause = min(self.patience.pause * 2 ** (failures - 1), LONGEST_PAUSE) * random.uniform(0.5, 1.5)
-                pause = max(pause, failure.wait)
-                self.say(f"{what}: {failure}; again in {pause:.0f} s")
-            if self.stop.wait(pause):
-                raise Stopped
+            except (DownloadError, requests.TooManyRedirects, ValueError) as error:
+                remedy = "" if isinstance(error, DownloadError) else f"; {BETWEEN}"
+                raise DownloadError(f"{what}: {error}{remedy}") from None
+            except (requests.RequestException, HTTPError) as error:
+                now, failure = reached(), f"{what}: {_reason(error)}"
+                try:
+                    retry = (fresh if now >= farthest + STRIDE else retry).increment("GET", error=error)
+                except MaxRetryError:
+                    raise DownloadError(f"{failure}; {len(retry.history) + 1} tries in a row; {AGAIN}") from None
+                farthest, wait = max(farthest, now), max(getattr(error, "wait", 0.0), retry.get_backoff_time())
+                self.say(f"{failure}; again in {wait:.0f} s")
+        raise DownloadError(f"{what}: stopped; {AGAIN}")
+
+    def _attempt(self, remote: Remote, part: Path) -> None:
+        held = self.held(remote)
+        if held and not remote.flaw(part):
+            return  # it was stopped after the last byte
+        answer = self._answer("GET", remote.url, held, remote.validator)
+        rest = answer.status_code == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {held}-")
+        if not held or not rest or remote.validator not in (None, _validator(answer) or remote.validator):
+            self._discard(part)
+            if answer.status_code != 200:
+                raise Failed(f"the server did not go on at byte {held}; begun anew")
+            held = 0
+        length = answer.raw.length_remaining
+        remote = replace(remote, size=remote.size or (None if length is None else held + length))
+        with open(part, "ab") as file:
+            try:
+                for chunk in self._chunks(answer, LARGEST, held):
+                    file.write(chunk)
+                    file.flush()  # what has come is kept even if this process is killed now
+                    self.bar.update(len(chunk))
+            except DownloadError:
+                self._discard(part)
+                raise
+            except HTTPError:
+                if not remote.md5 or remote.flaw(part):  # else it is there, whatever was said of its length
+                    raise
+            os.fsync(file.fileno())
+        if flaw := remote.flaw(part):
+            self._discard(part)
+            raise Failed(flaw)
+
+    def _discard(self, part: Path) -> None:
+        if part.exists():
+            self.bar.update(-part.stat().st_size)
+            part.unlink()
+
+    def _answer(self, method: str, url: str, held: int = 0, validator: str | None = None) -> requests.Response:
+        """An answer with status 200 or, asked for what follows ``held`` bytes, 206 or 416; its body is yet to come."""
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={held}-"} if held else {})
+        headers |= {"If-Range": validator} if held and validator else {}  # another version comes whole, with status 200
+        schemes = ["https://"] if url.startswith("https:") else ["https://", "http://"]  # no redirection leaves https
+        with requests.Session() as session:  # each its own: threads must not share one
+            session.max_redirects, session.adapters = 5, dict.fromkeys(schemes, _Adapter())
+            session.hooks["response"] = [lambda answer, **_: answer.close() if answer.is_redirect else None]  # unread
+            answer = session.request(method, url, headers=headers, stream=True, timeout=self.timeout)
+        if answer.ok and answer.headers.get("Content-Type", "").startswith("text/html"):
+            raise DownloadError(f"a web page came instead of the file; {BETWEEN}")
+        if answer.status_code in ((200, 206, 416) if held else (200,)):
+            return answer
+        failure = Failed(f"HTTP {answer.status_code} {http.client.responses.get(answer.status_code, '')}".strip())
+        if not RETRY.is_retry("GET", answer.status_code):
+            raise DownloadError(f"{failure}; this file is not given: check the address, or take another --mirror")
+        with suppress(InvalidHeader, ValueError, OverflowError):
+            failure.wait = RETRY.get_retry_after(answer.raw) or 0.0
+        if failure.wait > LONGEST_WAIT:
+            raise DownloadError(f"{failure}, to come back in {failure.wait:.0f} s; run the same command again then")
+        raise failure
+
+    def _chunks(self, answer: requests.Response, limit: int, held: int = 0) -> Iterator[bytes]:
+        """The body as it was sent, whatever has come at once."""
+        with answer:
+            while held + (answer.raw.length_remaining or 0) <= limit:
+                chunk = answer.raw.read1(1 << 18, decode_content=False)  # with the threads, all the memory that is used
+                if self.stop.is_set():
+                    raise Failed  # and are not tried again
+                if not chunk:
+                    return
+                held += len(chunk)
+                yield chunk
+        raise DownloadError(f"larger than {limit} bytes, and no such file is; {BETWEEN}")
 
 
-def md5_of(path: Path) -> str:
-    """The MD5 of a file, as hex digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, _md5).hexdigest()
+class _Adapter(HTTPAdapter):
+    def get_connection_with_tls_context(self, *args: Any, **options: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*args, **options)
+        pool.ConnectionCls = type("Paced", (pool.ConnectionCls,), {"response_class": staticmethod(_paced)})
+        return pool
 
 
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
+def _paced(sock: Any, *args: Any, **options: Any) -> http.client.HTTPResponse:
+    """An answer whose bytes, headers and all, must come at a minimum speed; a timeout alone is reset by each."""
+    response: Any = http.client.HTTPResponse(sock, *args, **options)
+    read, seconds, until = response.fp.raw.readinto, sock.gettimeout(), time.monotonic() + sock.gettimeout()
+
+    def readinto(buffer: Any) -> int:
+        nonlocal until
+        count, now = read(buffer), time.monotonic()
+        if now > until:
+            raise TimeoutError(f"less than {SLOWEST} bytes a second for {seconds:.0f} s")
+        until = min(now + seconds, until + count / SLOWEST)
+        return count
+
+    response.fp.raw.readinto = readinto
+    return response
 
 
-def _md5() -> Any:
-    return hashlib.md5(usedforsecurity=False)  # against accidents; machines that forbid MD5 for secrets allow this
+def _validator(answer: requests.Response) -> str | None:
+    """The word for this version of a file that ``If-Range`` takes: a strong ETag or the date."""
+    tag = answer.headers.get("ETag", "")
+    return tag if tag.startswith('"') else answer.headers.get("Last-Modified")
+
+
+def _reason(error: BaseException) -> str:
+    """What the system said, under the wrappers of urllib3 and requests."""
+    while inner := error.__cause__ or next((one for one in error.args if isinstance(one, BaseException)), None):
+        error = inner
+    return str(error)[:200] or type(error).__name__

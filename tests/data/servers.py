@@ -9,8 +9,9 @@ import struct
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import product
 from string import ascii_lowercase, ascii_uppercase, digits
@@ -188,20 +189,47 @@ def serving() -> Iterator[Server]:
         server.server_close()
 
 
-def offer_yt8m(server: Server, part: tuple[int, int] = (1, 1000), size: int = 50_000) -> dict[str, bytes]:
-    """Plans of all 3,844 shards of both splits, and the shards of one part; those, by the path on the server."""
+def chunked(handler: Handler, content: bytes) -> None:
+    """In one chunk, without a length of the whole."""
+    handler.answer(200, {"Transfer-Encoding": "chunked"})
+    handler.wfile.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(content), content))
+
+
+def endless_redirection(location: str) -> Fault:
+    """To another place, with a body without an end."""
+
+    def fault(handler: Handler, content: bytes) -> None:
+        handler.answer(302, {"Transfer-Encoding": "chunked", "Location": location})
+        while True:
+            handler.wfile.write(b"10000\r\n%b\r\n" % bytes(1 << 16))
+
+    return fault
+
+
+def offer_yt8m(
+    server: Server,
+    part: tuple[int, int] = (1, 1000),
+    size: int = 50_000,
+    splits: Sequence[str] = ("train", "validate"),
+) -> dict[str, bytes]:
+    """Plans, and the shards of one part of each split; those, by the path on the server."""
     random, made = np.random.default_rng(0), {}
-    for split in ("train", "validate"):
-        plan = {}
-        for name in (f"{split}{suffix}.tfrecord" for suffix in NAMES):
-            plan[name] = "0" * 32
-            if int(hashlib.md5(name.encode()).hexdigest(), 16) % part[1] == part[0] - 1:
-                content = random.bytes(int(random.integers(size // 2, size)))
-                made[f"/2/frame/{split}/{name}"] = content
-                plan[name] = hashlib.md5(content).hexdigest()
+    for split in splits:
+        plan = {f"{split}{suffix}.tfrecord": "0" * 32 for suffix in NAMES[::64]}
+        for name in names_in(split, part):
+            content = random.bytes(int(random.integers(size // 2, size)))
+            made[f"/2/frame/{split}/{name}"] = content
+            plan[name] = hashlib.md5(content).hexdigest()
         server.files[f"/2/download_plans/frame_{split}.json"] = json.dumps({"files": plan}).encode()
     server.files |= made
     return made
+
+
+@cache
+def names_in(split: str, part: tuple[int, int]) -> list[str]:
+    """The shards of one part, of all 3,844."""
+    names = [f"{split}{suffix}.tfrecord" for suffix in NAMES]
+    return [name for name in names if int(hashlib.md5(name.encode()).hexdigest(), 16) % part[1] == part[0] - 1]
 
 
 def offer_audioset(server: Server, *, stated_md5: bool, size: int = 300_000) -> dict[str, bytes]:
