@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -171,9 +172,9 @@ def test_the_parameters_are_left_alone_and_a_ball_may_be_of_any_scope() -> None:
 
 def test_nothing_to_check_is_refused() -> None:
     x, y, mask = videos(4, seed=0)
-    with pytest.raises(ValueError, match="radius 0"):
+    with pytest.raises(ValueError, match="epsilon .*greater than 0, got 0"):
         check_model(toy.model(), x, y, mask, epsilon=0.0)
-    with pytest.raises(ValueError, match="of 0 videos"):
+    with pytest.raises(ValueError, match="checked on videos, and x has none"):
         check_model(toy.model(), x[:0], y[:0], mask[:0], epsilon=1.0)
 
 
@@ -206,13 +207,14 @@ HONEST = {
 GAPS = {0.0: 0.4, 1.5: 0.2, 90.0: 0.001}
 
 
-def tripped(losses: dict, zero: int = 0, gaps: dict | None = None, **choices: float) -> set[str]:
+def tripped(losses: dict, zero: int = 0, gaps: dict | None = None, **choices: Any) -> set[str]:
     flags = {"one_step": np.arange(len(losses["clean"])) < zero}
     return {one.check for one in check_results(losses, flags, gaps or GAPS, **choices) if one.tripped}
 
 
 def test_honest_numbers_trip_nothing_however_unlike_the_videos_are() -> None:
-    findings = check_results(HONEST, {"one_step": np.zeros(1000, bool)}, GAPS)
+    flags = {"one_step": np.zeros(1000, bool)}
+    findings = check_results(HONEST, flags, GAPS, not_finite=flags)
     assert [finding.check for finding in findings] == list(PAGES)
     assert not any(finding.tripped for finding in findings)
 
@@ -242,6 +244,11 @@ def test_the_threshold_is_what_is_tolerated_and_three_standard_errors(
 
 def test_one_video_without_a_gradient_is_enough() -> None:
     assert tripped(HONEST, zero=1) == {"zero_gradients"}
+
+
+def test_one_video_without_a_result_is_enough_whatever_the_attack() -> None:
+    flags = {"square": np.arange(1000) == 7, "pgd": np.zeros(1000, bool)}
+    assert tripped(HONEST, not_finite=flags) == {"gradient_not_finite"}
 
 
 def test_gap_that_stays_up() -> None:
@@ -316,7 +323,8 @@ def test_every_check_has_its_page_and_every_page_its_check() -> None:
 def test_thresholds_on_the_pages_are_those_of_the_code() -> None:
     for count in (64, 256, 8092):
         losses = {name: np.ones(count) for name in HONEST}
-        findings = check_results(losses | {"clean_again": losses["clean"]}, {"one_step": np.zeros(count, bool)}, GAPS)
+        flags = {"one_step": np.zeros(count, bool)}
+        findings = check_results(losses | {"clean_again": losses["clean"]}, flags, GAPS, not_finite=flags)
         assert len(findings) == len(PAGES)
         for finding in findings:
             text = " ".join((ROOT / finding.page).read_text(encoding="utf-8").split())

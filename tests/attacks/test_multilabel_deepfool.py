@@ -223,7 +223,8 @@ def test_unusable_gradients_are_flagged_and_stay_with_their_video(broken: float)
     x, y = torch.tensor([[[1.0, -2.0]], [[2.0, 3.0]], [[1.0, 1.0]]]), torch.ones(3, 2)
     attack = multilabel_deepfool(net, x, y, ONE_FRAME.expand(3, 1), outputs="logits")
     assert sizes == [3, 3, 2]  # clean, gradients, and an answer for those that moved
-    assert attack.diagnostics["zero_gradient"].tolist() == [False, False, True]
+    assert attack.diagnostics["zero_gradient"].tolist() == [False, False, broken == 0]
+    assert attack.diagnostics["gradient_not_finite"].tolist() == [False, False, broken != 0]
     assert attack.diagnostics["fooled"].tolist() == [True, True, False]
     assert attack.diagnostics["iterations"].tolist() == [1, 1, 0]
     assert (attack.perturbation[2] == 0).all()

@@ -230,11 +230,10 @@ def test_a_gradient_that_is_no_number_poisons_nothing(attack) -> None:
 
     found = attack(spoiled, x, y, mask, epsilon=0.5, random_start=False)
     expected = attack(net, x, y, mask, epsilon=0.5, random_start=False)
-    assert found.perturbation.isfinite().all()
-    assert (found.perturbation[0, 0, :2] == 0).all()
-    assert found.diagnostics["loss"][0] > found.diagnostics["clean_loss"][0]
-    assert not found.perturbation[1].any()
-    torch.testing.assert_close(found.adversarial_logits[1], found.clean_logits[1])
+    assert found.diagnostics["gradient_not_finite"].tolist() == [True, False, False, False, False, False]
+    assert not found.perturbation[:2].any()
+    torch.testing.assert_close(found.adversarial_logits[:2], found.clean_logits[:2])
+    torch.testing.assert_close(found.diagnostics["loss"][:2], found.diagnostics["clean_loss"][:2])
     torch.testing.assert_close(found.perturbation[2:], expected.perturbation[2:], atol=1e-6, rtol=0)
     assert not found.diagnostics["zero_gradient"].any()
 
@@ -277,7 +276,7 @@ def test_bad_arguments_are_refused(attack) -> None:
     net = toy.model()
     x, y, mask = toy.batch()
     bad = [
-        ({"epsilon": -1.0}, "radius"), ({"steps": 0}, "steps"), ({"restarts": 0}, "restarts"), ({"norm": "l1"}, "norm"),
+        ({"epsilon": -1.0}, "epsilon .* 0"), ({"steps": 0}, "steps"), ({"restarts": 0}, "restarts"), ({"norm": "l1"}, "norm"),
         ({"restarts": 2, "random_start": False}, "repeat"), ({"scope": "modality", "modalities": {"a": 3}}, "widths"),
         ({"movable": mask[:, :-1, None]}, "movable"), ({"movable": mask[:4, :, None]}, "movable"),
     ]  # fmt: skip

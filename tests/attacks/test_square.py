@@ -189,7 +189,7 @@ def test_not_a_number_is_no_gain() -> None:
 def test_bad_arguments_are_refused() -> None:
     net, (x, y, mask) = toy.model(), toy.batch()
     bad = [({"queries": 0}, "queries"), ({"frames": 0.0}, "frames"), ({"features": 1.5}, "features")]
-    bad += [({"epsilon": -1.0}, "radius"), ({"norm": "l1"}, "l2.*linf")]
+    bad += [({"epsilon": -1.0}, "epsilon .* 0"), ({"norm": "l1"}, "l2.*linf")]
     for changed, message in bad:
         with pytest.raises((ValueError, TypeCheckError), match=message):  # the checks of the tests may come first
             square(net, x, y, mask, **{"epsilon": 0.5, **changed})
