@@ -60,6 +60,8 @@ def split(cell: str, separator: str) -> tuple[str, ...]:
     Args:
         cell: as the file has it.
         separator: ``list``, ``none``, or one of :data:`SEPARATORS`.
+    Returns:
+        The names in their order, those of a set sorted; none for an empty cell.
     Raises:
         ValueError: it is no list where all are, or a label can be none; the message says which and why.
     """
@@ -175,8 +177,12 @@ def _cut(cell: str, separator: str) -> list[str]:
     """The names in a cell; ``separator`` may also be a letter."""
     if separator == "none" or (separator == "slash" and cell.startswith("/")):  # /m/04rlf is one name
         return [cell]
-    parts = re.split(f"[{re.escape(SEPARATORS.get(separator, separator))}]", cell)
-    return [part for piece in parts if (part := piece.strip())]
+    return [part for piece in _pattern(separator).split(cell) if (part := piece.strip())]
+
+
+@lru_cache
+def _pattern(separator: str) -> re.Pattern[str]:
+    return re.compile(f"[{re.escape(SEPARATORS.get(separator, separator))}]")
 
 
 @lru_cache(1 << 16)
