@@ -187,7 +187,7 @@ def _named(
             continue
         if len(cells) != len(columns):
             raise DataError(
-                f"{path}: line {number} has {len(cells)} cells, the header {len(columns)}; put a cell that holds a "
+                f"{path}: line {number} has {len(cells)} cells, the header {len(columns)}; put a name that holds a "
                 'comma into quotes ("a, b")'
             )
         yield number, begin, end, dict(zip(columns, map(str.strip, cells), strict=True))
