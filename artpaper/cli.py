@@ -79,9 +79,9 @@ def _parser() -> argparse.ArgumentParser:
 
     use = commands.add_parser("use", help="write params.yaml from a profile: default, small, paper, audioset, arrays")
     use.add_argument("profile", help="a name in profiles/, or the path of a parameter file")
-    use.add_argument("--path", type=Path, help="data.path: the archive or folder with the data")
+    use.add_argument("--path", type=_path, help="data.path: the archive or folder with the data")
     use.add_argument(
-        "--vocabulary", type=Path, help="data.vocabulary: where the vocabulary lies, if not beside the data"
+        "--vocabulary", type=_path, help="data.vocabulary: where the vocabulary lies, if not beside the data"
     )
     use.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="another key, as train.max_steps=9"
@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in DOWNLOADS.items():
         data = sources.add_parser(name, help=text, description=f"Fetch {text}.")
         data.add_argument(
-            "--folder", type=Path, default=Path("data", name), help="where the files go (default: %(default)s)"
+            "--folder", type=_path, default=Path("data", name), help="where the files go (default: %(default)s)"
         )
         data.add_argument(
             "--mirror",
@@ -130,8 +130,10 @@ def _parser() -> argparse.ArgumentParser:
 
     for name, text in STEPS.items():
         step = commands.add_parser(name, help=text)
-        step.add_argument("--params", default="params.yaml", help="parameter file (default: %(default)s)")
-        step.add_argument("--workspace", default=".", help="folder of the results (default: the current one)")
+        step.add_argument("--params", type=_path, default="params.yaml", help="parameter file (default: %(default)s)")
+        step.add_argument(
+            "--workspace", type=_path, default=".", help="folder of the results (default: the current one)"
+        )
         if name in ("train", "attack", "deepfool"):
             step.add_argument("--model", required=True, help="entry of group models, such as a_art")
             step.add_argument("--seed", type=_seed, default=0, help="training seed (default: %(default)s)")
@@ -142,26 +144,26 @@ def _parser() -> argparse.ArgumentParser:
         step.set_defaults(run=_step, step=name)
 
     clean = commands.add_parser("clean", help="write clean copies of the notebooks")
-    clean.add_argument("--source", type=Path, default=Path("notebooks"))
-    clean.add_argument("--target", type=Path, default=Path(".clean"))
+    clean.add_argument("--source", type=_path, default=Path("notebooks"))
+    clean.add_argument("--target", type=_path, default=Path(".clean"))
     clean.set_defaults(run=_clean)
 
     run = commands.add_parser("run", help="execute a notebook")
-    run.add_argument("notebook", type=Path)
-    run.add_argument("report", type=Path, help="where the executed copy goes")
+    run.add_argument("notebook", type=_path)
+    run.add_argument("report", type=_path, help="where the executed copy goes")
     run.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     run.set_defaults(run=_run)
 
     refresh = commands.add_parser(
         "refresh", help="run notebooks by hand's settings and keep the outputs nbval compares"
     )
-    refresh.add_argument("notebooks", type=Path, nargs="+")
+    refresh.add_argument("notebooks", type=_path, nargs="+")
     refresh.set_defaults(run=_refresh)
 
     publish = commands.add_parser(
         "publish", help="keep this run's tables and figures under results/, with what made them"
     )
-    publish.add_argument("target", type=Path, help="such as results/audioset")
+    publish.add_argument("target", type=_path, help="such as results/audioset")
     publish.add_argument("--command", required=True, help="what a reader types to make the same")
     publish.add_argument("--stress", action="store_true", help="the stress test's verdict instead, into TARGET/stress")
     publish.set_defaults(run=_publish)
@@ -170,8 +172,8 @@ def _parser() -> argparse.ArgumentParser:
     claims.set_defaults(run=_claims)
 
     report = commands.add_parser("report", help="write one HTML file with all that a run found, from what is there")
-    report.add_argument("--results", type=Path, help="a published run, such as results/audioset (default: this one)")
-    report.add_argument("--output", type=Path, help="the file (default: report.html, or NAME.html of results/NAME)")
+    report.add_argument("--results", type=_path, help="a published run, such as results/audioset (default: this one)")
+    report.add_argument("--output", type=_path, help="the file (default: report.html, or NAME.html of results/NAME)")
     report.set_defaults(run=_report)
     return parser
 
@@ -199,7 +201,7 @@ def _download(parsed: argparse.Namespace) -> None:
 def _step(parsed: argparse.Namespace) -> None:
     from artpaper.config import load_params
 
-    params, workspace = load_params(parsed.params), Path(parsed.workspace)
+    params, workspace = load_params(parsed.params), parsed.workspace
     if parsed.step == "prepare":
         from artpaper.data.prepare import prepare
 
@@ -291,6 +293,11 @@ def _pair(item: str) -> tuple[str, str]:
     return key, value
 
 
+def _path(text: str) -> Path:
+    """A path whose ~ no shell has replaced, as in --path=~/data."""
+    return Path(os.path.expanduser(text))
+
+
 def _seed(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text}: a seed is a whole number, 0 or above")
@@ -316,7 +323,7 @@ def _scalar(value: str) -> str | int | float:
             return kind(value)
         except ValueError:
             continue
-    return value
+    return os.path.expanduser(value)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@ in ``profiles/`` name every key, so a reader never has to look here for a value.
 """
 
 import dataclasses
+import os.path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 CHECKED = ConfigDict(extra="forbid", strict=True)
@@ -21,6 +22,7 @@ Share = Annotated[float, Field(gt=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Scope = Literal["joint", "modality", "frame"]
+Place = Annotated[str, AfterValidator(os.path.expanduser)]  # ~ and ~name are homes
 
 
 def _once(group: Any, *names: str) -> None:
@@ -42,18 +44,24 @@ class Data:
     """Group ``data``: which videos, in which label space, split how.
 
     ``damaged`` says what becomes of a shard that cannot be read to its end: with ``fail`` prepare stops at it, with
-    ``skip`` the whole shard is left out, counted, and named wherever the results are.
+    ``skip`` the whole shard is left out, counted, and named wherever the results are. ``separator`` stands between the
+    labels of a cell of labels.csv; ``auto`` takes it from the file. ``rates`` says what becomes of arrays of one video
+    that differ in length: ``repeat`` the frames of the shorter, the ``mean`` of those of the longer, or ``refuse``.
 
     Raises:
-        ValueError: ``label_space`` or ``damaged`` does not fit ``source``.
+        ValueError: ``label_space``, ``damaged``, ``separator`` or ``rates`` does not fit ``source``.
     """
 
     source: Literal["synthetic", "audioset", "yt8m", "arrays"] = "yt8m"
-    path: str | None = None
-    vocabulary: str | None = None
+    path: Place | None = None
+    vocabulary: Place | None = None
     label_space: Literal["h317", "h431", "k3862", "audioset527", "given"] = "h317"
     validation_videos: Count = 64_000
     damaged: Literal["fail", "skip"] = "fail"
+    separator: Literal["auto", "semicolon", "comma", "bar", "slash", "plus", "tab", "line", "blank", "list", "none"] = (
+        "auto"
+    )
+    rates: Literal["refuse", "repeat", "mean"] = "refuse"
 
     def __post_init__(self) -> None:
         own = {"audioset": "audioset527", "arrays": "given"}
@@ -66,6 +74,8 @@ class Data:
             raise ValueError("vocabulary must be null for source 'arrays': its classes are those of labels.csv")
         if self.source == "arrays" and self.damaged != "fail":
             raise ValueError("damaged 'skip' is for shards; of one's own arrays remove the video's row from labels.csv")
+        if self.source != "arrays" and (self.separator, self.rates) != ("auto", "refuse"):
+            raise ValueError("separator and rates are for source 'arrays'; leave them at auto and refuse")
 
 
 @dataclass(frozen=True, config=CHECKED)

@@ -37,7 +37,7 @@ def use(
     root = project_root()
     path = root / "profiles" / f"{profile}.yaml"
     if not path.is_file():
-        path = Path(profile)
+        path = Path(os.path.expanduser(profile))
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in (root / "profiles").glob("*.yaml")))
         raise ConfigError(f"no profile {profile!r}; there are {known}, or give the path of a parameter file")
@@ -81,7 +81,7 @@ def _add_retrained(values: dict[str, Any], root: Path) -> None:
             raise ConfigError(
                 "--retrain trains a model on each group of your classes.csv; say where with --path FOLDER"
             )
-        there = _own_groups(root / data["path"])
+        there = _own_groups(root / os.path.expanduser(data["path"]))
         verticals = [group for group in table_groups("arrays", there).values() if group in there]
     for vertical in verticals:
         for name in [name for name in MODELS if name in values["models"]]:
@@ -103,6 +103,7 @@ def _own_groups(folder: Path) -> list[str]:
 
 def _place(given: Path, root: Path) -> str:
     """A path as the pipeline, which runs in the project's folder, can use it."""
+    given = Path(os.path.expanduser(given))
     if not given.exists():
         raise ConfigError(f"{given}: no such file or folder")
     return str(given) if given.is_absolute() else os.path.relpath(given.resolve(), root)

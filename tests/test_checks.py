@@ -172,7 +172,7 @@ def test_the_parameters_are_left_alone_and_a_ball_may_be_of_any_scope() -> None:
 
 def test_nothing_to_check_is_refused() -> None:
     x, y, mask = videos(4, seed=0)
-    with pytest.raises(ValueError, match="epsilon .*greater than 0, got 0"):
+    with pytest.raises(ValueError, match=r"epsilon .*greater than 0, got 0"):
         check_model(toy.model(), x, y, mask, epsilon=0.0)
     with pytest.raises(ValueError, match="checked on videos, and x has none"):
         check_model(toy.model(), x[:0], y[:0], mask[:0], epsilon=1.0)

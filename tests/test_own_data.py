@@ -131,7 +131,9 @@ def test_without_groups_tables_2_and_3_say_so(ran: tuple[Params, Path], tmp_path
         assert (found.verdict, found.reason.split(";")[0]) == (OPEN, "only 0 test videos")
 
 
-def test_the_documented_snippet_makes_a_folder_that_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_documented_snippet_makes_a_folder_that_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     text = (ROOT / "docs" / "own_data.md").read_text()
     files, dataset = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     monkeypatch.chdir(tmp_path)
@@ -139,6 +141,8 @@ def test_the_documented_snippet_makes_a_folder_that_is_read(tmp_path: Path, monk
     exec(files, made)
     summary = prepare(own_params(tmp_path / "mydata"), tmp_path, progress=False)
     assert sum(split["videos"] for split in summary["splits"].values()) == 200
+    [shown] = re.findall(r"```\n(mydata/labels\.csv: .*?)```", text, re.DOTALL)
+    assert capsys.readouterr().out == f"{tmp_path}/{shown}"
     store = FrameStore(tmp_path / "frames" / "train")
     assert store.label_space.classes == ("crying baby", "doorbell", "violin")
     for index, name in enumerate(store.ids):
@@ -189,3 +193,28 @@ def test_models_of_each_group_can_be_added(project: Path, groups: bool) -> None:
     assert {name: loss.vertical for name, loss in params.models.items() if loss.vertical} == {
         f"{base}_{group.lower()}": group for base in ("non_art", "art", "a_art") for group in ("Music", "Finance")
     }
+
+
+def test_home_on_the_command_line(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell leaves the ~ of --path=~/data and of KEY=~/data alone."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    folder = write_videos(tmp_path / "home" / "data", groups=True)
+    assert main(["use", "arrays", "--path=~/data", "--retrain"]) == 0
+    assert load_params("params.yaml").data.path == str(folder)
+    assert main(["use", "arrays", "--set", "data.path=~/data", "--retrain"]) == 0
+    assert "path: ~/data" in Path("params.yaml").read_text()  # whoever runs it has a home of one's own
+    assert load_params("params.yaml").data.path == str(folder)
+    shutil.copy("params.yaml", tmp_path / "home" / "own.yaml")
+    assert main(["use", "~/own.yaml", "--set", "base.seed=3"]) == 0
+    assert main(["prepare", "--params=~/own.yaml", "--workspace=~/work"]) == 0
+    assert (tmp_path / "home" / "work" / "frames" / "summary.json").is_file()
+    assert main(["clean", "--source", str(ROOT / "notebooks"), "--target=~/clean"]) == 0
+    assert (tmp_path / "home" / "clean" / "train.ipynb").is_file()
+    assert not list(Path.cwd().glob("~*"))
+
+
+def test_every_profile_says_how_labels_and_rates_are_taken() -> None:
+    for path in (ROOT / "profiles").glob("*.yaml"):
+        data = load_params(path).data
+        assert (data.separator, data.rates) == ("auto", "refuse")
+        assert "separator: auto" in path.read_text()

@@ -8,7 +8,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +19,8 @@ from tqdm import tqdm
 
 from artpaper.data.arrays_files import Array, Files, kind, open_files
 from artpaper.data.arrays_labels import PARTITIONS, LabelFile, LabelRow, given_space, read_classes
+from artpaper.data.arrays_separator import check_names, describe, doubts, find_separator
+from artpaper.data.arrays_times import align
 from artpaper.data.features import dequantise
 from artpaper.data.labels import LabelSpace
 from artpaper.data.video import Modality, Piece, Video
@@ -41,8 +43,8 @@ class Arrays:
         label_space: the classes of classes.csv in its order, or else those of labels.csv by name.
         pieces: per partition of :data:`artpaper.data.arrays_labels.PARTITIONS`.
         dtype: of the store: uint8 if every modality is, else float32.
-        told: for the provenance: where the partitions come from, dtype of each modality, and arrays that no row of
-            labels.csv names.
+        told: for the provenance: where the partitions come from, what separates the labels, dtype of each modality,
+            what becomes of different lengths, and arrays that no row of labels.csv names.
     """
 
     modalities: tuple[Modality, ...]
@@ -61,6 +63,7 @@ class Reading:
     kinds: tuple[str, ...]
     dtype: str
     classes: dict[str, int]
+    rates: str
 
 
 class Span(NamedTuple):
@@ -94,7 +97,7 @@ class Rows:
     @property
     def state(self) -> tuple[str, ...]:
         """Changes with a row or its line, and with the size or the time of change of an array."""
-        return (self.span.state, *self.reading.kinds)
+        return (self.span.state, *self.reading.kinds, self.reading.rates)
 
     def place(self, number: int) -> str:
         """The file and the line."""
@@ -116,13 +119,14 @@ class Rows:
                     yield row.line, Video(row.id, labels, _frames(row, reading, opened))
 
 
-def open_arrays(folder: Path, seed: int, progress: bool) -> Arrays:
+def open_arrays(folder: Path, seed: int, progress: bool, separator: str = "auto", rates: str = "refuse") -> Arrays:
     """Look through a folder: every row of labels.csv is checked and its arrays looked up, none is read but the first.
 
     Args:
         folder: ``data.path``.
         seed: decides the partitions where labels.csv does not.
         progress: show a bar.
+        separator, rates: those of group ``data``.
     Returns:
         Arrays: its pieces hold about :data:`PIECE_BYTES` of frames each, and follow from the files alone.
     Raises:
@@ -132,19 +136,22 @@ def open_arrays(folder: Path, seed: int, progress: bool) -> Arrays:
     if not folder.is_dir():
         raise DataError(f"{folder}: is a file; set data.path to {LAYOUT}")
     labels, listed = LabelFile(folder / "labels.csv", seed), folder / "classes.csv"
-    first = next(labels.rows(), None)
-    if first is None:
+    if next(labels.cells(), None) is None:
         raise DataError(f"{labels.path}: lists no video; give it a line for each")
     space = read_classes(listed) if listed.is_file() else None
-    places = _modalities(folder)
+    known = None if space is None else list(space.classes)
+    labels = replace(
+        labels, separator=find_separator(labels.path, labels.cells(), known or ()) if separator == "auto" else separator
+    )
+    places, first = _modalities(folder), next(labels.rows())
+    tqdm.write(f"{labels.path}: {describe(labels.separator)}")
     with ExitStack() as stack:
         opened = {name: stack.enter_context(open_files(path)) for name, path in places.items()}
         found = {name: files.array(first) for name, files in opened.items()}
         kinds = tuple(kind(array.dtype) for array in found.values())
-        dtype = "uint8" if set(kinds) == {"uint8"} else "float32"
+        dtype = "uint8" if set(kinds) == {"uint8"} and rates != "mean" else "float32"
         growth = [np.dtype(dtype).itemsize / array.dtype.itemsize for array in found.values()]
-        known = None if space is None else list(space.classes)
-        spans, names, count = _look_through(labels, list(opened.values()), growth, known, progress)
+        spans, lines, count = _look_through(labels, list(opened.values()), growth, known, progress)
         unlisted = {name: max(0, files.count() - count) for name, files in opened.items()}
     for partition in PARTITIONS[:2]:
         if not spans[partition]:
@@ -153,14 +160,19 @@ def open_arrays(folder: Path, seed: int, progress: bool) -> Arrays:
                 "partition, or leave that column out: about three in ten are then drawn for validation and test"
             )
     if space is None:
-        space = given_space(names, [()] * len(names), f"The {len(names)} classes of labels.csv, by name")
+        check_names(labels.path, lines, labels.separator if separator == "auto" else "none")
+        for doubt in doubts(lines, count):
+            tqdm.write(f"{labels.path}: {doubt}; if it is the separator, say which one with data.separator")
+        space = given_space(sorted(lines), [()] * len(lines), f"The {len(lines)} classes of labels.csv, by name")
     modalities = tuple(Modality(name, places[name].name, array.shape[1]) for name, array in found.items())
     classes = {name: index for index, name in enumerate(space.classes)}
-    reading = Reading(labels, modalities, kinds, dtype, classes)
+    reading = Reading(labels, modalities, kinds, dtype, classes, rates)
     pieces = {name: tuple(Rows(reading, name, span) for span in spans[name]) for name in PARTITIONS}
     told: dict[str, str | int] = {
         "videos": count,
         "partitions": "column" if "partition" in labels.columns() else "drawn from id and base.seed",
+        "labels": describe(labels.separator),
+        "rates": rates,
         "arrays": ", ".join(f"{name} {array.dtype}" for name, array in found.items()),
         "arrays_without_a_row": ", ".join(f"{name} {number}" for name, number in unlisted.items()),
     }
@@ -169,27 +181,27 @@ def open_arrays(folder: Path, seed: int, progress: bool) -> Arrays:
 
 def _look_through(
     labels: LabelFile, opened: Sequence[Files], growth: Sequence[float], known: list[str] | None, progress: bool
-) -> tuple[dict[str, list[Span]], list[str], int]:
-    """The spans of each partition, every class that is named, sorted, and the number of rows."""
+) -> tuple[dict[str, list[Span]], dict[str, int], int]:
+    """The spans of each partition, the line that first names each class, and the number of rows."""
     spans: dict[str, list[Span]] = {name: [] for name in PARTITIONS}
     filling = {name: _Filling() for name in PARTITIONS}
-    names, count = set(known or ()), 0
+    lines, count = dict.fromkeys(known or (), 0), 0
     for row in tqdm(labels.rows(), "labels.csv", unit="video", disable=not progress):
         count += 1
-        if known is not None and not names.issuperset(row.labels):
-            odd = next(name for name in row.labels if name not in names)
+        if known is not None and (odd := next((name for name in row.labels if name not in lines), None)):
             raise DataError(
                 f"{labels.path}: line {row.line}: id {row.id} has the label {odd!r}, which classes.csv does not list"
                 f"{nearest(odd, known)}"
             )
-        names.update(row.labels)
+        for name in row.labels:
+            lines.setdefault(name, row.line)
         states = [files.look(row) for files in opened]
         grown = sum(size * factor for (size, _), factor in zip(states, growth, strict=True))
         if full := filling[row.partition].add(row, round(grown), repr(states)):
             spans[row.partition].append(full)
     for name, rest in filling.items():
         spans[name] += [rest.span()] if rest.size else []
-    return spans, sorted(names), count
+    return spans, lines, count
 
 
 class _Filling:
@@ -258,13 +270,14 @@ def _frames(
             )
         lengths[modality.name] = len(array)
         parts.append(array if reading.dtype == "uint8" else _values(array, where))
-    if len(set(lengths.values())) > 1:
+    if len(set(lengths.values())) > 1 and reading.rates == "refuse":
         told = ", ".join(f"{name} {length}" for name, length in lengths.items())
         raise DataError(
             f"{reading.labels.path}: line {row.line}: id {row.id}: modalities of different lengths, in frames: {told}; "
-            "sample them at the same times, or cut the longer one"
+            "sample them at the same times, or set data.rates to repeat (the frames of the shorter) or mean (of the "
+            "longer), which take both to span the same time"
         )
-    return np.concatenate(parts, axis=1)  # (frames, dim)
+    return np.concatenate(align(parts, reading.rates), axis=1)  # (frames, dim)
 
 
 def _values(array: Array, where: str) -> Float32[np.ndarray, "frames width"]:

@@ -1,6 +1,7 @@
 """The arrays of one modality: a folder of ``<id>.npy`` files, or an HDF5 file with a dataset ``<id>``."""
 
 import contextlib
+import errno
 import math
 import os
 from collections.abc import Iterator
@@ -13,10 +14,12 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from numpy.lib import format as npy
 
+from artpaper.data.arrays_ids import alike, forms, meant
 from artpaper.data.arrays_labels import LabelRow
 from artpaper.errors import DataError
 
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+TWO_FORMS = "is there twice, with its accents in one letter and in two (Unicode NFC and NFD)"
 Array = UInt8[np.ndarray, "frames width"] | Float[np.ndarray, "frames width"]
 
 
@@ -44,7 +47,7 @@ class NpyFolder:
             DataError: the video has no file, or none that can be reached.
         """
         try:
-            state = os.stat(f"{self.path}/{row.id}.npy")
+            state = os.stat(self._file(row))
         except OSError as error:
             raise self._unreached(row, error) from None
         return state.st_size, state.st_mtime_ns
@@ -56,15 +59,26 @@ class NpyFolder:
             DataError: it is missing, damaged, or holds no frames of numbers.
         """
         try:
-            with open(f"{self.path}/{row.id}.npy", "rb") as file:
+            with open(self._file(row), "rb") as file:
                 return _read_npy(file, self.where(row))
         except OSError as error:
             raise self._unreached(row, error) from None
 
+    def _file(self, row: LabelRow) -> str:
+        files = {name: f"{self.path}/{name}.npy" for name in forms(row.id)}
+        if len(files) == 1:
+            return files[row.id]
+        there = {os.stat(file).st_ino: file for file in files.values() if os.path.exists(file)}
+        if len(there) > 1:
+            raise DataError(f"{self.where(row)}: {TWO_FORMS}; remove one")
+        return next(iter(there.values()), files[row.id])
+
     def _unreached(self, row: LabelRow, error: OSError) -> DataError:
         if isinstance(error, FileNotFoundError):
+            with os.scandir(self.path) as entries:
+                near = alike(row.id, (entry.name for entry in entries))
             remedy = f"add it, or remove the row, or, if {self.path.name} is no modality, put _ before its name"
-            return DataError(f"{self.where(row)}: no such file; {remedy}")
+            return DataError(f"{self.where(row)}: no such file; {remedy}{meant(near, '.npy')}")
         return DataError(
             f"{self.where(row)}: cannot be read ({error.strerror}); shorten the id if that is too long, or see to "
             "the file and its permissions"
@@ -94,21 +108,21 @@ class Hdf5File:
         Raises:
             DataError: the video has no dataset.
         """
-        self._refuse_missing(row)
+        self._name(row)
         return self._state
 
     def array(self, row: LabelRow) -> Array:
         """A video's array (frames, width).
 
         Raises:
-            DataError: it is missing, damaged, was never written, lies in another file, or holds no frames of numbers.
+            DataError: it is missing, damaged, was not wholly written, lies in another file, needs a filter that is not
+                installed, or holds no frames of numbers.
         """
         from h5py import Dataset
 
-        self._refuse_missing(row)
-        where = self.where(row)
+        name, where = self._name(row), self.where(row)
         try:
-            dataset = self.file[row.id]
+            dataset = self.file[name]
         except (KeyError, OSError) as error:
             raise DataError(f"{where}: leads nowhere ({error}); write the array itself into this file") from None
         if not isinstance(dataset, Dataset):
@@ -120,13 +134,26 @@ class Hdf5File:
         if not dataset.id.get_storage_size():
             raise DataError(f"{where}: was made, but never written; write the array")
         try:
-            return dataset[()]
-        except OSError as error:
+            _refuse_missing_chunks(dataset, where)
+            array = dataset[()]
+        except (OSError, RuntimeError, ValueError) as error:
+            if missing := _missing_filters(dataset):
+                raise DataError(
+                    f"{where}: is compressed with {missing}, which is not installed here; set HDF5_PLUGIN_PATH to the "
+                    "folder that hdf5plugin.PLUGIN_PATH names, or write the file again with compression='gzip'"
+                ) from None
             raise DataError(f"{where}: is damaged ({error}); write the file again") from None
+        _refuse_unwritten_end(array, dataset.fillvalue, where)
+        return array
 
-    def _refuse_missing(self, row: LabelRow) -> None:
-        if row.id not in self.file:  # a tenth of the time that opening a dataset takes
-            raise DataError(f"{self.where(row)}: no such dataset; add it, or remove the row")
+    def _name(self, row: LabelRow) -> str:
+        there = [name for name in forms(row.id) if name in self.file]  # a tenth of the time that opening one takes
+        if len(there) > 1:
+            raise DataError(f"{self.where(row)}: {TWO_FORMS}; remove one")
+        if not there:
+            near = alike(row.id, self.file)
+            raise DataError(f"{self.where(row)}: no such dataset; add it, or remove the row{meant(near)}")
+        return there[0]
 
     @cached_property
     def _number(self) -> int:
@@ -146,7 +173,7 @@ def open_files(path: Path) -> Iterator[Files]:
     """The arrays of a modality, a folder or an HDF5 file; the file is closed afterwards.
 
     Raises:
-        DataError: it is no HDF5 file, or is damaged.
+        DataError: it is no HDF5 file, is damaged or missing, or is open elsewhere for writing.
     """
     if path.is_dir():
         yield NpyFolder(path)
@@ -156,7 +183,7 @@ def open_files(path: Path) -> Iterator[Files]:
     try:
         file = h5py.File(path, "r")
     except OSError as error:
-        raise DataError(f"{path}: cannot be read as HDF5 ({error}); write it with h5py") from None
+        raise DataError(f"{path}: {_why_closed(error)}") from None
     with file:
         yield Hdf5File(path, file)
 
@@ -164,6 +191,66 @@ def open_files(path: Path) -> Iterator[Files]:
 def kind(dtype: np.dtype) -> str:
     """``uint8`` or ``float``, of any width; other types have no meaning as features."""
     return "uint8" if dtype == np.uint8 else "float" if dtype.kind == "f" else str(dtype)
+
+
+def _why_closed(error: OSError) -> str:
+    """Why an HDF5 file cannot be opened, and what to do."""
+    if error.errno in (errno.EAGAIN, errno.EACCES) and "lock file" in str(error):
+        return (
+            "is open elsewhere for writing, or locked; close it there (in a notebook: file.close(), or end its kernel) "
+            "and run again"
+        )
+    if "already open for write" in str(error):
+        return (
+            "is open elsewhere for writing, or was not closed by the program that wrote it; wait for that one, or, if "
+            "it has ended, write the file again, or clear its mark with `h5clear -s` and look whether all is there"
+        )
+    if "lock file" in str(error):
+        return (
+            f"cannot be locked on this file system ({error}); set HDF5_USE_FILE_LOCKING=FALSE while nothing writes it"
+        )
+    if "truncated" in str(error):
+        return f"was cut off, or is still being written ({error}); copy or write it again"
+    if isinstance(error, FileNotFoundError):
+        return "is a link that leads nowhere; put the file there, or remove the link"
+    if error.errno is not None:
+        return f"cannot be read ({os.strerror(error.errno)}); see to the file and its permissions"
+    return f"cannot be read as HDF5 ({error}); write it with h5py"
+
+
+def _refuse_missing_chunks(dataset: Any, where: str) -> None:
+    if dataset.chunks is None:
+        return
+    promised = math.prod(-(-size // chunk) for size, chunk in zip(dataset.shape, dataset.chunks, strict=True))
+    there = dataset.id.get_num_chunks()
+    if there < promised:
+        raise DataError(
+            f"{where}: was written in part: {there} of the {promised} chunks that its shape {dataset.shape} takes; "
+            "write the rest, or make it as long as what was written"
+        )
+
+
+def _refuse_unwritten_end(array: Array, fill: Any, where: str) -> None:
+    """HDF5 does not say which numbers of a chunk were written; the others are the dataset's fill value."""
+    last = len(array)
+    while last and (array[last - 1] == fill).all():
+        last -= 1
+    if last < len(array):
+        raise DataError(
+            f"{where}: from frame {last} of {len(array)} on there is nothing but the fill value {fill}: written in "
+            "part, enlarged, or padded; make it as long as what was written, or, if these are its frames, write it "
+            "with another fillvalue, such as nan for floats"
+        )
+
+
+def _missing_filters(dataset: Any) -> str:
+    """The filters of a dataset that this HDF5 does not have, by name or number."""
+    from h5py import h5z
+
+    made = dataset.id.get_create_plist()
+    filters = [made.get_filter(number) for number in range(made.get_nfilters())]
+    named = [(code, text.decode(errors="replace").strip("\0")) for code, _, _, text in filters]
+    return ", ".join(f"filter {code} {text}".strip() for code, text in named if not h5z.filter_avail(code))
 
 
 def _read_npy(file: BinaryIO, where: str) -> Array:

@@ -3,10 +3,12 @@
 import csv
 import hashlib
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from artpaper.data.arrays_separator import check_names, find_separator, split, tidy
 from artpaper.data.labels import LabelSpace
 from artpaper.errors import DataError
 from artpaper.explain import nearest
@@ -32,15 +34,17 @@ class LabelRow:
 
 @dataclass(frozen=True)
 class LabelFile:
-    """``labels.csv``: columns id, labels (names, ``;`` between them) and, if wanted, partition.
+    """``labels.csv``: columns id, labels and, if wanted, partition.
 
     Attributes:
         path: where it lies.
         seed: decides, with the id, the partition of each video where there is no such column.
+        separator: between the labels of a cell, as :func:`artpaper.data.arrays_separator.find_separator` gives it.
     """
 
     path: Path
     seed: int
+    separator: str = "semicolon"
 
     def rows(self, start: int = 0, stop: int | None = None, line: int = 1) -> Iterator[LabelRow]:
         """The rows, checked one by one.
@@ -57,6 +61,15 @@ class LabelFile:
         for number, begin, end, named in _named(self.path, self.columns(), start, stop, line):
             yield self._row(number, begin, end, named)
 
+    def cells(self) -> Iterator[tuple[int, str]]:
+        """Line and labels of each video, not yet taken apart.
+
+        Raises:
+            DataError: as :meth:`rows`, but for what a cell holds.
+        """
+        for number, _, _, named in _named(self.path, self.columns()):
+            yield number, named["labels"]
+
     def columns(self) -> list[str]:
         """The header.
 
@@ -66,13 +79,18 @@ class LabelFile:
         return _header(self.path, ("id", "labels"), "partition", PARTITION_ALSO)
 
     def _row(self, line: int, start: int, stop: int, cells: dict[str, str]) -> LabelRow:
-        where, name = f"{self.path}: line {line}", cells["id"]
+        where, name = f"{self.path}: line {line}", unicodedata.normalize("NFC", cells["id"])
         if not name or name.startswith(".") or re.search(r"[/\\]", name) or not name.isprintable():
-            raise DataError(f"{where}: id {name!r} cannot be the name of a file; use letters, digits, - and _")
-        labels = _names(cells["labels"])
+            last = re.split(r"[/\\]", name)[-1]
+            remedy = f"leave out the folder: {last}" if last not in ("", name) else "use letters, digits, - and _"
+            raise DataError(f"{where}: id {name!r} cannot be the name of a file; {remedy}")
+        try:
+            labels = split(cells["labels"], self.separator)
+        except ValueError as error:
+            raise DataError(f"{where}: id {name}: {error}") from None
         if not labels:
             raise DataError(f"{where}: id {name} has no label; name at least one class, or remove the row")
-        partition = cells["partition"] if "partition" in cells else self._drawn(name)
+        partition = tidy(cells["partition"]) if "partition" in cells else self._drawn(name)
         if partition not in PARTITIONS:
             raise DataError(
                 f"{where}: id {name} has the unknown partition {partition!r}{nearest(partition, list(PARTITIONS))}"
@@ -96,12 +114,22 @@ def read_classes(path: Path) -> LabelSpace:
             another number of cells than the header, or names a class twice, none, or one that labels.csv could not.
     """
     found: dict[str, tuple[str, ...]] = {}
-    for line, _, _, named in _named(path, _header(path, ("class",), "groups", GROUPS_ALSO)):
-        name = named["class"]
+    lines: dict[str, int] = {}
+    columns = _header(path, ("class",), "groups", GROUPS_ALSO)
+    rows = [(line, named["class"], named.get("groups", "")) for line, _, _, named in _named(path, columns)]
+    separator = find_separator(path, ((line, cell) for line, _, cell in rows), declared=False)
+    for line, cell, groups in rows:
+        try:
+            name, of = next(iter(split(cell, "none")), ""), split(groups, separator)
+        except ValueError as error:
+            raise DataError(f"{path}: line {line}: {error}") from None
         if not name or SEPARATOR in name or name in found:
             why = "is there twice" if name in found else f"must be a name without {SEPARATOR!r}"
             raise DataError(f"{path}: line {line}: class {name!r} {why}; correct this line")
-        found[name] = _names(named.get("groups", ""))
+        found[name] = of
+        for group in of:
+            lines.setdefault(group, line)
+    check_names(path, lines, separator, declared=False)
     return given_space(found, found.values(), f"The {len(found)} classes of classes.csv as they are")
 
 
@@ -125,19 +153,17 @@ def given_space(names: Iterable[str], groups: Iterable[tuple[str, ...]], note: s
     return LabelSpace("given", classes, tuple(groups), entities, f"{note}; not the paper's data set.")
 
 
-def _names(cell: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in cell.split(SEPARATOR) if name.strip())
-
-
 def _header(path: Path, needed: tuple[str, ...], optional: str, also: tuple[str, ...]) -> list[str]:
     """The names of the columns; others than ours are passed over, unless they look as if one of ours was meant."""
     head = next(_cells(path), None)
-    columns = [name.strip() for name in head[3]] if head else []
+    columns = [tidy(name) for name in head[3]] if head else []
+    below = head[0] if head else 1
+    rest = f"; write such a line above line {below}: those that begin with # are passed over" if below > 1 else ""
     for name in (*needed, optional):
         if columns.count(name) > 1 or (name in needed and name not in columns):
             raise DataError(
                 f"{path}: needs one column {name}, its first line has {', '.join(columns) or 'none'}; the columns are "
-                f"{', '.join(needed)} and, if wanted, {optional}, with commas between them"
+                f"{', '.join(needed)} and, if wanted, {optional}, with commas between them{rest}"
             )
     meant = {name: name for name in (*needed, optional)} | dict.fromkeys(also, optional)
     for column in columns:
@@ -153,8 +179,11 @@ def _named(
     path: Path, columns: list[str], start: int = 0, stop: int | None = None, line: int = 1
 ) -> Iterator[tuple[int, int, int, dict[str, str]]]:
     """The records below the header as :func:`_cells` gives them, the cells by name of their column."""
-    for number, begin, end, cells in _cells(path, start, stop, line):
-        if begin == 0 or not cells:  # the header, or an empty line
+    records = _cells(path, start, stop, line)
+    if not start:
+        next(records, None)  # the header
+    for number, begin, end, cells in records:
+        if not cells:  # an empty line
             continue
         if len(cells) != len(columns):
             raise DataError(
@@ -167,19 +196,28 @@ def _named(
 def _cells(
     path: Path, start: int = 0, stop: int | None = None, line: int = 1
 ) -> Iterator[tuple[int, int, int, list[str]]]:
-    """Each record's first line, first byte, the byte after its last, and its cells: quoted cells may span lines."""
+    """Each record's first line, first byte, the byte after its last, and its cells: quoted cells may span lines.
+
+    Lines above the header that are empty or begin with ``#`` are passed over.
+    """
     end, number, first = start, line - 1, line
 
     def lines() -> Iterator[str]:
-        nonlocal end, number
+        nonlocal start, end, number, first
+        above = not start
         for raw in file:
             end, number = end + len(raw), number + 1
-            yield raw.decode("utf-8-sig" if number == 1 else "utf-8")
+            text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+            above = above and (not text.strip() or text.startswith("#"))
+            if above:
+                start, first = end, number + 1
+            else:
+                yield text
 
     try:
         with open(path, "rb") as file:
             file.seek(start)
-            for cells in csv.reader(lines(), strict=True):
+            for cells in csv.reader(lines(), strict=True, skipinitialspace=True):
                 yield first, start, end, cells
                 start, first = end, number + 1
                 if stop is not None and start >= stop:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from jaxtyping import Int64
 from tqdm import tqdm
 
 from artpaper.alone import alone
@@ -43,10 +44,13 @@ from artpaper.errors import DataError
 from artpaper.identity import code
 
 YT8M_VALIDATE_VIDEOS = 1_112_356
+SHOWN = 5  # classes
 
 
 def prepare(params: Params, workspace: Path, progress: bool = True) -> dict[str, Any]:
     """Make ``workspace/frames``: splits train, validation and test, their shards, and the label space.
+
+    The number of classes, and those that most videos have, are printed.
 
     Args:
         params: groups ``base``, ``data``, ``synthetic`` and ``compute`` are read.
@@ -98,6 +102,7 @@ def _prepare(params: Params, workspace: Path, progress: bool) -> dict[str, Any]:
 
     listings = {name: read_listings(partition) for name, partition in units.items()}
     _refuse_duplicates(units, listings)
+    _tell_classes(source, np.sum([count_positives(partition) for partition in units.values()], axis=0))
     modalities = {modality.name: modality.width for modality in source.modalities}
     labelled = {name: np.flatnonzero(listing["batch"].to_numpy() != LEFT_OUT) for name, listing in listings.items()}
     rows = {"train": ("train", labelled["train"])}
@@ -167,6 +172,13 @@ def _tell(damaged: list[tuple[str, Damage]], params: Params, pieces: int) -> Non
     if told:
         lines = [f"left out {len(told)} damaged of {pieces} shards (data.damaged is skip):", *told]
         tqdm.write("\n".join(lines), file=sys.stderr)
+
+
+def _tell_classes(source: Source, videos: Int64[np.ndarray, " classes"]) -> None:
+    """Print how many classes there are and which are the most frequent, so that a wrong separator is seen."""
+    most = np.argsort(-videos, kind="stable")[:SHOWN]
+    named = ", ".join(f"{source.label_space.classes[index]} ({videos[index]:,})" for index in most)
+    tqdm.write(f"{len(videos):,} classes; most videos have: {named}")
 
 
 def _units(inputs: Sequence[Piece], partition: str, work: Path, source: Source, params: Params) -> list[Unit]:

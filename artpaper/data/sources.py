@@ -17,6 +17,7 @@ from artpaper.identity import fingerprint
 
 YT8M_ENTITIES = 3862
 YT8M_PAGE = "https://research.google.com/youtube8m/download.html"
+GOOGLES = ("2/frame", "frame", ".")  # below a copy of Google's bucket, of its 2/, of its 2/frame/: train/ and validate/
 AUDIOSET_PAGE = "https://research.google.com/audioset/download.html"
 AUDIOSET_TRAIN, AUDIOSET_VALIDATE = "bal_train", "eval"
 
@@ -75,7 +76,7 @@ def _arrays(params: Params, progress: bool) -> Source:
     from artpaper.data.arrays_labels import PARTITIONS
 
     folder = _given(params, LAYOUT)
-    found = open_arrays(folder, params.base.seed, progress)
+    found = open_arrays(folder, params.base.seed, progress, params.data.separator, params.data.rates)
     provenance: dict[str, str | int] = {"source": params.data.source, "path": str(params.data.path), **found.told}
     train, validate, test = (found.pieces[name] for name in PARTITIONS)
     return Source(found.modalities, train, validate, found.label_space, provenance, test, found.dtype)
@@ -87,10 +88,14 @@ def _youtube8m(params: Params) -> Source:
     folder = _given(params, f"the folder with train*.tfrecord and validate*.tfrecord; {YT8M_PAGE} says how to get them")
     if not folder.is_dir():
         raise DataError(f"{folder}: is a file; set data.path to the folder with train*.tfrecord and validate*.tfrecord")
+    places = _youtube8m_folders(folder)
     train, validate = (
-        _shards(folder, f"{name}*.tfrecord", YT8M_MODALITIES, YT8M_PAGE) for name in ("train", "validate")
+        _shards(place, f"{name}*.tfrecord", YT8M_MODALITIES, YT8M_PAGE) for name, place in places.items()
     )
-    vocabulary = Path(params.data.vocabulary) if params.data.vocabulary else folder / "vocabulary.csv"
+    way = [places["train"], *places["train"].parents]
+    beside = [place / "vocabulary.csv" for place in reversed(way[: way.index(folder) + 1])]
+    vocabularies = [Path(params.data.vocabulary)] if params.data.vocabulary else beside
+    vocabulary = next((path for path in vocabularies if path.is_file()), vocabularies[0])
     if not vocabulary.is_file():
         raise DataError(
             f"{vocabulary}: no such vocabulary; get vocabulary.csv (3,862 entities, 2018) from {YT8M_PAGE} and put it "
@@ -99,6 +104,30 @@ def _youtube8m(params: Params) -> Source:
     space = youtube8m_space(params.data.label_space, Vocabulary.read(vocabulary, YT8M_ENTITIES))
     credit = "YouTube-8M, Google LLC, https://research.google.com/youtube8m"
     return Source(YT8M_MODALITIES, train, validate, space, _provenance(params, train, validate, "CC BY 4.0", credit))
+
+
+def _youtube8m_folders(folder: Path) -> dict[str, Path]:
+    """Where the shards of each partition lie: side by side in ``folder``, or as Google lays them out."""
+    layouts = {str(folder): {"train": folder, "validate": folder}}
+    layouts |= {f"{folder / inner}/train": _in_two(folder / inner) for inner in GOOGLES}
+    filled = {
+        name: places
+        for name, places in layouts.items()
+        if any(any(place.glob(f"{partition}*.tfrecord")) for partition, place in places.items())
+    }
+    if len(filled) > 1:
+        raise DataError(
+            f"{folder}: shards lie in {' and in '.join(filled)}; move one away, or set data.path to the other"
+        )
+    if not filled and any(folder.iterdir()):
+        raise DataError(
+            f"{folder}: no train*.tfrecord (other files only), nor {GOOGLES[0]}/train below it; {YT8M_PAGE}"
+        )
+    return next(iter((filled or layouts).values()))
+
+
+def _in_two(folder: Path) -> dict[str, Path]:
+    return {name: folder / name for name in ("train", "validate")}
 
 
 def _audioset(params: Params, workspace: Path) -> Source:

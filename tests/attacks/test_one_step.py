@@ -197,7 +197,7 @@ def test_epsilon_zero_moves_nothing() -> None:
 def test_bad_arguments_are_refused() -> None:
     net = toy.model()
     x, y, mask = toy.batch()
-    with pytest.raises(ValueError, match="epsilon .* 0"):
+    with pytest.raises(ValueError, match=r"epsilon .* 0"):
         fgm(net, x, y, mask, epsilon=-1.0)
     with pytest.raises((ValueError, TypeCheckError), match="mask"):  # the shape checks of the tests may come first
         steepest(x, mask[:, :-1], epsilon=1.0)

@@ -276,7 +276,8 @@ def test_bad_arguments_are_refused(attack) -> None:
     net = toy.model()
     x, y, mask = toy.batch()
     bad = [
-        ({"epsilon": -1.0}, "epsilon .* 0"), ({"steps": 0}, "steps"), ({"restarts": 0}, "restarts"), ({"norm": "l1"}, "norm"),
+        ({"epsilon": -1.0}, "epsilon .* 0"),
+        ({"norm": "l1"}, "norm"), ({"steps": 0}, "steps"), ({"restarts": 0}, "restarts"),
         ({"restarts": 2, "random_start": False}, "repeat"), ({"scope": "modality", "modalities": {"a": 3}}, "widths"),
         ({"movable": mask[:, :-1, None]}, "movable"), ({"movable": mask[:4, :, None]}, "movable"),
     ]  # fmt: skip

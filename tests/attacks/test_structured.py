@@ -89,7 +89,7 @@ def test_all_frames_is_the_attack_itself() -> None:
     x, y, mask = toy.batch(dtype=DOUBLE)
     every = k_frames(net, x, y, mask, epsilon=0.5, frames=9, steps=5, seed=3)
     assert torch.equal(every.perturbation, pgd(net, x, y, mask, epsilon=0.5, steps=5, seed=3).perturbation)
-    with pytest.raises(ValueError, match="frames .*greater than or equal to 1, got 0"):
+    with pytest.raises(ValueError, match=r"frames .*greater than or equal to 1, got 0"):
         k_frames(net, x, y, mask, epsilon=0.5, frames=0)
 
 
@@ -125,7 +125,7 @@ def test_an_unknown_modality_is_told_with_the_known_ones() -> None:
         one_modality(net, x, y, mask, epsilon=0.5, modality="sound")
     with pytest.raises(ValueError, match="known are: none; pass modalities"):
         one_modality(lambda x, mask: net(x, mask), x, y, mask, epsilon=0.5)
-    with pytest.raises(ValueError, match="add up to 24, got .*audio.*8"):
+    with pytest.raises(ValueError, match=r"add up to 24, got .*audio.*8"):
         one_modality(net, x, y, mask, epsilon=0.5, modalities={"audio": 8})
 
 
@@ -216,7 +216,7 @@ def test_the_fit_is_the_ascent_written_down() -> None:
 
 
 def test_a_fit_without_batches_or_passes_is_refused() -> None:
-    with pytest.raises(ValueError, match="fitted on batches .*there are none"):
+    with pytest.raises(ValueError, match=r"fitted on batches .*there are none"):
         fit_universal(toy.model(), [], epsilon=0.5)
-    with pytest.raises(ValueError, match="passes .*greater than or equal to 1, got 0"):
+    with pytest.raises(ValueError, match=r"passes .*greater than or equal to 1, got 0"):
         fit_universal(toy.model(), [toy.batch()], epsilon=0.5, passes=0)

@@ -31,8 +31,9 @@ CLASSES = ("cat", "dog", "oiseau été, hiver", "zoo")
 ROOT = Path(__file__).parents[2]
 
 
-def config(folder: Path, workers: int = 1) -> Params:
-    return Params(data=Data(source="arrays", label_space="given", path=str(folder)), compute=Compute(workers=workers))
+def config(folder: Path, workers: int = 1, **data: str) -> Params:
+    own = Data(source="arrays", label_space="given", path=str(folder), **data)
+    return Params(data=own, compute=Compute(workers=workers))
 
 
 def contents(videos: int = 60, seed: int = 0) -> dict[str, dict[str, np.ndarray]]:

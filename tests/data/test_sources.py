@@ -1,6 +1,8 @@
 """Finding the shards: what is accepted, and what a wrong path is answered with."""
 
 import io
+import os
+import pwd
 import sys
 import tarfile
 import types
@@ -63,6 +65,60 @@ def test_youtube8m_errors(tmp_path):
     refused(data, r"vocabulary\.csv: no such vocabulary; get vocabulary\.csv .*put it beside the shards, or set")
     write_csv(data / "vocabulary.csv", vocabulary_rows()[:1000])
     refused(data, r"1000 entities, expected 3862; this is the vocabulary of the 2019 segments")
+
+
+def put(folder, *names):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).write_bytes(b"")
+
+
+@pytest.mark.parametrize("given", ["", "2", "2/frame"])
+@pytest.mark.parametrize("vocabulary", ["", "2", "2/frame"])
+def test_youtube8m_as_google_lays_it_out(tmp_path, given, vocabulary):
+    """2/frame/train and 2/frame/validate, as its bucket and its instructions have them; 2/video is another data set."""
+    put(tmp_path / "2" / "frame" / "train", "train0001.tfrecord", "train0000.tfrecord", "readme.txt")
+    put(tmp_path / "2" / "frame" / "validate", "validate0000.tfrecord")
+    put(tmp_path / "2" / "video" / "train", "train0007.tfrecord")
+    path = write_csv(tmp_path / vocabulary / "vocabulary.csv", vocabulary_rows())
+    named = None if vocabulary.startswith(given) else str(path)  # it is looked for from data.path down to the shards
+    source = resolve(params(tmp_path / given, vocabulary=named), tmp_path / "work")
+    assert [shard.path.name for shard in source.train] == ["train0000.tfrecord", "train0001.tfrecord"]
+    assert [shard.path.parent for shard in source.validate] == [tmp_path / "2" / "frame" / "validate"]
+
+
+def test_youtube8m_in_two_layouts_or_in_half_of_one(tmp_path):
+    put(tmp_path, "train0000.tfrecord", "validate0000.tfrecord")
+    put(tmp_path / "2" / "frame" / "train", "train0000.tfrecord")
+    with pytest.raises(
+        DataError, match=rf"shards lie in {tmp_path} and in {tmp_path}/2/frame/train; move one away, or"
+    ):
+        resolve(params(tmp_path), tmp_path / "work")
+    for name in ("train", "validate"):
+        (tmp_path / f"{name}0000.tfrecord").unlink()
+    with pytest.raises(DataError, match=r"2/frame/validate: no such folder; https://research"):
+        resolve(params(tmp_path), tmp_path / "work")
+    (tmp_path / "2" / "frame" / "train" / "train0000.tfrecord").rename(tmp_path / "other.tfrecord")
+    with pytest.raises(
+        DataError, match=r"no train\*\.tfrecord \(other files only\), nor 2/frame/train below it; https"
+    ):
+        resolve(params(tmp_path), tmp_path / "work")
+
+
+def test_home_in_paths(tmp_path, monkeypatch, classes):
+    """No shell replaces the ~ of a parameter; the home of a user who does not exist stays a name."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    put(tmp_path / "yt", "train0000.tfrecord", "validate0000.tfrecord")
+    write_csv(tmp_path / "words.csv", vocabulary_rows())
+    own = Data(path="~/yt", vocabulary="~/words.csv")
+    assert (own.path, own.vocabulary) == (f"{tmp_path}/yt", f"{tmp_path}/words.csv")
+    assert len(resolve(Params(data=own), tmp_path / "work").train) == 1
+    path = archive(tmp_path / "features.tar.gz", "a/bal_train/00.tfrecord", "a/eval/00.tfrecord")
+    with pytest.raises(DataError, match=r"work/.*bal_train: no such folder"):
+        resolve(audioset(f"~/{path.name}"), tmp_path / "work")
+    assert Data(path=f"~{pwd.getpwuid(os.getuid()).pw_name}/x").path == f"{pwd.getpwuid(os.getuid()).pw_dir}/x"
+    with pytest.raises(DataError, match=r"data\.path ~no-such-user/x: no such file or folder"):
+        resolve(Params(data=Data(path="~no-such-user/x")), tmp_path / "work")
 
 
 def test_audioset_folder_or_its_parent(tmp_path, classes):
