@@ -1,4 +1,4 @@
-# `make help` lists the targets. Only git, make and Python 3.11 or newer are needed; the rest is installed into .venv.
+# `make help` lists the targets. Only make and Python 3.11 or newer are needed; the rest is installed into .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,12 +9,12 @@ export TF_CPP_MIN_LOG_LEVEL := 3
 export JUPYTER_PATH := $(CURDIR)/$(VENV)/share/jupyter$(if $(JUPYTER_PATH),:$(JUPYTER_PATH))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro stress test browser docs report bench check nbval lab clean
+.PHONY: help setup ready repro stress test browser docs report bench check nbval lab clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(READY)  ## make .venv with the pinned versions of requirements.lock
+setup: ready  ## make .venv with the pinned versions of requirements.lock
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else "make: Python 3.11 or newer is needed, $(PYTHON) is %d.%d; name another with: make PYTHON=python3.12" % v[:2])'
@@ -23,40 +23,43 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	@touch $(READY)
 
-repro: $(READY)  ## run the pipeline: prepare, train, attack, Tables 1-3, Figures 1-4, the claims
+ready: $(READY)
+	@$(BIN)/python -m artpaper.git  # DVC stops in a downloaded archive, which has no Git, unless it is told
+
+repro: ready  ## run the pipeline: prepare, train, attack, Tables 1-3, Figures 1-4, the claims
 	@$(BIN)/dvc repro
 
-report: $(READY)  ## bring the run up to date and render it: report.html, one file to read
+report: ready  ## bring the run up to date and render it: report.html, one file to read
 	@$(BIN)/dvc repro report
 	@echo "open $(CURDIR)/report.html"
 
-stress: $(READY)  ## strong attacks on the paper's models and their controls, and the verdict: hours (README says how many)
+stress: ready  ## strong attacks on the paper's models and their controls, and the verdict: hours (README says how many)
 	@$(BIN)/dvc repro stress/dvc.yaml
 
-test: $(READY) check  ## run the checks and every test, notebooks included
+test: ready check  ## run the checks and every test, notebooks included
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
 	$(MAKE) --no-print-directory nbval
 
-browser: $(READY)  ## look at the explorer and the report in Chromium; screenshots in reports/browser
+browser: ready  ## look at the explorer and the report in Chromium; screenshots in reports/browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser tests/browser
 
-nbval: $(READY)  ## run every notebook on the small profile and compare its checked outputs
+nbval: ready  ## run every notebook on the small profile and compare its checked outputs
 	rm -rf small
 	env -u PYTHONSTARTUP IPYTHONDIR=$(CURDIR)/small/ipython $(BIN)/python -m pytest -o addopts= --nbval-lax --nbval-current-env --nbval-cell-timeout=900 --timeout=1000 notebooks
 
-bench: $(READY)  ## measure speed and memory side by side: benchmarks/results/bench.md (a quarter of an hour, on a quiet machine)
+bench: ready  ## measure speed and memory side by side: benchmarks/results/bench.md (a quarter of an hour, on a quiet machine)
 	$(BIN)/python -m benchmarks
 
-docs: $(READY)  ## build the documentation site into docs/_build/html; any warning is an error
+docs: ready  ## build the documentation site into docs/_build/html; any warning is an error
 	$(BIN)/sphinx-build -E -W --keep-going -q -b html docs docs/_build/html
 	@echo "open docs/_build/html/index.html"
 
-check: $(READY)  ## format, lint and type check
+check: ready  ## format, lint and type check
 	$(BIN)/ruff format --check artpaper tests benchmarks
 	$(BIN)/ruff check artpaper tests benchmarks
 	$(BIN)/mypy
 
-lab: $(READY)  ## open JupyterLab on this machine only, with a token
+lab: ready  ## open JupyterLab on this machine only, with a token
 	$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 notebooks
 
 clean:  ## remove what the pipeline made and the environment (the DVC cache stays)

@@ -179,10 +179,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _use(parsed: argparse.Namespace) -> None:
+    from artpaper.git import tell_dvc
+    from artpaper.notebooks import project_root
     from artpaper.profiles import use
 
     changes = dict(_pair(item) for item in parsed.set)
     made = use(parsed.profile, changes, parsed.path, parsed.vocabulary, parsed.retrain)
+    tell_dvc(project_root())
     print(f"params.yaml is now {made}; `dvc repro` makes its tables and figures")
 
 
@@ -262,11 +265,13 @@ def _refresh(parsed: argparse.Namespace) -> None:
 
 
 def _publish(parsed: argparse.Namespace) -> None:
+    from artpaper.git import NO_COMMIT
     from artpaper.notebooks import project_root
     from artpaper.report.publish import publish, publish_stress
 
     made = (publish_stress if parsed.stress else publish)(project_root(), parsed.target, parsed.command)
-    print(f"{parsed.target}: results of commit {made['commit'][:12]}")
+    commit = made["commit"]
+    print(f"{parsed.target}: results of {commit if commit == NO_COMMIT else f'commit {commit[:12]}'}")
 
 
 def _claims(parsed: argparse.Namespace) -> None:

@@ -2,17 +2,53 @@
 
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from artpaper.config import Params, as_dict, build
 
 ROOT = Path(__file__).resolve().parents[1]
+BIN = Path(sys.executable).parent
+
+
+def copy_project(folder: Path) -> Path:
+    """The project's files as they are now, without what ``.gitignore`` names; it may be an archive itself."""
+    if not shutil.which("git"):
+        pytest.skip("git is not installed")
+    with tempfile.TemporaryDirectory() as empty:  # a repository that tracks nothing
+        subprocess.run(["git", "init", "--quiet", "--bare", empty], check=True)
+        command = ["git", f"--git-dir={empty}", f"--work-tree={ROOT}", "ls-files", "-z", "-o", "--exclude-standard"]
+        listed = subprocess.check_output(command, cwd=ROOT, text=True)
+    for name in listed.split("\0"):
+        if (ROOT / name).is_file() and name != "dvc.lock":  # names results of another folder
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    return folder
+
+
+def commit(folder: Path, message: str) -> str:
+    """Commit all that lies in a folder, in a repository of its own, made if need be; its hash."""
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    for command in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", message, "--allow-empty"]):
+        subprocess.run(["git", *command], cwd=folder, check=True)
+    return subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=folder, text=True).strip()
+
+
+def call(folder: Path, *command: str, **variables: str) -> str:
+    """What a command prints, run in a copy of the project with that copy's code; it must succeed."""
+    environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONPATH": str(folder), **variables}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
 
 
 def digest(folder: Path) -> dict[str, str]:

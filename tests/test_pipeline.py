@@ -1,11 +1,9 @@
 """The pipeline as a user runs it: `dvc repro` in a copy of the project, on the small profile, and what reruns when."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,9 +11,9 @@ import nbformat
 import pandas as pd
 import pytest
 
-from tests.pipeline import ROOT, digest
+from artpaper.git import tell_dvc
+from tests.pipeline import BIN, call, commit, copy_project, digest
 
-BIN = Path(sys.executable).parent
 REPORTS = {"curves", "tables", "attention", "robustness", "hyperparameters", "claims", "report"}
 STAGES = {"notebooks", "prepare", "epsilon"} | REPORTS
 STAGES |= {f"{stage}@{model}-0" for stage in ("train", "attack", "deepfool") for model in ("non_art", "art", "a_art")}
@@ -26,21 +24,12 @@ class Project:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        listed = subprocess.check_output(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, text=True)
-        for name in listed.splitlines():
-            if (ROOT / name).is_file():
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(ROOT / name, folder / name)
+        copy_project(folder)
         shutil.copy(folder / "profiles" / "small.yaml", folder / "params.yaml")
-        (folder / "dvc.lock").unlink(missing_ok=True)
-        for command in ("git init -q", "git add -A", "git -c user.name=t -c user.email=t@example.org commit -qm start"):
-            self.call(*command.split())
+        commit(folder, "start")
 
     def call(self, *command: str) -> str:
-        environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONPATH": str(self.folder)}
-        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-        return done.stdout
+        return call(self.folder, *command)
 
     def repro(self, *targets: str) -> set[str]:
         """The stages that `dvc repro` ran, for some targets or for all."""
@@ -187,8 +176,7 @@ def test_saving_and_counting_cells_reruns_nothing_that_counts(project: Project) 
 
 @pytest.mark.timeout(600)
 def test_running_a_notebook_by_hand_changes_no_tracked_file_but_itself(project: Project) -> None:
-    project.call("git", "add", "-A")
-    project.call("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "pipeline has run")
+    commit(project.folder, "pipeline has run")
     command = "jupyter nbconvert --to notebook --inplace --execute notebooks/tables.ipynb"
     project.call(*command.split())
     changed = project.call("git", "status", "--porcelain").split()
@@ -201,8 +189,7 @@ def test_running_a_notebook_by_hand_changes_no_tracked_file_but_itself(project: 
 @pytest.mark.timeout(600)
 def test_an_experiment_runs_elsewhere_and_is_laid_over_this_run(project: Project) -> None:
     """In a folder of its own, as queued experiments are: without .venv, study/ and whatever else Git ignores."""
-    project.call("git", "add", "-A")
-    project.call("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "ran", "--allow-empty")
+    commit(project.folder, "ran")
     before = project.call("git", "status", "--porcelain")
     project.call("dvc", "exp", "run", "--temp", "-S", "tables.partitions=3", "-n", "three", "tables", "curves")
     assert project.call("git", "status", "--porcelain") == before
@@ -216,22 +203,38 @@ def test_an_experiment_runs_elsewhere_and_is_laid_over_this_run(project: Project
 
 @pytest.mark.timeout(600)
 def test_a_run_can_be_published_and_its_claims_read(project: Project) -> None:
-    project.call("git", "add", "-A")
-    project.call(
-        "git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "as it ran", "--allow-empty"
-    )
+    made_by = commit(project.folder, "as it ran")
     project.call("artpaper", "publish", "results/small", "--command", "artpaper use small && dvc repro")
     made = project.folder / "results" / "small"
     for name in ("tables/table1.csv", "figures/figure3.csv", "figures/figure4.pdf", "claims/claims.csv", "params.yaml"):
         assert (made / name).read_bytes() == (project.folder / name).read_bytes()
     provenance = json.loads((made / "provenance.json").read_text())
-    assert provenance["commit"] == project.call("git", "rev-parse", "HEAD").strip()
+    assert provenance["commit"] == made_by
     assert not [path for path in made.rglob("*") if path.name == ".gitignore"]
     project.call("artpaper", "claims")
     page = (project.folder / "CLAIMS.md").read_text()
     assert "| on small |" in page
     assert "(results/small/figures/figure4.csv)" in page
     project.call("git", "checkout", "--", ".")
+
+
+@pytest.mark.timeout(600)
+def test_without_git_it_is_published_as_of_no_commit(project: Project) -> None:
+    """As a downloaded archive is; its results are as current as before."""
+    git, away = project.folder / ".git", project.folder.with_suffix(".git")
+    git.rename(away)
+    try:
+        told = project.call("artpaper", "publish", "results/small", "--command", "artpaper use small && dvc repro")
+        project.call("artpaper", "report", "--results", "results/small")
+        assert project.repro() == set()
+    finally:
+        away.rename(git)
+        tell_dvc(project.folder)
+    assert told == "results/small: results of no commit\n"
+    assert json.loads((project.folder / "results" / "small" / "provenance.json").read_text())["commit"] == "no commit"
+    page = (project.folder / "small.html").read_text()
+    assert "<dt>commit</dt><dd>no commit</dd>" in page
+    assert "git checkout" not in page
 
 
 @pytest.mark.timeout(600)
@@ -247,8 +250,7 @@ def test_the_stress_test_has_a_pipeline_of_its_own(project: Project) -> None:
     project.set("  margin: 2.0", "  margin: 0.5")
     assert project.repro(own) == {f"{own}:verdict"}
     assert "`margin` 0.5" in (project.folder / "verdict" / "verdict.md").read_text()
-    project.call("git", "add", "-A")
-    project.call("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "stress")
+    commit(project.folder, "stress")
     project.call("artpaper", "publish", "results/small", "--stress", "--command", "dvc repro stress/dvc.yaml")
     published = project.folder / "results" / "small" / "stress"
     assert (published / "verdict.md").read_bytes() == (project.folder / "verdict" / "verdict.md").read_bytes()

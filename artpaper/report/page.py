@@ -22,11 +22,12 @@ from artpaper import __version__
 from artpaper.atomic import atomic_file
 from artpaper.config import Params, load_params
 from artpaper.errors import ArtpaperError, ConfigError
+from artpaper.git import NO_COMMIT, revision, tell_dvc
 from artpaper.report import paper
 from artpaper.report.executed import executions
 from artpaper.report.page_figures import drawings, training
 from artpaper.report.page_tables import glance, judged_claims, parameters, printed_tables, verdict_counts
-from artpaper.report.publish import environment, revision
+from artpaper.report.publish import environment
 from artpaper.report.render import SOURCES
 from artpaper.report.results import read_json, read_text
 from artpaper.report.style import DATA
@@ -88,7 +89,7 @@ def page(folder: Path, project: Path) -> str:
         tables=tables, slips=[*(slip for n in (1, 2, 3) for slip in paper.slips(n)),
                                              *paper.other_slips()],
         drawings=figures, training=models, values=values,
-        params_text=read_text(folder / "params.yaml"), summary=summary(folder),
+        params_text=read_text(folder / "params.yaml"), summary=summary(folder), no_commit=NO_COMMIT,
         stages=stages, profile=profile(params, project / "profiles"), splits=paper.SPLITS,
     )  # fmt: skip
 
@@ -101,6 +102,7 @@ def outdated(folder: Path) -> list[str]:
     """
     if not (folder / "dvc.yaml").is_file() or not (folder / ".dvc").is_dir():
         return []
+    tell_dvc(folder)
     # while DVC runs the page's own stage, its output is locked, so the others are asked for by name
     others = [stage for stage in YAML(typ="safe").load(folder / "dvc.yaml")["stages"] if stage != STAGE]
     command = [sys.executable, "-m", "dvc", "status", "--json", *others]
@@ -114,17 +116,14 @@ def provenance(folder: Path, project: Path) -> dict[str, Any]:
     """Commit, machine and versions: what a published run says, or what there is here and now.
 
     Returns:
-        commit, machine, python and packages as in ``provenance.json``; ``changed``: files that are not as committed;
-        ``published``: whether it is the former.
+        commit or ``no commit``, machine, python and packages as in ``provenance.json``; ``changed``: files that are not
+        as committed; ``published``: whether it is the former.
     Raises:
         DataError: ``provenance.json`` is damaged.
     """
     if (folder / "provenance.json").is_file():
         return {**read_json(folder / "provenance.json", *PROVENANCE), "changed": [], "published": True}
-    try:
-        commit, changed = revision(project)
-    except ArtpaperError:
-        commit, changed = "", []
+    commit, changed = revision(project)
     return {**environment(), "commit": commit, "changed": changed, "published": False}
 
 

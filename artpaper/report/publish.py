@@ -1,4 +1,7 @@
-"""Keep a run's tables and figures under ``results/`` with what made them: commit, command, parameters and machine."""
+"""Keep a run's tables and figures under ``results/`` with what made them: commit, command, parameters and machine.
+
+Where Git does not have the project, as in a downloaded archive, the commit is ``no commit``.
+"""
 
 import importlib.metadata
 import json
@@ -13,6 +16,7 @@ from typing import Any
 from artpaper.atomic import atomic_file, replace_folder
 from artpaper.config import load_params
 from artpaper.errors import ArtpaperError
+from artpaper.git import revision, tell_dvc
 
 NOT_OURS = (".gitignore", "synthetic_data*", "stress.*", "sweeps.*")  # of figures/: not made by dvc.yaml
 PACKAGES = ("torch", "numpy", "pyarrow", "tensorflow-cpu", "tensorflow", "dvc", "papermill")
@@ -84,7 +88,8 @@ def publish_stress(workspace: Path, target: Path, command: str) -> dict[str, Any
 
 
 def _clean(workspace: Path, pipeline: str) -> str:
-    """The commit that made these results; refused where none did, or where they are older than what made them."""
+    """The commit that made these results; refused where code is not as committed, or results are older than code."""
+    tell_dvc(workspace)
     commit, changed = revision(workspace)
     if changed:
         raise ArtpaperError("\n".join(["commit these first, or no commit says what was run:", *changed]))
@@ -103,18 +108,6 @@ def _provenance(folder: Path, commit: str, command: str) -> dict[str, Any]:
     return provenance
 
 
-def revision(folder: Path) -> tuple[str, list[str]]:
-    """The commit of a project, and its files of code and notebooks that are not as committed.
-
-    Returns:
-        The commit's hash, and the paths.
-    Raises:
-        ArtpaperError: it is not under Git.
-    """
-    changed = _git(folder, "status", "--porcelain", "--", "artpaper", "notebooks", "dvc.yaml", "stress/dvc.yaml")
-    return _git(folder, "rev-parse", "HEAD"), [line.split(maxsplit=1)[1] for line in changed.splitlines()]
-
-
 def environment() -> dict[str, Any]:
     """This machine, Python and the packages that a result may hang on, as ``provenance.json`` has them."""
     return {
@@ -122,13 +115,6 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
     }
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    try:
-        return subprocess.check_output(["git", *arguments], cwd=folder, text=True, stderr=subprocess.PIPE).strip()
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise ArtpaperError(f"{folder}: git {' '.join(arguments)} failed: {error}") from None
 
 
 def _version(package: str) -> str | None:
@@ -142,7 +128,7 @@ def processor() -> str:
     """The name of this machine's processor, as its system tells it."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
