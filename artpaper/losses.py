@@ -32,7 +32,7 @@ def guarded(loss: LossFunction) -> LossFunction:
     gradients is taken all the same.
 
     Raises:
-        TypeError, ValueError: as :func:`artpaper.inputs.entered`; the model is no module.
+        TypeError, ValueError: as :func:`artpaper.inputs.guarded.entered`; the model is no module.
     """
 
     @functools.wraps(loss)

@@ -28,7 +28,8 @@ from artpaper.training import train
 # the modules that decide what a training, and what its measurement, comes out as
 TRAINED_BY = (
     "attacks/ball.py", "checkpoints.py", "data/batches.py", "data/features.py", "data/store.py", "defences.py",
-    "device.py", "losses.py", "metric_inputs.py", "metrics.py", "models.py", "splits.py", "team.py", "training.py",
+    "device.py", "inputs", "losses.py", "metric_inputs.py", "metrics.py", "models.py", "splits.py", "team.py",
+    "training.py",
 )  # fmt: skip
 MEASURED_BY = (
     *TRAINED_BY, "attacks/objectives.py", "attacks/one_step.py", "attacks/result.py", "attention.py", "evaluation.py",

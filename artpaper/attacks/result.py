@@ -57,7 +57,7 @@ def checked(function: Callable[P, Attack], *, labels: bool = True) -> Callable[P
         function: the attack's own idea; options by keyword, their ranges annotated as in ``epsilon: NonNegative``.
         labels: whether label sets are needed; otherwise y may be None, and has no classes inside.
     Raises:
-        TypeError, ValueError: as :func:`artpaper.inputs.entered` and :func:`artpaper.inputs.check_options`.
+        TypeError, ValueError: as :func:`artpaper.inputs.guarded.entered` and :func:`artpaper.inputs.options.check_options`.
     Warns:
         UserWarning: the model is in train mode, or all of its first answers lie in [0, 1].
     """
@@ -149,7 +149,7 @@ def input_gradient(
     Returns:
         G, in units of the loss over those of ``x``, 0 on padding; and the logits.
     Raises:
-        TypeError, ValueError: as :func:`artpaper.inputs.entered`.
+        TypeError, ValueError: as :func:`artpaper.inputs.guarded.entered`.
     Source: Eq. 4.
     """
     with entered(model, x, y, mask) as given:

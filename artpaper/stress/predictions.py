@@ -53,8 +53,8 @@ SCHEMA = pa.schema(
 (the uniform map's norm is 1), ``attention_entropy`` their rows' entropy over log T; all are means over modalities."""
 
 MADE_BY = (
-    "attacks", "attention.py", "data/batches.py", "data/features.py", "data/store.py", "evaluation.py", "models.py",
-    "robustness.py", "stress/plan.py", "stress/predictions.py",
+    "attacks", "attention.py", "data/batches.py", "data/features.py", "data/store.py", "evaluation.py", "inputs",
+    "models.py", "robustness.py", "stress/plan.py", "stress/predictions.py",
 )  # fmt: skip
 SHORTEST = "fmn"  # the attack without a ball, whose GAP would mean nothing
 FITTED = 256  # validation videos that the universal perturbation is fitted on

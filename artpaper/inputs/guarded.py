@@ -1,32 +1,21 @@
-"""One way in for everything that takes ``(model, x, y, mask)``: made right, or refused in words.
-
-Label sets and masks may be bool, integers or floats of 0 and 1; frames may be of any floating type, made anywhere,
-under :func:`torch.no_grad` or :func:`torch.inference_mode`. What can only mean a mistake is an error that names it.
-The caller's tensors, the model's buffers and modes, every ``.grad`` and the random generators are left as they were.
-"""
+"""A model that is safe to ask, and the way in that makes one: what happens inside changes nothing of the caller's."""
 
 import functools
 import inspect
 import itertools
 import sys
-import types
-import typing
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from artpaper.explain import explain
-from artpaper.groups import CHECKED
+from artpaper.inputs.tensors import frames_of, labels_of, zero_one
 
 Model = Callable[..., Any]
 Maps = dict[str, Tensor]
-LENGTHS = ("epsilon", "step_size")  # options in the unit of x
 
 
 class Given(NamedTuple):
@@ -183,108 +172,6 @@ def entered(model: Any, x: Any, y: Any, mask: Any, *, labels: bool = True, train
                     buffer.copy_(value)
 
 
-def frames_of(x: Any, name: str = "x") -> Tensor:
-    """Frames (batch, time, dim) in float32, or float64 if they are; detached and usable in a graph.
-
-    Raises:
-        TypeError: no plain tensor of a floating type.
-        ValueError: not of three axes, without frames or features, or not finite.
-    """
-    _check_tensor(name, x)
-    if not x.is_floating_point():
-        raise TypeError(f"{name} is of {x.dtype}: features are floats; dequantise or convert them first")
-    if x.ndim != 3 or 0 in x.shape[1:]:
-        raise ValueError(f"{name} has the shape {tuple(x.shape)}; videos are (batch, time, dim), with frames")
-    x = _plain(x.detach().to(torch.float64 if x.dtype == torch.float64 else torch.float32))
-    finite = x.isfinite()
-    if not finite.all():
-        video, frame, feature = (~finite).nonzero()[0].tolist()
-        raise ValueError(
-            f"{name} of video {video} (counted from 0) is {x[video, frame, feature].item()} at frame {frame}, feature "
-            f"{feature}; features must be finite, those of padding too"
-        )
-    return x
-
-
-def labels_of(y: Any, x: Tensor, name: str = "y") -> Tensor:
-    """Label sets (batch, classes) in the type and on the device of ``x``.
-
-    Args:
-        y: 0 and 1 of any type.
-        x: frames (batch, time, dim).
-        name: what to call them.
-    Raises:
-        TypeError: no tensor.
-        ValueError: not (batch, classes) for the videos of ``x``, or holds other values than 0 and 1.
-    """
-    y = zero_one(name, y, x, f"label sets, 1 for every true class: for counts or -1 and 1 pass {name} > 0")
-    if y.ndim != 2 or len(y) != len(x) or not y.shape[1]:
-        raise ValueError(
-            f"{name} has the shape {tuple(y.shape)} for {len(x)} videos; label sets are multi-hot (batch, classes): "
-            f"for class numbers pass torch.nn.functional.one_hot({name}, classes)"
-        )
-    return y.to(x.dtype)
-
-
-def zero_one(name: str, value: Any, x: Tensor, meaning: str) -> Tensor:
-    """A tensor on the device of ``x``, checked to hold 0 and 1 alone, of whatever type and shape.
-
-    Args:
-        name: what to call it.
-        value: the tensor, of any shape.
-        x: whose device it goes to, of any shape.
-        meaning: what 1 means, and what may be passed instead.
-    Returns:
-        The tensor, of the shape it had.
-    Raises:
-        TypeError: no plain tensor.
-        ValueError: it holds another value.
-    """
-    _check_tensor(name, value)
-    value = _plain(value.detach().to(x.device))
-    if value.dtype == torch.bool:
-        return value
-    fits = (value == 0) | (value == 1)
-    if not fits.all():
-        row = (~fits).flatten(1).any(dim=1).nonzero()[0].item() if value.ndim > 1 else 0
-        wrong = value[~fits][0].item()
-        raise ValueError(f"{name} of video {row} (counted from 0) holds {wrong!r}; it is 0 or 1: {meaning}")
-    return value
-
-
-def check_options(function: Callable[..., Any], options: Mapping[str, Any], x: Tensor) -> dict[str, Any]:
-    """The options of an attack, checked against its signature: numbers, choices, and what has to fit ``x``.
-
-    Args:
-        function: whose annotations say what is allowed; tensors named ``start`` and ``movable``, ``modalities`` and
-            ``objective`` mean the same in every attack.
-        options: given, by name.
-        x: frames (batch, time, dim).
-    Returns:
-        The options by name, in the types that the attack works with.
-    Raises:
-        TypeError, ValueError: a value that is not allowed, or does not fit; the message names it.
-    """
-    checked = dict(options)
-    for name, rule in _rules(function).items():
-        if name in checked:
-            value = checked[name]
-            if isinstance(value, np.generic | Tensor | np.ndarray) and value.ndim == 0:
-                value = value.item()
-            try:
-                checked[name] = rule.validate_python(value)
-            except ValidationError as error:
-                raise ValueError(f"{name} {explain(float, error.errors()[0]).removeprefix('float: ')}") from None
-            if name in LENGTHS and checked[name]:
-                _check_length(name, checked[name], x.dtype)
-    for name, fit in (("start", _start), ("movable", _movable), ("modalities", _widths)):
-        if checked.get(name) is not None:
-            checked[name] = fit(checked[name], x)
-    if "objective" in checked:
-        checked["objective"] = _objective(checked["objective"])
-    return checked
-
-
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
     """Warn at the line outside this package that made the call."""
     level, frame = 1, sys._getframe(0)
@@ -293,90 +180,17 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
     warnings.warn(message, category, stacklevel=level)
 
 
+def without_attention(model: Any) -> str:
+    """What to say of a model whose attention is asked for and not shown."""
+    name = type(model.model if isinstance(model, Guarded) else model).__name__
+    return (
+        f"{name} shows no attention: model(x, mask, return_attention=True) and model.attention_heads(x, mask) are "
+        "needed, as FrameTransformer has them"
+    )
+
+
 def _inside(module: str) -> bool:
     return module.partition(".")[0] in {"artpaper", "contextlib", "jaxtyping", "beartype"}
-
-
-@functools.cache
-def _rules(function: Callable[..., Any]) -> dict[str, Any]:
-    hints = typing.get_type_hints(function, include_extras=True)
-    return {name: TypeAdapter(hint, config=CHECKED) for name, hint in hints.items() if _is_plain(hint)}
-
-
-def _is_plain(hint: Any) -> bool:
-    """Whether a hint allows numbers, choices and None alone."""
-    origin = typing.get_origin(hint)
-    if origin is typing.Annotated:
-        return _is_plain(hint.__origin__)
-    if origin in (typing.Union, types.UnionType):
-        return all(_is_plain(part) for part in typing.get_args(hint))
-    return origin is Literal or hint in (int, float, bool, str, type(None))
-
-
-def _check_length(name: str, length: float, dtype: torch.dtype) -> None:
-    limits = torch.finfo(dtype)
-    if not limits.tiny <= length <= limits.max**0.5:
-        raise ValueError(f"{name} {length} cannot be worked with in {dtype}; scale the features")
-
-
-def _start(start: Tensor, x: Tensor) -> Tensor:
-    if not isinstance(start, Tensor) or start.shape != x.shape:
-        what = tuple(start.shape) if isinstance(start, Tensor) else type(start).__name__
-        raise ValueError(f"start {what} does not fit frames {tuple(x.shape)}")
-    return frames_of(start, "start").to(x)
-
-
-def _movable(movable: Tensor, x: Tensor) -> Tensor:
-    movable = zero_one("movable", movable, x, "1 on entries that may be moved").bool()
-    if movable.ndim != 3 or any(size not in (1, of) for size, of in zip(movable.shape, x.shape, strict=True)):
-        raise ValueError(f"movable {tuple(movable.shape)} does not fit frames {tuple(x.shape)}")
-    return movable
-
-
-def _widths(modalities: Mapping[str, int], x: Tensor) -> dict[str, int]:
-    if not fit_widths(modalities, x.shape[-1]):
-        raise ValueError(f"modalities are names and widths that add up to {x.shape[-1]}, got {modalities!r}")
-    return dict(modalities)
-
-
-def fit_widths(modalities: Any, dim: int) -> bool:
-    """Whether these are positive widths by name that add up to ``dim``."""
-    if not isinstance(modalities, Mapping):
-        return False
-    widths = list(modalities.values())
-    return all(isinstance(width, int) and width > 0 for width in widths) and sum(widths) == dim
-
-
-def own_widths(model: Any, x: Tensor) -> dict[str, int] | None:
-    """The model's own ``modalities``, where it names widths that add up to the features of ``x`` (batch, time, dim)."""
-    own: Any = getattr(model, "modalities", None)
-    return dict(own) if fit_widths(own, x.shape[-1]) else None
-
-
-def _objective(objective: Any) -> Callable[[Tensor, Tensor], Tensor]:
-    if not callable(objective):
-        raise ValueError(f"objective is a function of (logits, y), not {objective!r}")
-    return functools.partial(_one_loss_a_video, objective)
-
-
-def _one_loss_a_video(objective: Callable[..., Any], logits: Tensor, y: Tensor) -> Tensor:
-    values = objective(logits, y)
-    if not isinstance(values, Tensor) or values.shape != (len(logits),):
-        what = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
-        raise ValueError(f"the objective gave {what} for {len(logits)} videos; it must give one loss a video")
-    return values
-
-
-def _check_tensor(name: str, value: Any) -> None:
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{name} is a {type(value).__name__}, not a tensor; pass torch.as_tensor({name})")
-    if value.layout != torch.strided or value.is_nested or value.is_quantized or value.is_meta or value.is_complex():
-        raise TypeError(f"{name} must be a dense tensor of real numbers, not {value.dtype} in {value.layout}")
-
-
-def _plain(tensor: Tensor) -> Tensor:
-    """The tensor, or its copy if it was made under inference mode, which no graph can hold."""
-    return tensor.clone() if tensor.is_inference() else tensor
 
 
 def _check_home(tensors: Iterable[Tensor], x: Tensor) -> None:
@@ -423,12 +237,3 @@ def _picked(answer: Any) -> str:
     if isinstance(answer, Mapping):
         return f"model(x, mask)[{'logits' if 'logits' in answer else next(iter(answer), 'logits')!r}]"
     return "model(x, mask).logits" if hasattr(answer, "logits") else "model(x, mask)[0]"
-
-
-def without_attention(model: Any) -> str:
-    """What to say of a model whose attention is asked for and not shown."""
-    name = type(model.model if isinstance(model, Guarded) else model).__name__
-    return (
-        f"{name} shows no attention: model(x, mask, return_attention=True) and model.attention_heads(x, mask) are "
-        "needed, as FrameTransformer has them"
-    )

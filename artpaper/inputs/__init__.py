@@ -1,0 +1,24 @@
+"""One way in for everything that takes ``(model, x, y, mask)``: made right, or refused in words.
+
+Label sets and masks may be bool, integers or floats of 0 and 1; frames may be of any floating type, made anywhere,
+under :func:`torch.no_grad` or :func:`torch.inference_mode`. What can only mean a mistake is an error that names it.
+The caller's tensors, the model's buffers and modes, every ``.grad`` and the random generators are left as they were.
+"""
+
+from artpaper.inputs.guarded import Given, Guarded, entered, warn, without_attention
+from artpaper.inputs.options import check_options
+from artpaper.inputs.tensors import fit_widths, frames_of, labels_of, own_widths, zero_one
+
+__all__ = [
+    "Given",
+    "Guarded",
+    "check_options",
+    "entered",
+    "fit_widths",
+    "frames_of",
+    "labels_of",
+    "own_widths",
+    "warn",
+    "without_attention",
+    "zero_one",
+]
