@@ -33,10 +33,11 @@ class Data:
     """Group ``data``: which videos, in which label space, split how.
 
     ``damaged`` says what becomes of a shard that cannot be read to its end: with ``fail`` prepare stops at it, with
-    ``skip`` the whole shard is left out, counted, and named wherever the results are.
+    ``skip`` the whole shard is left out, counted, and named wherever the results are. ``reader`` is ``tensorflow`` for
+    shards compressed with gzip, and for a folder given by its URL (``gs://...``).
 
     Raises:
-        ValueError: ``label_space`` or ``damaged`` does not fit ``source``.
+        ValueError: ``label_space``, ``damaged`` or ``reader`` does not fit ``source``.
     """
 
     source: Literal["synthetic", "audioset", "yt8m", "arrays"] = "yt8m"
@@ -45,6 +46,7 @@ class Data:
     label_space: Literal["h317", "h431", "k3862", "audioset527", "given"] = "h317"
     validation_videos: Count = 64_000
     damaged: Literal["fail", "skip"] = "fail"
+    reader: Literal["native", "tensorflow"] = "native"
 
     def __post_init__(self) -> None:
         own = {"audioset": "audioset527", "arrays": "given"}
@@ -57,6 +59,8 @@ class Data:
             raise ValueError("vocabulary must be null for source 'arrays': its classes are those of labels.csv")
         if self.source == "arrays" and self.damaged != "fail":
             raise ValueError("damaged 'skip' is for shards; of one's own arrays remove the video's row from labels.csv")
+        if self.source == "arrays" and self.reader != "native":
+            raise ValueError("reader 'tensorflow' is for shards; one's own arrays are read as they are, by native")
 
 
 @dataclass(frozen=True, config=CHECKED)
