@@ -178,8 +178,8 @@ def _shards(
 
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; {remedy}")
-    found = sorted(folder.glob(pattern), key=str)
-    shards = tuple(Shard(path, modalities, params.data.reader) for path in found)
+    found: list[Path | RemotePath] = [*folder.glob(pattern)]
+    shards = tuple(Shard(path, modalities, params.data.reader) for path in sorted(found, key=str))
     if not shards:
         state = "other files only" if any(folder.iterdir()) else "the folder is empty"
         raise DataError(f"{folder}: no {pattern} ({state}); {remedy}")

@@ -1,8 +1,8 @@
 """Frame-level TFRecords, in and out.
 
-A file is one record after another: length, its checksum, content, its checksum (tensorflow, record_writer.h). The content
-is a ``tf.train.SequenceExample``: context ``id`` (or ``video_id``) and ``labels``; one feature list per modality with one
-byte string per frame (google/youtube-8m, readers.py).
+A file is one record after another: length, its checksum, content, its checksum (tensorflow, record_writer.h). The
+content is a ``tf.train.SequenceExample``: context ``id`` (or ``video_id``) and ``labels``; one feature list a modality
+with one byte string a frame (google/youtube-8m, readers.py).
 """
 
 import os
