@@ -99,7 +99,7 @@ def _youtube8m(params: Params) -> Source:
     if not vocabulary.is_file():
         raise DataError(
             f"{vocabulary}: no such vocabulary; get vocabulary.csv (3,862 entities, 2018) from {YT8M_PAGE} and put it "
-            "beside the shards, or (where those are remote) set data.vocabulary to its path"
+            "beside the shards, or set data.vocabulary to its path (needed where those are remote)"
         )
     space = youtube8m_space(params.data.label_space, Vocabulary.read(vocabulary, YT8M_ENTITIES))
     credit = "YouTube-8M, Google LLC, https://research.google.com/youtube8m"
