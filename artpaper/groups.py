@@ -47,9 +47,10 @@ class Data:
     ``skip`` the whole shard is left out, counted, and named wherever the results are. ``separator`` stands between the
     labels of a cell of labels.csv; ``auto`` takes it from the file. ``rates`` says what becomes of arrays of one video
     that differ in length: ``repeat`` the frames of the shorter, the ``mean`` of those of the longer, or ``refuse``.
+    ``reader`` is ``tensorflow`` for shards compressed with gzip, and for a folder given by its URL (``gs://...``).
 
     Raises:
-        ValueError: ``label_space``, ``damaged``, ``separator`` or ``rates`` does not fit ``source``.
+        ValueError: ``label_space``, ``damaged``, ``separator``, ``rates`` or ``reader`` does not fit ``source``.
     """
 
     source: Literal["synthetic", "audioset", "yt8m", "arrays"] = "yt8m"
@@ -62,6 +63,7 @@ class Data:
         "auto"
     )
     rates: Literal["refuse", "repeat", "mean"] = "refuse"
+    reader: Literal["native", "tensorflow"] = "native"
 
     def __post_init__(self) -> None:
         own = {"audioset": "audioset527", "arrays": "given"}
@@ -76,6 +78,8 @@ class Data:
             raise ValueError("damaged 'skip' is for shards; of one's own arrays remove the video's row from labels.csv")
         if self.source != "arrays" and (self.separator, self.rates) != ("auto", "refuse"):
             raise ValueError("separator and rates are for source 'arrays'; leave them at auto and refuse")
+        if self.source == "arrays" and self.reader != "native":
+            raise ValueError("reader 'tensorflow' is for shards; one's own arrays are read as they are, by native")
 
 
 @dataclass(frozen=True, config=CHECKED)

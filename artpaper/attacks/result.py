@@ -57,7 +57,8 @@ def checked(function: Callable[P, Attack], *, labels: bool = True) -> Callable[P
         function: the attack's own idea; options by keyword, their ranges annotated as in ``epsilon: NonNegative``.
         labels: whether label sets are needed; otherwise y may be None, and has no classes inside.
     Raises:
-        TypeError, ValueError: as :func:`artpaper.inputs.guarded.entered` and :func:`artpaper.inputs.options.check_options`.
+        TypeError, ValueError: as :func:`artpaper.inputs.guarded.entered` and
+            :func:`artpaper.inputs.options.check_options`.
     Warns:
         UserWarning: the model is in train mode, or all of its first answers lie in [0, 1].
     """

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
 
 from artpaper.atomic import replace_folder
 from artpaper.config import Params, as_dict
@@ -14,6 +15,9 @@ from artpaper.data.labels import LabelSpace, Vocabulary, read_audioset_labels, y
 from artpaper.data.video import Modality, Piece
 from artpaper.errors import DataError
 from artpaper.identity import fingerprint
+
+if TYPE_CHECKING:
+    from artpaper.data.tensorflow_files import RemotePath
 
 YT8M_ENTITIES = 3862
 YT8M_PAGE = "https://research.google.com/youtube8m/download.html"
@@ -85,21 +89,24 @@ def _arrays(params: Params, progress: bool) -> Source:
 def _youtube8m(params: Params) -> Source:
     from artpaper.data.tfrecord import YT8M_MODALITIES
 
-    folder = _given(params, f"the folder with train*.tfrecord and validate*.tfrecord; {YT8M_PAGE} says how to get them")
+    told = f"the folder with train*.tfrecord and validate*.tfrecord; {YT8M_PAGE} says how to get them"
+    folder = _remote(params) or _given(params, told)
     if not folder.is_dir():
         raise DataError(f"{folder}: is a file; set data.path to the folder with train*.tfrecord and validate*.tfrecord")
-    places = _youtube8m_folders(folder)
+    places: dict[str, Any] = dict.fromkeys(("train", "validate"), folder)
+    beside = [Path("vocabulary.csv")]
+    if isinstance(folder, Path):
+        places = _youtube8m_folders(folder)
+        beside = _vocabularies(folder, places["train"])
     train, validate = (
-        _shards(place, f"{name}*.tfrecord", YT8M_MODALITIES, YT8M_PAGE) for name, place in places.items()
+        _shards(params, place, f"{name}*.tfrecord", YT8M_MODALITIES, YT8M_PAGE) for name, place in places.items()
     )
-    way = [places["train"], *places["train"].parents]
-    beside = [place / "vocabulary.csv" for place in reversed(way[: way.index(folder) + 1])]
     vocabularies = [Path(params.data.vocabulary)] if params.data.vocabulary else beside
     vocabulary = next((path for path in vocabularies if path.is_file()), vocabularies[0])
     if not vocabulary.is_file():
         raise DataError(
             f"{vocabulary}: no such vocabulary; get vocabulary.csv (3,862 entities, 2018) from {YT8M_PAGE} and put it "
-            "beside the shards, or set data.vocabulary to its path"
+            "beside the shards, or set data.vocabulary to its path (needed where those are remote)"
         )
     space = youtube8m_space(params.data.label_space, Vocabulary.read(vocabulary, YT8M_ENTITIES))
     credit = "YouTube-8M, Google LLC, https://research.google.com/youtube8m"
@@ -126,6 +133,12 @@ def _youtube8m_folders(folder: Path) -> dict[str, Path]:
     return next(iter((filled or layouts).values()))
 
 
+def _vocabularies(folder: Path, train: Path) -> list[Path]:
+    """Where vocabulary.csv may lie: in the folder, or on the way from it to the shards."""
+    way = [train, *train.parents]
+    return [place / "vocabulary.csv" for place in reversed(way[: way.index(folder) + 1])]
+
+
 def _in_two(folder: Path) -> dict[str, Path]:
     return {name: folder / name for name in ("train", "validate")}
 
@@ -138,7 +151,7 @@ def _audioset(params: Params, workspace: Path) -> Source:
     inner = folder / "audioset_v1_embeddings"
     folder = inner if inner.is_dir() else folder
     train, validate = (
-        _shards(folder / name, "*.tfrecord", AUDIOSET_MODALITIES, AUDIOSET_PAGE)
+        _shards(params, folder / name, "*.tfrecord", AUDIOSET_MODALITIES, AUDIOSET_PAGE)
         for name in (AUDIOSET_TRAIN, AUDIOSET_VALIDATE)
     )
     name = "class_labels_indices.csv"
@@ -163,7 +176,8 @@ def _synthetic(params: Params, workspace: Path, progress: bool) -> Source:
     folder = workspace / ".resume" / f"synthetic-{key}"
     write_synthetic(folder, params.synthetic, seed=params.base.seed, compute=params.compute, progress=progress)
     train, validate = (
-        _shards(folder, f"{name}*.tfrecord", YT8M_MODALITIES, "remove the folder") for name in ("train", "validate")
+        _shards(params, folder, f"{name}*.tfrecord", YT8M_MODALITIES, "remove the folder")
+        for name in ("train", "validate")
     )
     vocabulary = Vocabulary.read(folder / "vocabulary.csv", params.synthetic.entities)
     space = youtube8m_space(params.data.label_space, vocabulary)
@@ -171,21 +185,38 @@ def _synthetic(params: Params, workspace: Path, progress: bool) -> Source:
     return Source(YT8M_MODALITIES, train, validate, space, provenance)
 
 
+def _remote(params: Params) -> "RemotePath | None":
+    """The folder, if ``data.path`` is a URL and TensorFlow is to read it."""
+    if params.data.reader != "tensorflow" or "://" not in (params.data.path or ""):
+        return None
+    from artpaper.data.tensorflow_files import RemotePath
+
+    return RemotePath(str(params.data.path))
+
+
 def _given(params: Params, expected: str) -> Path:
     if not params.data.path:
         raise DataError(f"data.path is not given; for source {params.data.source} set it to {expected}")
+    if "://" in params.data.path:
+        raise DataError(
+            f"data.path {params.data.path}: is a URL; a folder of YouTube-8M's shards is read there if data.reader is "
+            "tensorflow, other data must be copied to this machine"
+        )
     path = Path(params.data.path)
     if not path.exists():
         raise DataError(f"data.path {path}: no such file or folder; set it to {expected}")
     return path
 
 
-def _shards(folder: Path, pattern: str, modalities: tuple[Modality, ...], remedy: str) -> tuple[Piece, ...]:
+def _shards(
+    params: Params, folder: "Path | RemotePath", pattern: str, modalities: tuple[Modality, ...], remedy: str
+) -> tuple[Piece, ...]:
     from artpaper.data.tfrecord import Shard
 
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; {remedy}")
-    shards = tuple(Shard(path, modalities) for path in sorted(folder.glob(pattern)))
+    found: list[Path | RemotePath] = [*folder.glob(pattern)]
+    shards = tuple(Shard(path, modalities, params.data.reader) for path in sorted(found, key=str))
     if not shards:
         state = "other files only" if any(folder.iterdir()) else "the folder is empty"
         raise DataError(f"{folder}: no {pattern} ({state}); {remedy}")

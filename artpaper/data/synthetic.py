@@ -20,6 +20,8 @@ from tqdm import tqdm
 from artpaper.atomic import atomic_file
 from artpaper.config import Compute, Synthetic, as_dict, build
 from artpaper.data.synthetic_labels import Vocabulary, draw_label_sets, make_vocabulary, write_vocabulary
+from artpaper.data.tfrecord import YT8M_MODALITIES, write_videos
+from artpaper.data.video import Video
 from artpaper.engine import each
 from artpaper.errors import DataError
 
@@ -197,8 +199,6 @@ def _world(config: Synthetic, seed: int) -> World:
 
 
 def _write_shard(folder: Path, config: Synthetic, seed: int, task: tuple[int, int]) -> None:
-    from artpaper.data.tfrecord import YT8M_MODALITIES, Video, write_videos
-
     partition, shard = task
     world = _world(config, seed)
     first = shard * config.videos_per_shard

@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -17,11 +16,10 @@ from jaxtyping import Float
 from artpaper.data.labels import VERTICALS, Vocabulary
 from artpaper.data.synthetic import RGB, read_marker
 from artpaper.data.synthetic_labels import FULL_SIZE, draw_label_sets, make_vocabulary
+from artpaper.data.tfrecord import YT8M_MODALITIES, read_videos
+from artpaper.data.video import Video
 from artpaper.errors import DataError
 from artpaper.notebooks import project_root
-
-if TYPE_CHECKING:  # importing tfrecord starts TensorFlow
-    from artpaper.data.tfrecord import Video
 
 MODALITIES = {"rgb": slice(0, RGB.width), "audio": slice(RGB.width, None)}
 MOST_LABELS = 12
@@ -159,8 +157,6 @@ def real_statistics(root: Path) -> Statistics:
     Raises:
         DataError: a file is missing or damaged.
     """
-    from artpaper.data.tfrecord import YT8M_MODALITIES, read_videos
-
     folder = root / "yt8m"
     vocabulary = Vocabulary.read(folder / "vocabulary.csv", FULL_SIZE)
     label_sets = pd.read_parquet(folder / "labels.parquet")["labels"].tolist()
@@ -185,8 +181,6 @@ def synthetic_statistics(folder: Path, like: Statistics) -> Statistics:
     Raises:
         DataError: the folder holds no synthetic data.
     """
-    from artpaper.data.tfrecord import YT8M_MODALITIES, read_videos
-
     folder = Path(folder)
     config, seed = read_marker(folder)
     vocabulary = Vocabulary.read(folder / "vocabulary.csv", config.entities)

@@ -1,15 +1,33 @@
-"""Reading: real shards byte for byte, and every way a shard can be wrong."""
+"""Reading and writing: real shards byte for byte, and every way a shard can be wrong. TensorFlow is the oracle."""
 
+import gzip
+import os
+import random
 import re
+import struct
+import subprocess
+import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
-from artpaper.data.tfrecord import AUDIOSET_MODALITIES, YT8M_MODALITIES, Video, read_videos, write_videos
-from artpaper.errors import DataError
-from tests.data.worlds import make_videos
+from artpaper.config import Params, build
+from artpaper.data.prepare import prepare
+from artpaper.data.sequence_example import BYTES, FLOATS, INTEGERS, MalformedError, parse
+from artpaper.data.tfrecord import (
+    AUDIOSET_MODALITIES,
+    YT8M_MODALITIES,
+    Video,
+    masked_crc32c,
+    read_videos,
+    write_videos,
+)
+from artpaper.errors import ConfigError, DataError
+from tests.data.worlds import folder_bytes, make_videos, params, write_world
 
 GOOD = {"id": [b"abcd"], "labels": [11]}
 
@@ -170,3 +188,265 @@ def test_records_before_the_damage_are_read(tmp_path):
     assert next(videos).id == "abcd"
     with pytest.raises(DataError, match="record 1"):
         next(videos)
+
+
+def test_writes_what_tensorflow_writes(tmp_path):
+    """Byte for byte, whichever key of the context comes first, and labels of any size or none."""
+    videos = make_videos(["v1", "é-2"], frames=(1, 9))
+    videos += [
+        Video("n", (-1, 0, 127, 128, 2**63 - 1, -(2**63)), videos[0].frames),
+        Video("none", (), videos[0].frames),
+    ]
+    for id_key in ("id", "video_id"):
+        write_videos(tmp_path / "ours", videos, YT8M_MODALITIES, id_key=id_key)
+        raw = []
+        for video in videos:
+            example = tf.train.SequenceExample()
+            example.context.feature[id_key].bytes_list.value.append(video.id.encode())
+            example.context.feature["labels"].int64_list.value.extend(video.labels)
+            for name, part in (("rgb", video.frames[:, :1024]), ("audio", video.frames[:, 1024:])):
+                for frame in part:
+                    features = example.feature_lists.feature_list[name].feature
+                    features.add().bytes_list.value.append(frame.tobytes())
+            raw.append(example.SerializeToString(deterministic=True))
+        assert (tmp_path / "ours").read_bytes() == write_records(tmp_path / "theirs", *raw).read_bytes()
+    write_videos(tmp_path / "ours", videos[:3], YT8M_MODALITIES)
+    found = read_videos(tmp_path / "ours", YT8M_MODALITIES)
+    assert [video.labels for video in found] == [video.labels for video in videos[:3]]
+
+
+@pytest.mark.parametrize(
+    ("video", "error", "message"),
+    [
+        (Video("f", (1,), np.zeros((2, 1152), np.float32)), DataError, r"type float32, expected \(n, 1152\) and uint8"),
+        (Video("w", (1,), np.zeros((2, 1151), np.uint8)), DataError, r"shape \(2, 1151\)"),
+        (Video("l", (2**63,), np.zeros((2, 1152), np.uint8)), ValueError, r"9223372036854775808 has more than 64 bits"),
+    ],
+)
+def test_what_cannot_be_written_is_refused(tmp_path, video, error, message):
+    with pytest.raises(error, match=message):
+        write_videos(tmp_path / "a.tfrecord", [video], YT8M_MODALITIES)
+
+
+def sized(number: int, content: bytes) -> bytes:
+    """A protobuf field of kind 2."""
+    return varint(number << 3 | 2) + varint(len(content)) + content
+
+
+def varint(value: int, padding: int = 0) -> bytes:
+    """Seven bits a byte; ``padding`` bytes longer than need be."""
+    found = [value >> 7 * place & 0x7F for place in range(max(1, -(-value.bit_length() // 7)) + padding)]
+    return bytes([byte | 0x80 for byte in found[:-1]] + found[-1:])
+
+
+def context(*entries: bytes) -> bytes:
+    return sized(1, b"".join(sized(1, one) for one in entries))
+
+
+def named(key: bytes, *values: bytes) -> bytes:
+    return sized(1, key) + b"".join(sized(2, value) for value in values)
+
+
+TEXTS = sized(1, sized(1, b"ab") + sized(1, b""))
+ONES = sized(3, sized(1, varint(2**64 - 1) + varint(300)))
+SINGLY = sized(3, varint(8) + varint(7) + varint(8) + varint(2**63) + sized(1, varint(5)))
+FRAME = sized(1, sized(1, sized(1, b"xy")))
+GROUP = varint(9 << 3 | 3) + sized(1, b"in it") + varint(7 << 3 | 3) + varint(7 << 3 | 4) + varint(9 << 3 | 4)
+UNKNOWN = {
+    "number": varint(9 << 3) + varint(2**64 - 1),
+    "eight bytes": varint(9 << 3 | 1) + bytes(8),
+    "bytes": sized(9, b"\x0a\xff"),
+    "group": GROUP,
+    "four bytes": varint(9 << 3 | 5) + bytes(4),
+    "known number, other kind": varint(1 << 3) + varint(5),
+}
+ENCODINGS = {
+    "packed": context(named(b"labels", ONES)),
+    "singly and packed": context(named(b"labels", SINGLY)),
+    "the last of a repeated key": context(named(b"a", TEXTS), named(b"a", ONES)),
+    "the last of a repeated key, over contexts": context(named(b"a", ONES)) + context(named(b"a", TEXTS)),
+    "keys over contexts": context(named(b"a", ONES)) + context(named(b"b", TEXTS)),
+    "one value in two parts": context(named(b"a", ONES, ONES)),
+    "another kind after the first": context(named(b"a", ONES, TEXTS)),
+    "a kind anew": context(named(b"a", ONES + TEXTS + ONES)),
+    "floats": context(named(b"a", sized(2, sized(1, bytes(8)) + varint(1 << 3 | 5) + bytes(4)))),
+    "floats in three bytes": context(named(b"a", sized(2, sized(1, bytes(3))))),
+    "no value": context(named(b"a"), named(b"b", b"")),
+    "no key": context(sized(2, TEXTS)),
+    "two keys": context(sized(1, b"a") + named(b"b", TEXTS)),
+    "value before key": context(sized(2, TEXTS) + sized(1, b"a")),
+    "a key that is no text": context(named(b"\xff", TEXTS)),
+    "frames alike": sized(2, sized(1, named(b"rgb", FRAME * 3))),
+    "frames of two widths": sized(2, sized(1, named(b"rgb", FRAME * 2 + sized(1, TEXTS)))),
+    "frames in two parts": sized(2, sized(1, named(b"rgb", FRAME * 2, FRAME))),
+    "frames twice": sized(2, sized(1, named(b"rgb", FRAME * 2))) + sized(2, sized(1, named(b"rgb", FRAME))),
+    "frames of numbers": sized(2, sized(1, named(b"rgb", sized(1, ONES) * 2))),
+    "empty frames": sized(2, sized(1, named(b"rgb", sized(1, b"") * 2))),
+    "no frames": sized(2, sized(1, named(b"rgb", b""))),
+    "an odd byte among frames": sized(2, sized(1, named(b"rgb", FRAME + FRAME[:-1]))),
+    "longer lengths than need be": b"\x0a" + varint(0, 3),
+    "too long a length": b"\x0a" + varint(0, 5),
+    "too long a tag": varint(10, 5) + b"\x00",
+    "a number of ten bytes": context(named(b"a", sized(3, sized(1, b"\xff" * 9 + b"\x7f")))),
+    "a number of eleven bytes": context(named(b"a", sized(3, sized(1, b"\x80" * 10 + b"\x00")))),
+    "a number cut off": context(named(b"a", sized(3, sized(1, b"\x80")))),
+    "a length beyond the message": b"\x0a\x05\x00",
+    "a field cut off": b"\x0d\x00",
+    "field number 0": b"\x02\x00",
+    "kind 6": b"\x0e\x00",
+    "a group that does not end": GROUP[:-1],
+    "a group that ends as another": GROUP[:-1] + varint(8 << 3 | 4),
+    "the end of a group": varint(9 << 3 | 4),
+    **{f"unknown {name}": one + context(named(b"a", one + TEXTS + one, ONES)) + one for name, one in UNKNOWN.items()},
+}
+
+
+def parse_with_protobuf(raw: bytes) -> tuple[dict, dict] | None:
+    """What protobuf's own parser finds, None where it refuses."""
+    try:
+        example = tf.train.SequenceExample.FromString(raw)
+    except DecodeError:
+        return None
+    context = {}
+    for name, feature in example.context.feature.items():
+        kinds = {"bytes_list": BYTES, "float_list": FLOATS, "int64_list": INTEGERS}
+        kind = feature.WhichOneof("kind")
+        values = list(getattr(feature, kind).value) if kind and kind != "float_list" else []
+        context[name] = {kinds[kind]: values} if kind else {}
+    lists = example.feature_lists.feature_list.items()
+    return context, {name: [b"".join(one.bytes_list.value) for one in found.feature] for name, found in lists}
+
+
+def parse_with_ours(raw: bytes) -> tuple[dict, dict] | None:
+    try:
+        context, lists = parse(raw)
+    except MalformedError:
+        return None
+    return context, {name: [bytes(frame) for frame in found] for name, found in lists.items()}
+
+
+@pytest.mark.parametrize("name", ENCODINGS)
+def test_a_record_means_what_protobuf_says(name):
+    assert parse_with_ours(ENCODINGS[name]) == parse_with_protobuf(ENCODINGS[name])
+
+
+def test_changed_records_mean_what_protobuf_says():
+    """Thousands of them, most near a valid one: the same are refused, the others mean the same."""
+    source, accepted = random.Random(0), 0
+    parts = [*ENCODINGS.values(), context(named(b"id", TEXTS), named(b"labels", ONES), named(b"x", SINGLY))]
+    for _ in range(4000):
+        raw = bytearray(b"".join(source.choices(parts, k=source.choice((1, 1, 2)))))
+        for _ in range(source.choice((0, 1, 1, 2))):
+            raw[source.randrange(len(raw))] = source.choice((source.randrange(256), 0, 1, 2, 10, 18, 26, 127, 128))
+        expected, found = parse_with_protobuf(bytes(raw)), parse_with_ours(bytes(raw))
+        accepted += expected is not None
+        if None in (expected, found):
+            assert found == expected or b"\x4b" in raw, raw.hex()  # in an unknown group protobuf takes any number
+        elif [*map(len, found)] == [*map(len, expected)]:  # it loses an entry that has an unknown field
+            assert found == expected, raw.hex()
+    assert 500 < accepted < 3500
+
+
+def test_a_malformed_record_is_told_by_its_byte(tmp_path):
+    """In the file: the second record's content begins 12 bytes after the first record's end."""
+    bad = record()[:-1000]
+    path = write_records(tmp_path / "a.tfrecord", record(), bad)
+    at = len(record()) + 16 + 12
+    with pytest.raises(DataError) as raised:
+        list(read_videos(path, YT8M_MODALITIES))
+    found = re.search(
+        r"a\.tfrecord: record 1: is no tf\.train\.SequenceExample \((.*) at byte (\d+)\); frame", str(raised.value)
+    )
+    assert found
+    assert found[1] == "a field longer than its message"
+    place = int(found[2]) - at
+    assert 0 <= place < len(bad)
+    assert bad[place] == 0x12  # the tag of the field that was cut off
+
+
+def test_a_forged_length_takes_no_memory(tmp_path):
+    """Its checksum is right: what the file cannot hold is neither read nor allocated."""
+    forged = struct.pack("<Q", 1 << 33)
+    path = tmp_path / "a.tfrecord"
+    path.write_bytes(
+        write_records(path, record()).read_bytes() + forged + struct.pack("<I", masked_crc32c(forged)) + b"x" * 99
+    )
+    for reader in ("native", "tensorflow"):
+        videos = read_videos(path, YT8M_MODALITIES, reader)
+        assert next(videos).id == "abcd"
+        tracemalloc.start()
+        with pytest.raises(DataError, match=r"record 1: the file ends inside this record \(truncated\)"):
+            next(videos)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 1 << 20
+
+
+def test_a_file_that_becomes_shorter_meanwhile(tmp_path):
+    path = write_records(tmp_path / "a.tfrecord", *[record(rgb=(1024,) * 50, audio=(128,) * 50)] * 3)
+    videos = read_videos(path, YT8M_MODALITIES)
+    next(videos)
+    os.truncate(path, path.stat().st_size - 60_000)
+    with pytest.raises(DataError, match=r"record [12]: the file ends inside this record \(truncated\)"):
+        list(videos)
+
+
+def test_gzip_is_recognised_and_read_by_tensorflow(tmp_path):
+    """What its checksum, or its length, does not bear out is refused, which TensorFlow's own reader would not."""
+    videos = make_videos([*"abc"])
+    write_videos(tmp_path / "plain.tfrecord", videos, YT8M_MODALITIES)
+    plain = (tmp_path / "plain.tfrecord").read_bytes()
+    with tf.io.TFRecordWriter(str(tmp_path / "a.tfrecord"), "GZIP") as writer:
+        for one in tf.data.TFRecordDataset(str(tmp_path / "plain.tfrecord")):
+            writer.write(one.numpy())
+    path = tmp_path / "a.tfrecord"
+    with pytest.raises(
+        DataError, match=r"a\.tfrecord: is compressed with gzip; unpack it, or set data\.reader to tensor"
+    ):
+        list(read_videos(path, YT8M_MODALITIES))
+    for place in (path, tmp_path / "plain.tfrecord", f"file://{path}"):
+        found = list(read_videos(place, YT8M_MODALITIES, "tensorflow"))
+        assert [(video.id, video.labels) for video in found] == [(video.id, video.labels) for video in videos]
+        assert all((one.frames == other.frames).all() for one, other in zip(found, videos, strict=True))
+    whole = path.read_bytes()
+    wrong = [whole[:end] for end in (1, 11, 30, len(whole) // 2, len(whole) - 9, len(whole) - 1)]
+    wrong += [gzip.compress(raw) for raw in (b"", plain[:-1], plain + b"abc", b"no record at all")]
+    wrong += [whole[:-6] + bytes([whole[-6] ^ 1]) + whole[-5:]]
+    for raw in wrong:
+        path.write_bytes(raw)
+        with pytest.raises(DataError, match=r"a\.tfrecord: .*(truncated|cut off|corrupt|no TFRecord).*again"):
+            list(read_videos(path, YT8M_MODALITIES, "tensorflow"))
+
+
+def test_shards_by_url(tmp_path):
+    """TensorFlow finds and reads them; the store is the same."""
+    write_world(tmp_path / "data", train=2, validate=1, videos=8)
+    prepare(params(tmp_path / "data"), tmp_path / "one", progress=False)
+    place, vocabulary = f"file://{tmp_path / 'data'}", str(tmp_path / "data/vocabulary.csv")
+    values = {"path": place, "reader": "tensorflow", "vocabulary": vocabulary}
+    prepare(build(Params, {"data": values}, "test"), tmp_path / "two", progress=False)
+    one, two = (folder_bytes(tmp_path / name / "frames") for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    assert {name for name in one if one[name] != two[name]} == {"summary.json"}  # it has the path
+    with pytest.raises(DataError, match=r"file://.*: no such folder|is a file|no train"):
+        prepare(build(Params, {"data": values | {"path": place + "x"}}, "test"), tmp_path / "three", progress=False)
+    with pytest.raises(DataError, match=r"data\.path file://.*is a URL;.* if data\.reader is tensorflow"):
+        prepare(build(Params, {"data": values | {"reader": "native"}}, "test"), tmp_path / "three", progress=False)
+    with pytest.raises(ConfigError, match=r"reader 'tensorflow' is for shards"):
+        build(Params, {"data": {"source": "arrays", "label_space": "given", "reader": "tensorflow"}}, "test")
+
+
+def test_nothing_imports_tensorflow_unless_it_is_to_read(tmp_path):
+    """A fresh process generates, prepares, and reads back, and TensorFlow is not there."""
+    code = """
+import sys
+from pathlib import Path
+from artpaper.config import Compute, Data, Params, Synthetic
+from artpaper.data.prepare import prepare
+sizes = Synthetic(train_videos=20, validate_videos=20, min_frames=2, max_frames=3, videos_per_shard=10)
+prepare(Params(data=Data(source="synthetic"), synthetic=sizes, compute=Compute(workers=1)), Path(sys.argv[1]), False)
+assert not {name for name in sys.modules if name.partition(".")[0] in ("tensorflow", "keras")}
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "frames/summary.json").is_file()
