@@ -24,7 +24,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from artpaper.attacks.ball import Scope, project, steepest
+from artpaper.attacks.ball import Scope, finite_rows, project, steepest
 from artpaper.config import Control, Loss
 from artpaper.losses import (
     LossFunction,
@@ -224,10 +224,12 @@ def _search(
     # uniform over radii, not over the volume, of which nearly all is surface
     perturbation = start * torch.rand(len(x), 1, 1, generator=noise, dtype=x.dtype, device=x.device)
     gradient = torch.zeros_like(x)
+    lost = torch.zeros(len(x), 1, 1, dtype=torch.bool, device=x.device)  # at any of the steps
     for _ in range(config.steps):
         gradient = _gradient(ask, x + perturbation, y, reference, config)
+        lost |= ~finite_rows(gradient.masked_fill(~mask[:, :, None], 0.0))[:, None, None]
         perturbation = ball.back(perturbation + min(1.0, 2.5 / config.steps) * ball.step(gradient, mask), mask)
-    return perturbation, gradient
+    return perturbation.masked_fill(lost, 0.0), gradient.masked_fill(lost, torch.nan)
 
 
 def _gradient(ask: Ask, x: Tensor, y: Tensor, reference: Tensor, config: Control) -> Tensor:

@@ -21,6 +21,9 @@ class Adapter(nn.Module):
             - lengths, of videos whose padding is at the end: ``model(x, mask.sum(dim=1))``;
             - a tuple, a dict or an object: ``model(x, mask)[0]``, ``model(x)["logits"]``, ``model(x).logits``.
         modalities: name and width of each modality along ``dim``, for balls and attacks of one modality.
+
+    On a GPU, cuDNN's recurrent layers refuse to go back in eval mode; let ``call`` use
+    ``torch.backends.cudnn.flags(enabled=False)``.
     """
 
     def __init__(
@@ -32,7 +35,7 @@ class Adapter(nn.Module):
         super().__init__()
         self.model, self.call = model, call
         self.modalities = None if modalities is None else dict(modalities)
-        self.train(model.training)
+        self.training = model.training  # of itself alone: its parts keep their own modes
 
     def forward(self, x: Float[Tensor, "batch time dim"], mask: Bool[Tensor, "batch time"]) -> Any:
         """Whatever ``call`` gives; it is checked by those who ask."""

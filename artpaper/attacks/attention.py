@@ -62,7 +62,6 @@ class AttentionColumns:
         if not hasattr(model, "attention_heads"):
             raise ValueError(without_attention(model))
         self.model, self.over = Guarded(model), over
-        self.warned = self.model.warned
         self.modalities: Mapping[str, int] = model.modalities
         with torch.no_grad():
             _, self.clean = self._look(x, mask)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from artpaper.attacks.result import Attack, checked, follow, hit, norms
-from artpaper.groups import Count, NonNegative, Positive
+from artpaper.groups import Count, NonNegative
 
 Criterion = Literal["top1_change", "hit1_loss", "threshold"]
 """What counts as fooled, and between which labels the boundaries lie.
@@ -27,6 +27,7 @@ Criterion = Literal["top1_change", "hit1_loss", "threshold"]
   nearest to 0 in the clean video.
 """
 
+Memory = Annotated[float, Field(gt=0, le=1e9)]
 STABILITY = 1e-4  # added to the way to the boundary, as by the authors and by foolbox
 COPIES = 5  # arrays of the frames' size that a pass holds: iterate, the model's copy, gradient, its part that is kept,
 # best gradient
@@ -43,7 +44,7 @@ def deepfool(
     candidates: Annotated[int, Field(ge=2)] = 10,
     steps: Count = 50,
     overshoot: NonNegative = 0.02,
-    memory: Positive = 256,
+    memory: Memory = 256,
 ) -> Attack:
     """Approximately minimal L2 perturbation that fools the model, for every video by itself.
 
@@ -133,8 +134,8 @@ class _Search:
         self.clean = self.adversarial = x.new_empty(0)
         self.gradient_norm = torch.full((len(x),), torch.nan, dtype=torch.float64, device=x.device)
         self.iterations = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        flags = torch.zeros(4, len(x), dtype=torch.bool, device=x.device)
-        self.stuck, self.already_wrong, self.fooled, self.not_finite = flags
+        flags = torch.zeros(5, len(x), dtype=torch.bool, device=x.device)
+        self.stuck, self.already_wrong, self.fooled, self.not_finite, self.broken = flags
 
     def advance(self, rows: Tensor, step: int, *, last: bool) -> Tensor:
         """Ask the model about these videos and move those not fooled by one step; returns the rows to go on with."""
@@ -146,6 +147,7 @@ class _Search:
             if self.criterion == "hit1_loss":
                 self.already_wrong[rows] = ~hit(logits, self._true(rows))
         self.adversarial[rows] = logits.detach()
+        self.broken[rows] |= ~logits.detach().isfinite().all(dim=1)
         self.fooled[rows] = self._is_fooled(rows)
         left = ~(self.fooled[rows] | self.already_wrong[rows])
         if last or not left.any():
@@ -176,6 +178,7 @@ class _Search:
             "gradient_norm": self.gradient_norm,
             "zero_gradient": self.stuck,
             "gradient_not_finite": self.not_finite,
+            "logits_not_finite": self.broken,
             "iterations": self.iterations,
             "already_wrong": self.already_wrong,
             "fooled": self.fooled,
@@ -226,6 +229,10 @@ class _Search:
             # frame by frame in its own type, then in float64: exact to 1e-6, and no copy of the gradient
             frames = torch.linalg.vector_norm(gradient, dim=2).double().masked_fill(padding, 0.0)
             length = torch.linalg.vector_norm(frames, dim=1)
+            if not ((length > 0) & length.isfinite()).all():  # or squares of its own type are too small or too large
+                wide = gradient.double().masked_fill(padding[:, :, None], 0.0)
+                exact = torch.linalg.vector_norm(wide, dim=(1, 2))
+                length = torch.where((length > 0) & length.isfinite(), length, exact)
             finite &= length.isfinite()
             way = margin.double() / length
             closer = (length > 0) & length.isfinite() & (way < distance)

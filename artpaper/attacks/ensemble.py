@@ -27,7 +27,7 @@ def ensemble(
     Returns:
         Attack: every video has the winner's perturbation, logits and diagnostics, of those that all attacks have;
         ``iterations`` is what the winner took, not what finding it cost; ``gradient_not_finite`` says that any of the
-        attacks has no result. ``already_wrong`` and ``fooled`` are about the
+        attacks has no result, and none has fooled the model. ``already_wrong`` and ``fooled`` are about the
         top label, whatever the winner means by them. And the winner's name for every video.
     Raises:
         TypeError, ValueError: y does not fit the logits; no attacks, or two of them differ in their videos' shape or
@@ -55,8 +55,8 @@ def ensemble(
     flags = [
         one.diagnostics["gradient_not_finite"] for one in attacks.values() if "gradient_not_finite" in one.diagnostics
     ]
-    if flags:  # an attack that failed may have been the worst
-        rows["gradient_not_finite"] = torch.stack(flags).any(dim=0)
+    if flags:  # an attack that failed may have been the worst, unless another has fooled the model
+        rows["gradient_not_finite"] = torch.stack(flags).any(dim=0) & ~rows["fooled"]
     names = list(attacks)
     return Attack(perturbation, worst.clean_logits, adversarial, rows), [names[index] for index in winner.tolist()]
 

@@ -93,7 +93,8 @@ class _Search:
         self.perturbation, self.best = torch.zeros_like(self.x), torch.zeros_like(self.x)
         self.best_norm = torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)  # inf: never fooled
         self.iterations = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        self.stuck, self.already_wrong, self.not_finite = torch.zeros(3, len(x), dtype=torch.bool, device=x.device)
+        flags = torch.zeros(4, len(x), dtype=torch.bool, device=x.device)
+        self.stuck, self.already_wrong, self.not_finite, self.broken = flags
 
     def begin(self, start: Tensor | None, step_size: float | None) -> Tensor:
         """Look at the clean videos and at the start; returns the rows to go on with."""
@@ -149,6 +150,7 @@ class _Search:
             "gradient_norm": self.gradient_norm,
             "zero_gradient": self.stuck,
             "gradient_not_finite": self.not_finite & ~self.already_wrong,
+            "logits_not_finite": self.broken,
             "iterations": self.iterations,
             "already_wrong": self.already_wrong,
             "fooled": self.best_norm.isfinite(),
@@ -157,6 +159,7 @@ class _Search:
 
     def _keep(self, rows: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Keep what is better than the best, or reached where nothing has fooled; says what fools, and the norms."""
+        self.broken[rows] |= ~logits.isfinite().all(dim=1)
         norm, fooled = _norm(self.perturbation[rows]), self._margin(rows, logits) < 0
         better = fooled & (norm < SMALLER * self.best_norm[rows])
         taken = better | self.best_norm[rows].isinf()

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
-from artpaper.attacks.deepfool import COPIES, STABILITY, ask
+from artpaper.attacks.deepfool import COPIES, STABILITY, Memory, ask
 from artpaper.attacks.result import Attack, checked, norms
-from artpaper.groups import Count, NonNegative, Positive
+from artpaper.groups import Count, NonNegative
 from artpaper.inputs import labels_of
 
 Outputs = Literal["sigmoid", "logits"]
@@ -28,7 +28,7 @@ def multilabel_deepfool(
     outputs: Outputs = "sigmoid",
     steps: Count = 20,
     overshoot: NonNegative = 0.02,
-    memory: Positive = 256,
+    memory: Memory = 256,
 ) -> Attack:
     """Small L2 perturbation after which the model predicts exactly ``target``, prediction being logit > 0.
 
@@ -104,7 +104,7 @@ class _Search:
         self.best_norm = torch.zeros(len(x), dtype=torch.float64, device=x.device)
         self.gradient_norm = torch.full_like(self.best_norm, torch.nan)
         self.iterations = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        self.stuck, self.not_finite = torch.zeros(2, len(x), dtype=torch.bool, device=x.device)
+        self.stuck, self.not_finite, self.broken = torch.zeros(3, len(x), dtype=torch.bool, device=x.device)
 
     def videos(self, copies: int) -> int:
         """How many videos the budget allows at once, each holding so many arrays of its frames' size."""
@@ -131,6 +131,7 @@ class _Search:
             "gradient_norm": self.gradient_norm,
             "zero_gradient": self.stuck,
             "gradient_not_finite": self.not_finite,
+            "logits_not_finite": self.broken,
             "iterations": self.iterations,
             "already_wrong": self.already_wrong,
             "fooled": (self.best_wrong == 0) & ~self.already_wrong,
@@ -144,6 +145,7 @@ class _Search:
 
     def _judge(self, rows: Tensor) -> Tensor:
         _, logits = ask(self.model, self.x[rows] + self.perturbation[rows], self.mask[rows], gradient=False)
+        self.broken[rows] |= ~logits.isfinite().all(dim=1)
         wrong = self._wrong(logits, self.target[rows])
         norm = norms(self.x[rows], self.mask[rows], self.perturbation[rows])["norm"]
         better = (wrong < self.best_wrong[rows]) | ((wrong == self.best_wrong[rows]) & (norm < self.best_norm[rows]))
@@ -205,13 +207,15 @@ def _jacobian(logits: Tensor, iterate: Tensor, padding: Tensor, batched: int) ->
         try:
             cotangent = one_hot[chosen] if batched > 1 else one_hot[start]
             (gradient,) = torch.autograd.grad(
-                logits, iterate, cotangent, retain_graph=True, is_grads_batched=batched > 1
+                logits, iterate, cotangent, retain_graph=True, is_grads_batched=batched > 1, allow_unused=True
             )
         except RuntimeError:
             if batched == 1:
                 raise
             batched = 1  # vmap does not take every module: one label at a time takes them all
             continue
+        if gradient is None:  # the answer does not depend on the frames
+            return jacobian.zero_()
         jacobian[:, chosen] = gradient.reshape(-1, *iterate.shape).transpose(0, 1)
         start += batched
     return jacobian.masked_fill_(padding[:, None, :, None], 0.0)

@@ -112,7 +112,7 @@ class Ascent:
         real = mask[:, :, None]
         self.movable = (real if movable is None else movable & real).expand_as(x)
         self.iterations = 0
-        self.followed, self.not_finite = torch.zeros(2, len(x), dtype=torch.bool, device=x.device)
+        self.followed, self.not_finite, self.broken = torch.zeros(3, len(x), dtype=torch.bool, device=x.device)
         self.gradient_norm: Tensor | None = None  # at the first point
         self.best = self.last = torch.zeros_like(self.x)
         self.clean_logits = self.best_logits = self.last_logits = ask(model, x, mask)
@@ -169,6 +169,7 @@ class Ascent:
             self.followed |= steepness > 0
             self.iterations += 1
         self.last, self.last_logits = point, logits.detach()
+        self.broken |= ~(values.detach().isfinite() & self.last_logits.isfinite().all(dim=1))
         value = comparable(values.detach())
         better = value > self.best_value
         self.best_value = torch.where(better, value, self.best_value)
@@ -205,5 +206,6 @@ class Ascent:
         assert self.gradient_norm is not None  # a gradient was taken
         return diagnosed(
             self.x, self.y, self.mask, perturbation, self.clean_logits, logits, gradient_norm=self.gradient_norm,
-            zero_gradient=~self.followed, gradient_not_finite=self.not_finite, iterations=self.iterations,
+            zero_gradient=~self.followed, gradient_not_finite=self.not_finite,
+            logits_not_finite=self.broken, iterations=self.iterations,
         )  # fmt: skip

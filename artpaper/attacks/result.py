@@ -12,7 +12,7 @@ from torch import Tensor
 
 from artpaper.attacks.ball import finite_rows, l2_norm
 from artpaper.attacks.objectives import Objective, bce, pair
-from artpaper.inputs import check_options, entered, own_widths
+from artpaper.inputs import check_options, check_seen, entered, own_widths
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,9 @@ class Attack:
 
             Three flags say that a video has no result, and is to be counted apart, neither as fooled nor as robust:
             ``gradient_not_finite`` (a gradient that the attack had to follow was NaN or infinite on a real frame; the
-            perturbation is 0), ``logits_not_finite`` (the model's answer to the clean or the attacked video is) and
-            ``no_frames`` (the mask has no real frame, so nothing can be moved). The first two are never ``fooled``.
+            perturbation is 0), ``logits_not_finite`` (the model's answer to the clean or the attacked video is, or one
+            on the way) and ``no_frames`` (the mask has no real frame, so nothing can be moved). The first two are never
+            ``fooled``.
     """
 
     perturbation: Float[Tensor, "batch time dim"]
@@ -63,14 +64,16 @@ def checked(function: Callable[P, Attack], *, labels: bool = True) -> Callable[P
         UserWarning: the model is in train mode, or all of its first answers lie in [0, 1].
     """
     signature = inspect.signature(function)
+    rest = next((name for name, one in signature.parameters.items() if one.kind is one.VAR_KEYWORD), "")
 
     @functools.wraps(function)
     def attack(*args: P.args, **kwargs: P.kwargs) -> Attack:
-        bound = signature.bind(*args, **kwargs)
-        options = dict(bound.kwargs)
-        model, x, y, mask = bound.args  # the options follow a star
+        options = dict(signature.bind(*args, **kwargs).arguments)
+        model, x, y, mask = (options.pop(name) for name in list(signature.parameters)[:4])
+        options |= options.pop(rest, {})
         with entered(model, x, y, mask, labels=labels) as given:
             options = check_options(function, options, given.x)
+            check_seen(options.get("epsilon"), given)
             if "modalities" in signature.parameters and options.get("modalities") is None:
                 options["modalities"] = own_widths(given.model, given.x)
             return _settled(function(*given, **options), given.mask)  # type: ignore[arg-type]
@@ -86,6 +89,7 @@ def _settled(attack: Attack, mask: Tensor) -> Attack:
     lost = lost | rows.get("gradient_not_finite", torch.zeros_like(lost))
     adversarial = torch.where(lost[:, None], clean, adversarial)
     broken = ~(clean.isfinite() & adversarial.isfinite()).all(dim=1)
+    broken |= rows.get("logits_not_finite", torch.zeros_like(lost))
     rows |= {"gradient_not_finite": lost, "logits_not_finite": broken, "no_frames": ~mask.any(dim=1)}
     if not (lost | broken).any():
         return replace(attack, diagnostics=rows)
@@ -223,6 +227,7 @@ def diagnosed(
     zero_gradient: Bool[Tensor, " batch"],
     iterations: int,
     gradient_not_finite: Bool[Tensor, " batch"] | None = None,
+    logits_not_finite: Bool[Tensor, " batch"] | None = None,
 ) -> Attack:
     """An attack that has the model's answers already, with the diagnostics of :class:`Attack`.
 
@@ -237,12 +242,14 @@ def diagnosed(
         zero_gradient: whether the attack had nothing to follow.
         iterations: steps that the attack took.
         gradient_not_finite: whether something it had to follow was not finite on a real frame; nowhere if None.
+        logits_not_finite: whether an answer or a loss on the way was not finite; nowhere if None.
     """
     right, still_right = hit(clean_logits, y), hit(adversarial_logits, y)
     diagnostics = norms(x, mask, perturbation) | {
         "gradient_norm": gradient_norm,
         "zero_gradient": zero_gradient,
         "gradient_not_finite": torch.zeros_like(zero_gradient) if gradient_not_finite is None else gradient_not_finite,
+        "logits_not_finite": torch.zeros_like(zero_gradient) if logits_not_finite is None else logits_not_finite,
         "iterations": torch.full_like(gradient_norm, iterations, dtype=torch.int64),
         "already_wrong": ~right,
         "fooled": right & ~still_right,
@@ -262,8 +269,8 @@ def norms(
         mask: True on real frames.
         perturbation: R, same unit as ``x``, zero on padding.
     Returns:
-        ``norm`` in the unit of ``x``, and ``relative_norm``, a share of the video's own norm.
+        ``norm`` in the unit of ``x``, and ``relative_norm``, a share of the video's own norm, infinite where that is 0.
     """
     norm = l2_norm(perturbation.double()).flatten()
     reference = l2_norm(x.masked_fill(~mask[:, :, None], 0.0).double()).flatten()
-    return {"norm": norm, "relative_norm": norm / reference.clamp(min=torch.finfo(torch.float64).tiny)}
+    return {"norm": norm, "relative_norm": torch.where(norm == 0, 0.0, norm / reference)}

@@ -75,6 +75,7 @@ def square(
     generator = np.random.default_rng(seed)
     ball = _Ball(mask, epsilon, norm, scope, modalities)
     clean = logits = ask(model, x, mask)
+    finite = torch.ones(len(x), dtype=torch.bool, device=x.device)
     best, value = torch.zeros_like(x), comparable(objective(clean, y))
     for query in range(queries):
         # drawn alike whatever the batch and however long its videos are
@@ -82,14 +83,25 @@ def square(
         target, source = (_block(mask, generator, x.shape[2], frames, features) for _ in range(2))
         candidate = ball.redraw(best, signs, target, source) if query else ball.surface(signs.expand_as(x))
         answer = ask(model, x + candidate, mask)
-        loss = comparable(objective(answer, y))
+        values = objective(answer, y)
+        finite &= values.isfinite() & answer.isfinite().all(dim=1)
+        loss = comparable(values)
         better = loss > value
         best = torch.where(better[:, None, None], candidate, best)
         logits = torch.where(better[:, None], answer, logits)
         value = torch.where(better, loss, value)
     unknown = torch.full((len(x),), torch.nan, dtype=torch.float64, device=x.device)
     return diagnosed(
-        x, y, mask, best, clean, logits, gradient_norm=unknown, zero_gradient=unknown == 0, iterations=queries
+        x,
+        y,
+        mask,
+        best,
+        clean,
+        logits,
+        gradient_norm=unknown,
+        zero_gradient=unknown == 0,
+        logits_not_finite=~finite,
+        iterations=queries,
     )
 
 

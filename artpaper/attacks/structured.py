@@ -58,7 +58,7 @@ def k_frames(
     movable = torch.zeros_like(mask).scatter(1, order[:, :frames], True)  # (B, T)
     movable = movable[:, :, None].expand_as(x)
     moved = attack(model, x, y, mask, epsilon=epsilon, objective=objective, movable=movable, **options)
-    lost = moved.diagnostics["gradient_not_finite"] | ~finite_rows(gradient)
+    lost = moved.diagnostics.get("gradient_not_finite", False) | ~finite_rows(gradient)
     return replace(moved, diagnostics=moved.diagnostics | {"gradient_not_finite": lost})
 
 
@@ -136,16 +136,20 @@ def fit_universal(
         UserWarning: some videos' gradients were not finite, and were left out; or as :func:`artpaper.attacks.fgm`.
     Source: Moosavi-Dezfooli et al. 2017; the ascent is Shafahi et al. 2020, Algorithm 2.
     """
-    if not batches:
-        raise ValueError("a universal perturbation is fitted on batches (x, y, mask), and there are none")
+    batches = list(batches)
+    if not batches or any(len(batch) != 3 for batch in batches):
+        raise ValueError("a universal perturbation is fitted on batches (x, y, mask), one or more")
     with ExitStack() as stack:
         given: list[Given] = []
         for batch in batches:  # one guarded model, so that what is to be said of it is said once
             given.append(stack.enter_context(entered(given[0].model if given else model, *batch)))
         model, first = given[0].model, given[0].x
-        ball = {"epsilon": epsilon, "step_size": step_size, "scope": scope, "modalities": modalities, "passes": passes}
-        check_options(fit_universal, ball | {"objective": objective}, first)
-        modalities = modalities or own_widths(model, first)
+        if any(one.x.shape[2] != first.shape[2] for one in given):
+            raise ValueError("the batches differ in their features a frame")
+        options: dict[str, Any] = {"epsilon": epsilon, "step_size": step_size, "scope": scope, "modalities": modalities}
+        options = check_options(fit_universal, options | {"passes": passes, "objective": objective}, first)
+        epsilon, step_size, passes, objective = (options[k] for k in ("epsilon", "step_size", "passes", "objective"))
+        modalities = options["modalities"] or own_widths(model, first)
         longest = max(one.x.shape[1] for one in given)
         found = first.new_zeros(1, longest, first.shape[2])  # (1, T, D)
         whole = torch.ones(1, longest, dtype=torch.bool, device=first.device)
@@ -161,6 +165,8 @@ def fit_universal(
                 summed[0, : x.shape[1]] = gradient.masked_fill(~finite[:, None, None], 0.0).sum(dim=0)
                 found = found + steepest(summed, whole, epsilon=length, scope=scope, modalities=modalities)
                 found = project(found, whole, epsilon=epsilon, scope=scope, modalities=modalities)
+    if not found.any() and epsilon:
+        warn("the universal perturbation is 0: no video had a gradient to follow")
     if lost:
         warn(f"gradients of single videos that were not finite, left out of the universal perturbation: {lost}")
     return found[0]
@@ -191,15 +197,20 @@ def universal(
         scope: what one ball spans: "joint" (the video), "modality" or "frame".
         modalities: widths along ``dim`` for scope "modality"; by default the model's own ``modalities``.
     Returns:
-        Attack: as :func:`artpaper.attacks.fgm`; ``gradient_norm`` is NaN, for none is taken.
+        Attack: as :func:`artpaper.attacks.fgm`; ``gradient_norm`` is NaN, for none is taken, and ``zero_gradient`` says
+        that the perturbation is 0 on the video's frames.
     Raises:
         TypeError, ValueError: as :func:`artpaper.attacks.fgm`; a perturbation that is not finite or not as wide as x.
     """
+    if not isinstance(perturbation, Tensor) or perturbation.ndim != 2:
+        raise TypeError("the perturbation is a tensor (time, dim), as fit_universal gives it")
     one = frames_of(perturbation[None], "perturbation")[0].to(x)
     if one.shape[1] != x.shape[2]:
         raise ValueError(f"the perturbation has {one.shape[1]} features a frame, x has {x.shape[2]}")
     shown = _applied(one, x, mask, epsilon, scope, modalities)
-    return attack_result(model, x, y, mask, shown, ask(model, x, mask), gradient=None, iterations=1)
+    attack = attack_result(model, x, y, mask, shown, ask(model, x, mask), gradient=None, iterations=1)
+    nothing = (attack.diagnostics["norm"] == 0) & (epsilon > 0)  # to show, on the frames there are
+    return replace(attack, diagnostics=attack.diagnostics | {"zero_gradient": nothing})
 
 
 def _applied(

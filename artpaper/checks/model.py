@@ -70,9 +70,16 @@ def check_model(
         raise ValueError("robustness is checked on videos, and x has none")
     with entered(model, x, y, mask) as given:
         ball: dict[str, Any] = {"scope": scope, "modalities": modalities}
-        options = {"epsilon": epsilon, "steps": steps, "queries": queries, "batch_size": batch_size, "seed": seed}
-        check_options(check_model, options | ball, given.x)
-        findings = _findings(*given, epsilon, ball, surrogates or {}, steps, queries, batch_size, seed, progress)
+        options: dict[str, Any] = {
+            "epsilon": epsilon,
+            "steps": steps,
+            "queries": queries,
+            "batch_size": batch_size,
+            "seed": seed,
+        }
+        options = check_options(check_model, options | ball, given.x)
+        ball = {name: options.pop(name) for name in ball}
+        findings = _findings(*given, ball=ball, surrogates=surrogates or {}, progress=progress, **options)
     for finding in findings:
         if finding.tripped:
             warn(finding.message, RobustnessWarning)
@@ -80,7 +87,7 @@ def check_model(
 
 
 def _findings(
-    model: Model, x: Tensor, y: Tensor, mask: Tensor, epsilon: float, ball: dict[str, Any],
+    model: Model, x: Tensor, y: Tensor, mask: Tensor, *, epsilon: float, ball: dict[str, Any],
     surrogates: Mapping[str, Model], steps: int, queries: int, batch_size: int, seed: int, progress: bool,
 ) -> list[Finding]:  # fmt: skip
     ball = ball | {"modalities": ball["modalities"] or own_widths(model, x)}

@@ -6,13 +6,14 @@ The caller's tensors, the model's buffers and modes, every ``.grad`` and the ran
 """
 
 from artpaper.inputs.guarded import Given, Guarded, entered, warn, without_attention
-from artpaper.inputs.options import check_options
+from artpaper.inputs.options import check_options, check_seen
 from artpaper.inputs.tensors import fit_widths, frames_of, labels_of, own_widths, zero_one
 
 __all__ = [
     "Given",
     "Guarded",
     "check_options",
+    "check_seen",
     "entered",
     "fit_widths",
     "frames_of",

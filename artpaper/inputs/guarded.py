@@ -1,10 +1,12 @@
 """A model that is safe to ask, and the way in that makes one: what happens inside changes nothing of the caller's."""
 
+import dis
 import functools
 import inspect
 import itertools
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -16,6 +18,7 @@ from artpaper.inputs.tensors import frames_of, labels_of, zero_one
 
 Model = Callable[..., Any]
 Maps = dict[str, Tensor]
+MOST, DEPTH = 10_000, 6  # objects that are looked at for what a callable stands on, and how deep they lie
 
 
 class Given(NamedTuple):
@@ -36,13 +39,15 @@ class Guarded:
     """
 
     def __init__(self, model: Model, classes: int | None = None) -> None:
+        outer = _guard(model)
         self.model: Model = model.model if isinstance(model, Guarded) else model
-        self.warned: set[str] = getattr(model, "warned", set())  # each thing is said once, however deep the call
-        self.classes: int | None = model.classes if isinstance(model, Guarded) and classes is None else classes
-        own = _tensors(self.model)
-        self.dtype = next((tensor.dtype for tensor in own if tensor.is_floating_point()), None)
+        self.warned: set[str] = outer.warned if outer else set()  # each thing is said once, however deep the call
+        self.classes: int | None = outer.classes if outer is model and outer and classes is None else classes
+        self.dtype = _usual_type(_tensors(self.model))
 
     def __getattr__(self, name: str) -> Any:
+        if name == "model" or name.startswith("__"):  # not made yet, or copied
+            raise AttributeError(name)
         return getattr(self.model, name)
 
     def __call__(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -67,6 +72,8 @@ class Guarded:
         try:
             answer = self._ask(self.model, x, mask, return_attention=True)
         except TypeError as error:
+            if "return_attention" not in str(error):
+                raise
             raise ValueError(without_attention(self.model)) from error
         if not isinstance(answer, tuple) or len(answer) != 2 or not isinstance(answer[1], Mapping):
             raise ValueError(without_attention(self.model))
@@ -108,7 +115,7 @@ class Guarded:
                 "answer is a constant; attacks that only ask (square, random_direction, transfer) can be used on it"
             )
         self._warn_of_probabilities(answer.detach())
-        return answer.to(x.dtype)
+        return answer.to(x.dtype, copy=True)  # a model may use the memory of its answer again
 
     def _warn_of_probabilities(self, logits: Tensor) -> None:
         if "probabilities" in self.warned or not logits.numel():
@@ -150,26 +157,37 @@ def entered(model: Any, x: Any, y: Any, mask: Any, *, labels: bool = True, train
         guarded = Guarded(model, None if sets is None else sets.shape[1])
         modules = [part for part in _parts(guarded.model) if isinstance(part, nn.Module)]
         _check_home(_tensors(guarded.model), frames)
-        given = Given(guarded, frames, sets, real.bool())
+        if not training:  # an attack may write into what it is given
+            frames, sets = frames.clone(), None if sets is None else sets.clone()
+        given = Given(guarded, frames, sets, real.bool().clone())
         if training:
             yield given
             return
         busy = [module for module in modules if any(part.training for part in module.modules())]
         if busy and "mode" not in guarded.warned:
             guarded.warned.add("mode")
+            names = " and ".join(type(module).__name__ for module in busy)
             warn(
-                f"{' and '.join(type(module).__name__ for module in busy)} is in train mode: dropout and batch "
-                "statistics make its answers random or depend on the batch; call eval() on it first"
+                f"{names} is in train mode: dropout and batch statistics make its answers random or depend on the "
+                "batch; call eval() on it first"
             )
-        buffers = [buffer for module in busy for buffer in module.buffers()]
-        before = [buffer.clone() for buffer in buffers]
+        if _guard(model):  # what is around this has it all in its keeping, and noise is not to begin anew here
+            yield given
+            return
+        kept = [
+            (part, name, buffer, buffer.clone())
+            for module in busy
+            for part in module.modules()
+            for name, buffer in part.named_buffers(recurse=False)
+        ]
         try:
-            with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
+            with torch.random.fork_rng(devices=[frames.device] if frames.is_cuda else []):
                 yield given
         finally:
-            with torch.no_grad():
-                for buffer, value in zip(buffers, before, strict=True):
-                    buffer.copy_(value)
+            for part, name, buffer, value in kept:
+                setattr(part, name, buffer)
+                if not torch.equal(buffer, value):
+                    buffer.data.copy_(value)  # not counted as a change: a graph of the caller's may still wait
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
@@ -206,31 +224,68 @@ def _check_home(tensors: Iterable[Tensor], x: Tensor) -> None:
         raise ValueError(f"the model is on {', '.join(map(str, devices))}, x on {x.device}; move one to the other")
 
 
+def _guard(model: Any) -> Guarded | None:
+    """The guard that a model is already, or that an object which watches one holds."""
+    held = getattr(model, "__dict__", {}).get("model")
+    return next((one for one in (model, held) if isinstance(one, Guarded)), None)
+
+
+def _usual_type(tensors: Iterable[Tensor]) -> torch.dtype | None:
+    """The floating type of most numbers; a single scale or norm may be of another."""
+    counts: Counter[torch.dtype] = Counter()
+    for tensor in tensors:
+        if tensor.is_floating_point():
+            counts[tensor.dtype] += max(1, tensor.numel())
+    return max(counts, key=counts.__getitem__) if counts else None
+
+
 def _tensors(model: Any) -> Iterator[Tensor]:
     """The parameters, buffers and other tensors that a callable stands on."""
     for part in _parts(model):
         if isinstance(part, nn.Module):
             yield from itertools.chain(part.parameters(), part.buffers())
-        elif isinstance(part, Tensor):
+        else:
             yield part
 
 
-def _parts(model: Any) -> list[Any]:
-    """The modules and tensors that a callable is or stands on: a method's, a partial's, a function's, an object's."""
-    if isinstance(model, nn.Module | Tensor):
-        return [model]
-    if isinstance(model, Guarded):
-        return _parts(model.model)
-    if isinstance(model, functools.partial):
-        return [part for one in (model.func, *model.args, *model.keywords.values()) for part in _parts(one)]
-    if inspect.ismethod(model):
-        return _parts(model.__self__)
-    if inspect.isfunction(model):
-        used = inspect.getclosurevars(model)
-        held: Iterable[Any] = (*used.nonlocals.values(), *used.globals.values())
-    else:
-        held = getattr(model, "__dict__", {}).values()
-    return [part for one in held if isinstance(one, nn.Module | Tensor | Guarded) for part in _parts(one)]
+def _parts(model: Any) -> list[nn.Module | Tensor]:
+    """The modules and tensors that a callable is or stands on, through functions, methods, partials and containers."""
+    found: list[nn.Module | Tensor] = []
+    seen: set[int] = set()
+    ahead = [(model, 0)]
+    while ahead and len(seen) < MOST:
+        one, depth = ahead.pop()
+        if id(one) in seen or depth > DEPTH:
+            continue
+        seen.add(id(one))
+        if isinstance(one, nn.Module | Tensor):
+            found.append(one)
+        else:
+            ahead += [(inner, depth + 1) for inner in _held(one)]
+    return found
+
+
+def _held(one: Any) -> Iterable[Any]:
+    """What a callable or container holds."""
+    if isinstance(one, dict):
+        return one.values()
+    if isinstance(one, list | tuple):
+        return one
+    if isinstance(one, functools.partial):
+        return (one.func, *one.args, *one.keywords.values())
+    if inspect.ismethod(one):
+        return (one.__self__, one.__func__)
+    if inspect.isfunction(one):
+        used = inspect.getclosurevars(one)
+        # getclosurevars takes the names of attributes for globals, too
+        names = {line.argval for line in dis.get_instructions(one) if line.opname == "LOAD_GLOBAL"}
+        named = (value for name, value in used.globals.items() if name in names)
+        given = (*(one.__defaults__ or ()), *(one.__kwdefaults__ or {}).values())
+        return (*used.nonlocals.values(), *named, *given, getattr(one, "__wrapped__", None))
+    if inspect.ismodule(one) or inspect.isclass(one) or inspect.isbuiltin(one):
+        return ()
+    slots = [getattr(one, name, None) for name in getattr(type(one), "__slots__", ()) if isinstance(name, str)]
+    return (*getattr(one, "__dict__", {}).values(), *slots)
 
 
 def _picked(answer: Any) -> str:

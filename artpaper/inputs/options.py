@@ -13,6 +13,7 @@ from torch import Tensor
 
 from artpaper.explain import explain
 from artpaper.groups import CHECKED
+from artpaper.inputs.guarded import Given
 from artpaper.inputs.tensors import fit_widths, frames_of, zero_one
 
 LENGTHS = ("epsilon", "step_size")  # options in the unit of x
@@ -67,6 +68,27 @@ def _is_plain(hint: Any) -> bool:
     return origin is Literal or hint in (int, float, bool, str, type(None))
 
 
+def check_seen(epsilon: float | None, given: Given) -> None:
+    """Refuse a radius that is lost in rounding beside a video: the model would be asked about the clean one.
+
+    Args:
+        epsilon: the radius, same unit as the frames; 0 or None where there is none.
+        given: the videos, and the model whose type they are rounded to.
+    Raises:
+        ValueError: it is less of a video's norm than that type tells apart.
+    """
+    if not epsilon or not len(given.x):
+        return
+    type_of = given.model.dtype or given.x.dtype
+    real = given.x.masked_fill(~given.mask[:, :, None], 0.0)
+    largest = torch.linalg.vector_norm(real, dim=(1, 2), dtype=torch.float64).max().item()
+    if epsilon < largest * torch.finfo(type_of).eps / 2:
+        raise ValueError(
+            f"epsilon {epsilon} is {epsilon / largest:.1g} of a video's norm, and the model's {type_of} rounds at "
+            f"{torch.finfo(type_of).eps:.1g}: it would not see the step; use a wider type, or scale the features"
+        )
+
+
 def _check_length(name: str, length: float, dtype: torch.dtype) -> None:
     limits = torch.finfo(dtype)
     if not limits.tiny <= length <= limits.max**0.5:
@@ -100,8 +122,10 @@ def _objective(objective: Any) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def _one_loss_a_video(objective: Callable[..., Any], logits: Tensor, y: Tensor) -> Tensor:
-    values = objective(logits, y)
-    if not isinstance(values, Tensor) or values.shape != (len(logits),):
-        what = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
-        raise ValueError(f"the objective gave {what} for {len(logits)} videos; it must give one loss a video")
+    values = objective(logits.clone(), y.clone())  # it may write into what it is given
+    if not isinstance(values, Tensor) or values.shape != (len(logits),) or not values.is_floating_point():
+        what = f"{tuple(values.shape)} of {values.dtype}" if isinstance(values, Tensor) else type(values).__name__
+        raise ValueError(f"the objective gave {what} for {len(logits)} videos; it must give one loss a video, a float")
+    if logits.requires_grad and not values.requires_grad:
+        raise ValueError("no gradient can flow from the objective to the logits: it detaches, or is a constant")
     return values

@@ -1,6 +1,7 @@
 """Frames, label sets and masks of whatever type and place, in the types that attacks work with, or refused in words."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -86,7 +87,9 @@ def fit_widths(modalities: Any, dim: int) -> bool:
 
 def own_widths(model: Any, x: Tensor) -> dict[str, int] | None:
     """The model's own ``modalities``, where it names widths that add up to the features of ``x`` (batch, time, dim)."""
-    own: Any = getattr(model, "modalities", None)
+    own: Any = None
+    with suppress(Exception):  # another's attribute of that name
+        own = model.modalities
     return dict(own) if fit_widths(own, x.shape[-1]) else None
 
 

@@ -3,6 +3,8 @@
 Every attack of the package is tried, and one of ten lines that was written here: it gets all of this for nothing.
 """
 
+import functools
+import inspect
 import itertools
 import math
 import warnings
@@ -16,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from artpaper.attacks import Adapter, Attack, Scope, checked, fgm, input_gradient, pgd, steepest
+from artpaper.attacks import Adapter, Attack, Scope, bce, checked, fgm, input_gradient, pgd, steepest
 from artpaper.attacks.result import attack_result
 from artpaper.config import Model
 from artpaper.groups import NonNegative
@@ -420,3 +422,174 @@ def test_an_adapted_model_in_train_mode_is_seen() -> None:
     inner = Torch()
     with pytest.warns(UserWarning, match="Torch is in train mode"):  # through a function, too
         fgm(lambda x, mask: inner(x, ~mask).logits, *toy.batch(), epsilon=0.5)
+
+
+# what a hostile model, objective or attack may do
+
+
+SEARCHES = ["pgd", "apgd", "square", "deepfool", "fmn", "multilabel_deepfool", "k_frames", "one_modality"]
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("name", SEARCHES)
+def test_answers_that_break_on_the_way_are_no_robustness(name: str, broken: float) -> None:
+    """A search drops such points; the clean video that is left was "not fooled", and nothing said why."""
+    net = toy.model()
+    x, y, mask = toy.batch()
+
+    def fragile(frames: Tensor, mask: Tensor) -> Tensor:
+        moved = (frames - x[: len(frames), : frames.shape[1]]).flatten(1).norm(dim=1)[:, None] > 0.01
+        return torch.where(moved & (torch.arange(len(frames)) == 0)[:, None], broken, net(frames, mask))
+
+    rows = run(name, fragile, x, y, mask, **({"modalities": toy.MODALITIES} if name == "one_modality" else {}))
+    assert (rows.diagnostics["logits_not_finite"] | rows.diagnostics["gradient_not_finite"])[0]
+    assert not rows.diagnostics["fooled"][0]
+
+
+def test_what_models_and_objectives_write_into_is_their_own(name: str) -> None:
+    """Memory of the answer that is used again, label sets and logits that an objective changes."""
+    net = toy.model()
+    given = toy.batch()
+    expected = run(name, net, *given)
+    kept: dict[int, Tensor] = {}
+
+    def reusing(x: Tensor, mask: Tensor) -> Tensor:
+        answer = net(x, mask)
+        if torch.is_grad_enabled() and x.requires_grad:
+            return answer
+        return kept.setdefault(len(x), torch.empty_like(answer)).copy_(answer)
+
+    if name not in ("attention_pgd",):  # whose model shows its attention
+        options = {"modalities": toy.MODALITIES} if name == "one_modality" else {}
+        again = run(name, reusing, *given, **options)
+        assert torch.equal(again.clean_logits, expected.clean_logits)
+        assert torch.equal(again.diagnostics["fooled"], expected.diagnostics["fooled"])
+
+    def rude(logits: Tensor, y: Tensor) -> Tensor:
+        loss = bce(logits.clone(), y.clone())
+        logits.detach().zero_()
+        y.zero_()
+        return loss
+
+    if "objective" in inspect.signature(EVERY[name]).parameters:
+        spoiled = run(name, net, *given, objective=rude).adversarial_logits
+        torch.testing.assert_close(spoiled, expected.adversarial_logits, atol=1e-6, rtol=0)
+
+
+@checked
+def rough(model, x, y, mask, scale=1.0, *, epsilon: NonNegative) -> Attack:
+    """Writes into what it is given, and takes an option without a star."""
+    gradient, logits = input_gradient(model, x, y, mask)
+    step = steepest(gradient, mask, epsilon=epsilon * scale)
+    adversarial = model(x.add_(step), mask).detach()
+    attack = attack_result(model, x - step, y, mask, step, logits, gradient=gradient, iterations=1)
+    assert torch.allclose(attack.adversarial_logits, adversarial, atol=1e-5)
+    y.zero_()
+    return attack
+
+
+def test_an_attack_may_write_into_what_it_is_given() -> None:
+    net = toy.model()
+    x, y, mask = given = toy.batch()
+    before = [tensor.clone() for tensor in given]
+    norms = rough(net, x, y, mask, 0.5, epsilon=1.0).diagnostics["norm"]
+    torch.testing.assert_close(norms, torch.full((6,), 0.5).double())
+    assert all(torch.equal(old, new) for old, new in zip(before, given, strict=True))
+
+
+class Holder:
+    __slots__ = ("net",)
+
+    def __init__(self, net: nn.Module) -> None:
+        self.net = net
+
+    def __call__(self, x: Tensor, mask: Tensor) -> Tensor:
+        return self.net(x, mask)
+
+    def ask(self, x: Tensor, mask: Tensor) -> Tensor:
+        return self.net(x, mask)
+
+
+class Normalised(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.norm = toy.model(), nn.BatchNorm1d(toy.CLASSES)
+        self.register_buffer("mean", torch.zeros(()))
+        self.register_buffer("scale", torch.ones(1).expand(toy.CLASSES))
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        self.mean = 0.9 * self.mean + 0.1 * x.detach().mean()  # another tensor, not the same one changed
+        return self.norm(self.inner(x, mask)) * self.scale
+
+
+HIDDEN: dict[str, Callable[[nn.Module], Any]] = {
+    "module": lambda net: net,
+    "function": lambda net: lambda x, mask: net(x, mask),
+    "function in a function": lambda net: (lambda ask: lambda x, mask: ask(x, mask))(lambda x, mask: net(x, mask)),
+    "method": lambda net: Holder(net).ask,
+    "object": Holder,
+    "in a dictionary": lambda net: (lambda nets: lambda x, mask: nets["a"][0](x, mask))({"a": [net]}),
+    "default argument": lambda net: lambda x, mask, net=net: net(x, mask),
+    "partial": lambda net: functools.partial(lambda net, x, mask: net(x, mask), net),
+    "adapter": lambda net: Adapter(net, lambda net, x, mask: net(x, mask)),
+}
+
+
+@pytest.mark.parametrize("form", HIDDEN)
+def test_a_model_is_seen_through_whatever_it_is_called_by(form: str) -> None:
+    """Train mode is told, statistics are kept, also those that are another tensor afterwards; a graph may wait."""
+    net = Normalised().train()
+    x, y, mask = toy.batch()
+    waiting = net(x, mask).square().sum()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    with pytest.warns(UserWarning, match="is in train mode"):
+        fgm(HIDDEN[form](net), x, y, mask, epsilon=0.5)
+    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+    waiting.backward()
+    wide = Normalised().double().eval()  # and its type is known
+    assert fgm(HIDDEN[form](wide), x, y, mask, epsilon=0.5).clean_logits.dtype == torch.float32
+
+
+inner = nn.Linear(24, 12).half()  # a global of the name that an attribute has below
+
+
+def test_an_attribute_is_not_taken_for_a_global_of_its_name() -> None:
+    shell = type("Shell", (), {"inner": toy.model()})()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fgm(lambda x, mask: shell.inner(x, mask), *toy.batch(), epsilon=0.5)
+
+
+def test_an_adapter_leaves_the_modes_of_parts_alone() -> None:
+    net = Normalised().train()
+    net.norm.eval()
+    Adapter(net, lambda net, x, mask: net(x, mask))
+    assert net.training
+    assert not net.norm.training
+
+
+def test_a_step_that_rounding_takes_away_is_refused() -> None:
+    x, y, mask = toy.batch()
+    net = toy.model()
+    with pytest.raises(
+        ValueError, match=r"epsilon 0\.5 is .* of a video's norm, and the model's torch\.float32 rounds"
+    ):
+        fgm(lambda frames, mask: net(frames / 1e8, mask), 1e8 * x, y, mask, epsilon=0.5)
+    with pytest.raises(ValueError, match=r"bfloat16 rounds at"):
+        fgm(toy.model().bfloat16(), x, y, mask, epsilon=1e-3)
+
+
+def test_an_objective_without_a_gradient_is_refused() -> None:
+    for objective in (lambda logits, y: torch.ones(len(y)), lambda logits, y: bce(logits.detach(), y)):
+        with pytest.raises(ValueError, match="no gradient can flow from the objective"):
+            fgm(toy.model(), *toy.batch(), epsilon=0.5, objective=objective)
+
+
+@pytest.mark.parametrize("scale", [1e-24, 1e20])
+def test_deepfool_finds_boundaries_of_logits_of_any_scale(scale: float) -> None:
+    """In float32 the squares of such gradients are 0 or infinite."""
+    net, (x, y, mask) = toy.model(), toy.batch()
+    plain = run("deepfool", net, x, y, mask, steps=20)
+    scaled = run("deepfool", lambda x, mask: net(x, mask) * scale, x, y, mask, steps=20)
+    assert torch.equal(plain.diagnostics["fooled"], scaled.diagnostics["fooled"])
+    torch.testing.assert_close(plain.diagnostics["norm"], scaled.diagnostics["norm"], rtol=2e-2, atol=1e-4)
