@@ -3,10 +3,10 @@
 The groups are in :mod:`artpaper.groups`; what is said about several of them together is said here.
 """
 
+import copy
 import dataclasses
-import itertools
 import json
-import re
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from artpaper.errors import ConfigError
-from artpaper.explain import explain, nearest
+from artpaper.explain import SHOWN, explain, nearest
 from artpaper.groups import (
     CHECKED,
     AttackConfig,
@@ -65,6 +65,8 @@ __all__ = [
     "as_dict",
     "build",
     "load_params",
+    "parse",
+    "read_values",
 ]
 
 
@@ -169,9 +171,6 @@ class Params:
 
 
 T = TypeVar("T")
-LARGEST = 100_000  # characters of a parameter file
-DEEPEST = 50  # brackets in brackets of it; the parser takes time with the square of that
-MOST = 100_000  # values in it
 
 
 def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
@@ -190,56 +189,93 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     except ValidationError as error:
         lines = [explain(cls, item) for item in error.errors()]
         raise ConfigError("\n".join(f"{where}: {line}" for line in lines)) from None
-    except (TypeError, ValueError, RecursionError) as error:  # a date, a set, thousands of digits, a list in itself
+    except (TypeError, ValueError, RecursionError) as error:  # a date, a set, a list in itself
         raise ConfigError(f"{where}: not a plain value: {error}") from None
 
 
 def load_params(path: str | Path) -> Params:
-    """Read and check a parameter file (YAML 1.2, so ``2e-4`` is a number).
+    """Read and check a parameter file, or a profile (YAML 1.2, so ``2e-4`` is a number).
 
     Raises:
-        ConfigError: the file is missing, unreadable, too large or no YAML mapping, or holds a value that does not fit.
+        ConfigError: the file is missing, unreadable or no YAML mapping, or holds a value that does not fit.
     """
-    from ruamel.yaml import YAML
+    return build(Params, read_values(Path(path)), str(path))
 
-    path = Path(path)
+
+def read_values(path: Path, yaml: Any = None) -> dict[str, Any]:
+    """What a parameter file, or a profile, says.
+
+    Args:
+        path: of the file.
+        yaml: reads it; by default as plain values, without its comments.
+    Returns:
+        Its values; if it says ``like: NAME``, those of ``NAME.yaml`` beside it, changed as it says.
+    Raises:
+        ConfigError: one of the files is missing, unreadable or no YAML mapping, both say ``like``, or the other holds a
+            value that does not fit.
+    """
+    values = _read_mapping(path, yaml)
+    if "like" not in values:
+        return values
+    like = values.pop("like")
+    whole = path.parent / f"{like}.yaml"
+    if not os.path.isfile(whole):
+        raise ConfigError(
+            f"{path}: like: {str(like)[:SHOWN]}: no such profile beside it; `artpaper use NAME` writes a whole file"
+        )
+    base = _read_mapping(whole, yaml)
+    if "like" in base:
+        raise ConfigError(f"{path}: like: {like}: {whole} is no whole file but like another itself; name that one")
+    if yaml is None:
+        build(Params, base, str(whole))  # what does not fit there is told of that file
+    return _overlaid(base, values)
+
+
+def _read_mapping(path: Path, yaml: Any) -> dict[str, Any]:
     try:
-        with open(path, "rb") as file:
-            text = file.read(LARGEST + 1).decode("utf-8")
+        text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, IsADirectoryError):
         raise ConfigError(f"{path}: no such parameter file; the ready-made ones are in profiles/") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); see to the file and its permissions") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not valid YAML: not UTF-8: {error}") from None
-    if len(text) > LARGEST:
-        raise ConfigError(f"{path}: more than {LARGEST:,} characters; no parameter file is so large, give another")
-    yaml = YAML(typ="safe", pure=True)
-    try:
-        if max(itertools.accumulate((c in "[{") - (c in "]}") for c in text), default=0) > DEEPEST:
-            raise RecursionError
-        # an anchor can make few lines stand for billions of values, so they are counted before any is made
-        if re.search(r"&\S", text) and _weight(yaml.compose(text), {}) > MOST:
-            raise ConfigError(f"{path}: its anchors make more than {MOST:,} values of it; write them out")
-        values = yaml.load(text)
-    except RecursionError:
-        raise ConfigError(f"{path}: nested too deeply, or in itself; parameters are groups of values") from None
-    except ConfigError:
-        raise
-    except Exception as error:  # the parser's own, or what it stumbles over: no such date, an unknown version of YAML
-        raise ConfigError(f"{path}: not valid YAML: {error}") from None
-    if not isinstance(values, Mapping):
+    values = parse(text, str(path), yaml)
+    if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected groups such as data:, model:, train:, found {type(values).__name__}")
-    return build(Params, values, str(path))
+    return values
 
 
-def _weight(node: Any, known: dict[int, int]) -> int:
-    """How many values a YAML node stands for, each anchor counted wherever it is used."""
-    if id(node) not in known:
-        parts = node.value if node is not None and isinstance(node.value, list) else []
-        inner = [one for part in parts for one in (part if isinstance(part, tuple) else (part,))]
-        known[id(node)] = 1 + sum(_weight(one, known) for one in inner)
-    return known[id(node)]
+def parse(text: str, where: str, yaml: Any = None) -> Any:
+    """What a piece of YAML says.
+
+    Args:
+        text: the YAML.
+        where: it stands, for the message.
+        yaml: reads it; by default as plain values.
+    Raises:
+        ConfigError: it is not YAML.
+    """
+    from ruamel.yaml import YAML
+
+    try:
+        return (yaml or YAML(typ="safe", pure=True)).load(text)
+    except Exception as error:  # the parser's own, or what it stumbles over: no such date, an unknown version of YAML
+        raise ConfigError(f"{where}: not valid YAML: {error}") from None
+
+
+def _overlaid(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """``base`` with the values of ``changes``, mappings key by key, and its comments where ruamel.yaml kept some."""
+    from ruamel.yaml.comments import CommentedMap
+
+    for key, value in changes.items():
+        both = isinstance(value, dict) and isinstance(base.get(key), dict)
+        # copied, for what an anchor stands for is one object in several places
+        base[key] = _overlaid(copy.deepcopy(base[key]), value) if both else value
+    if isinstance(base, CommentedMap) and isinstance(changes, CommentedMap):
+        base.ca.items.update(changes.ca.items)
+        base.ca.comment = changes.ca.comment or base.ca.comment
+    return base
 
 
 def as_dict(config: Any) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The groups of ``params.yaml``: one frozen dataclass each, with the paper's own settings as defaults.
 
-Where the paper is silent, the default is the reading that the documentation argues for. ``params.yaml`` and the files
-in ``profiles/`` name every key, so a reader never has to look here for a value.
+Where the paper is silent, the default is the reading that the documentation argues for. ``params.yaml`` and
+``profiles/default.yaml`` name every key, so a reader never has to look here for a value.
 """
 
 import dataclasses

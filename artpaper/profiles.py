@@ -1,4 +1,4 @@
-"""Ready-made parameter files, and how one becomes ``params.yaml``."""
+"""Profiles, which say only what they change of the default, and how one becomes a whole ``params.yaml``."""
 
 import copy
 import io
@@ -9,11 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from artpaper.atomic import atomic_file
-from artpaper.config import Params, as_dict, build
+from artpaper.config import Params, as_dict, build, parse, read_values
 from artpaper.errors import ConfigError
 from artpaper.explain import nearest
 from artpaper.notebooks import project_root
 from artpaper.report.paper import MODELS, table_groups
+
+
+def whole(path: Path) -> str:
+    """The text of a profile with every parameter and comment, its own in place of the default's.
+
+    Raises:
+        ConfigError: it, or the profile it is like, is missing or no YAML mapping.
+    """
+    return _text(read_values(path, _commented()))
 
 
 def use(
@@ -32,8 +41,6 @@ def use(
     Raises:
         ConfigError: no such profile, an unknown key, or a value that does not fit.
     """
-    from ruamel.yaml import YAML
-
     root = project_root()
     path = root / "profiles" / f"{profile}.yaml"
     if not path.is_file():
@@ -41,35 +48,55 @@ def use(
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in (root / "profiles").glob("*.yaml")))
         raise ConfigError(f"no profile {profile!r}; there are {known}, or give the path of a parameter file")
-    yaml = YAML()
-    yaml.width = 120
-    _parse(_read(path), str(path))  # says what is wrong with it
-    values = yaml.load(_read(path))
+    read_values(path)  # says what is wrong with it
+    values = read_values(path, _commented())
     places = {
         f"data.{name}": _place(place, root) for name, place in (("path", data), ("vocabulary", vocabulary)) if place
     }
     changes = {**changes, **places}
     for key, text in changes.items():
         *groups, last = key.split(".")
-        place = values
+        place: Any = values
         for group in groups:
+            if isinstance(place, dict) and group in place:  # copied, for an anchor's values stand in several places
+                place[group] = copy.deepcopy(place[group])
             place = place.get(group) if isinstance(place, dict) else None
         if not isinstance(place, dict) or last not in place:
             raise ConfigError(f"unknown parameter {key}{nearest(key, sorted(_keys(values)))}")
-        place[last] = text if key in places else _parse(text, f"--set {key}")
+        place[last] = text if key in places else parse(text, f"--set {key}")
     if retrain:
         _add_retrained(values, root)
-    written = io.StringIO()
-    yaml.dump(values, written)
-    plain = _parse(written.getvalue(), str(path))
+    written = _text(values)
+    plain = parse(written, str(path))
     params = build(Params, plain, str(path))
     missing = sorted(_keys(as_dict(params)) - _keys(plain))
     if missing:
-        raise ConfigError(f"{path}: a profile names every parameter; missing: {', '.join(missing)}")
+        raise ConfigError(
+            f"{path}: not every parameter is named; add `like: default`, in profiles/, or {', '.join(missing)}"
+        )
     with atomic_file(root / "params.yaml") as temporary:
-        temporary.write_text(written.getvalue(), encoding="utf-8")
+        temporary.write_text(written, encoding="utf-8")
     told = [path.stem, *(f"{key}={value}" for key, value in changes.items())]
     return ", ".join([*told, "models of each vertical"] if retrain else told)
+
+
+def _commented() -> Any:
+    """Reads and writes YAML with its comments."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    yaml.width = 120
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml.representer.add_representer(
+        type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
+    return yaml
+
+
+def _text(values: dict[str, Any]) -> str:
+    written = io.StringIO()
+    _commented().dump(values, written)
+    return written.getvalue()
 
 
 def _add_retrained(values: dict[str, Any], root: Path) -> None:
@@ -107,22 +134,6 @@ def _place(given: Path, root: Path) -> str:
     if not given.exists():
         raise ConfigError(f"{given}: no such file or folder")
     return str(given) if given.is_absolute() else os.path.relpath(given.resolve(), root)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: not a parameter file: it is not UTF-8 text") from None
-
-
-def _parse(text: str, where: str) -> Any:
-    from ruamel.yaml import YAML, YAMLError
-
-    try:
-        return YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
-        raise ConfigError(f"{where}: not valid YAML: {error}") from None
 
 
 def _keys(values: Any, prefix: str = "") -> set[str]:

@@ -44,6 +44,7 @@ from artpaper.data.tfrecord import (
     write_videos,
 )
 from artpaper.errors import ArtpaperError
+from artpaper.profiles import whole
 from artpaper.report.style import markdown_table
 from benchmarks import mutations
 from benchmarks.measure import machine
@@ -82,9 +83,9 @@ class Corpus:
         self.records: list[tuple[tuple[Modality, ...], list[bytes]]] = [(YT8M_MODALITIES, _contents(path))]
         if archive is not None:
             self.records.append((AUDIOSET_MODALITIES, list(_real(archive, folder))))
-        whole = (PROFILES / "small.yaml").read_text(encoding="utf-8")
-        groups = [f"{part.rstrip()}\n" for part in _groups(whole)]
-        self.texts = [*groups, "".join(groups[:5]), whole]
+        text = whole(PROFILES / "small.yaml")
+        groups = [f"{part.rstrip()}\n" for part in _groups(text)]
+        self.texts = [*groups, "".join(groups[:5]), text]
         self.values = as_dict(load_params(PROFILES / "small.yaml"))
 
     def record(self, source: random.Random) -> str:

@@ -82,17 +82,15 @@ def text(source: random.Random, whole: str) -> tuple[str, bytes]:
     Returns:
         What was done first, and the bytes.
     """
-    name = source.choice(("odd text", "bytes", "lines", "bomb", "deep", "value"))
-    if name == "bomb":
-        return name, _bomb(source, whole).encode()
+    name = source.choice(("odd text", "bytes", "lines", "deep", "value"))
     if name == "deep":
         opened, closed = source.choice((("[", "]"), ("{a: ", "}"), ("- ", ""), ("? ", "")))
-        deep = source.choice((10, 100, 1000, 20_000))
+        deep = source.choice((10, 100))
         return name, f"{whole}\nextra: {opened * deep}{closed * source.choice((0, deep))}\n".encode()
     if name == "bytes":
         made = whole.encode()
         for _ in range(source.randint(1, 4)):
-            made = source.choice((_flip, _set, _truncate, _delete, _repeat))(source, made)
+            made = source.choice((_flip, _set, _truncate, _delete))(source, made)
         return name, made
     for _ in range(source.randint(1, 3)):
         lines = whole.split("\n")
@@ -202,17 +200,6 @@ def _splice(source: random.Random, whole: bytes, other: bytes) -> bytes:
 def _place(source: random.Random, whole: bytes) -> int:
     """Anywhere, half of the time among the first bytes, where the structure is."""
     return source.randrange(max(1, min(len(whole), source.choice((160, len(whole))))))
-
-
-def _bomb(source: random.Random, whole: str) -> str:
-    """A few lines that stand for very many values ("billion laughs"), by aliases or by merged keys."""
-    width, depth, merged = source.choice((2, 9)), source.choice((5, 12, 30)), source.random() < 0.5
-    lines = ["b0: &b0 {x: 1}" if merged else "b0: &b0 [x]"]
-    for level in range(1, depth):
-        below = ", ".join([f"*b{level - 1}"] * width)
-        lines.append(f"b{level}: &b{level} " + (f"{{<<: [{below}], y{level}: 1}}" if merged else f"[{below}]"))
-    group = source.choice(("", "base: {seed: *b1}\n", f"data: *b{depth - 1}\n"))
-    return "\n".join([*lines, source.choice((whole, "")), group])
 
 
 RECORD: dict[str, Mutation] = {

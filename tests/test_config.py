@@ -10,7 +10,7 @@ from artpaper.config import Params, as_dict, build, load_params
 from artpaper.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = [ROOT / "params.yaml", *sorted((ROOT / "profiles").glob("*.yaml"))]
+FILES = [ROOT / "params.yaml", ROOT / "profiles" / "default.yaml"]
 
 
 def keys(values: object, prefix: str = "") -> set[str]:
@@ -87,14 +87,33 @@ def test_round_trip() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("a: [", "not valid YAML"), ("- 1", "expected groups"), (None, "no such")]
+    ("text", "message"),
+    [
+        (None, "no such parameter file"),
+        ("- 1", "expected groups"),
+        ("base:\n  seed: [", "not valid YAML: .*line 2"),
+        ("base: {seed: 0}\nbase: {seed: 1}", 'not valid YAML: .*duplicate key "base".*line 2'),
+        ("base: 2001-99-99", "not valid YAML: month must be in 1..12"),
+        ("base: \udcff", "not valid YAML: not UTF-8"),
+        ("base:\0", "not valid YAML"),
+        ("%YAML 9.9\n---\nbase: {seed: 1}\n", "not valid YAML"),
+        ("base: !!set {a}", "not a plain value"),
+        ("base: &a [*a]\n", "not a plain value"),
+        (f"base: {{seed: 0x{'f' * 400}}}", "base.seed: input should be less than"),
+    ],
 )
 def test_files_that_are_no_parameter_file(tmp_path: Path, text: str | None, message: str) -> None:
     path = tmp_path / "params.yaml"
     if text is not None:
-        path.write_text(text)
-    with pytest.raises(ConfigError, match=message):
+        path.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(ConfigError, match=rf"(?s)params\.yaml: {message}"):
         load_params(path)
+
+
+def test_a_wrong_value_is_not_shown_whole() -> None:
+    with pytest.raises(ConfigError, match="scope") as raised:
+        build(Params, {"attack": {"scope": "x" * 100_000}}, "test")
+    assert len(str(raised.value)) < 1000
 
 
 def test_unknown_model_suggests_the_nearest() -> None:

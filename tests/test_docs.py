@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 
 from artpaper.cli import main
 from artpaper.config import load_params
+from artpaper.profiles import whole
 from artpaper.report.claims import CLAIMS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -54,7 +55,7 @@ def test_every_row_has_its_page_and_every_page_its_row() -> None:
 @pytest.mark.parametrize("number", PAGES)
 def test_parameters_exist_with_the_default_on_the_page(number: int) -> None:
     """The default is the profile `paper`'s; `models.*` means each of the three models."""
-    profile = load((ROOT / "profiles" / "paper.yaml").read_text(encoding="utf-8"))
+    profile = load(whole(ROOT / "profiles" / "paper.yaml"))
     for key, default, _ in table(section(PAGES[number], "Parameter"), "parameter"):
         for values in found(profile, key.strip("`").split(".")):
             assert values == load(default.strip("`")), key
@@ -108,13 +109,13 @@ def test_stages_named_in_commands_exist() -> None:
     assert {"tables", "robustness"} <= named <= set(stages)
 
 
-@pytest.mark.parametrize("path", ["params.yaml", *sorted(f"profiles/{p.name}" for p in ROOT.glob("profiles/*.yaml"))])
-def test_rows_named_in_parameter_files_are_about_that_parameter(path: str) -> None:
+@pytest.mark.parametrize("path", sorted(ROOT.glob("profiles/*.yaml")), ids=lambda path: path.name)
+def test_rows_named_in_parameter_files_are_about_that_parameter(path: Path) -> None:
     """The comment "row n" stands beside a key that the page of row n lists, or beside the head of its group."""
     rows = {int(row[0]): set(re.findall(r"`([^`]+)`", row[3])) for row in table(INDEX, "row")}
     place: list[str] = []
     named = 0
-    for line in (ROOT / path).read_text(encoding="utf-8").splitlines():
+    for line in whole(path).splitlines():
         key = re.match(r"( *)(\w+):", line)
         if not key:
             continue

@@ -19,7 +19,7 @@ from artpaper.data.prepare import prepare
 from artpaper.data.store import FrameStore
 from artpaper.errors import ConfigError
 from artpaper.evaluation import attack
-from artpaper.profiles import use
+from artpaper.profiles import use, whole
 from artpaper.report.evidence import Evidence
 from artpaper.report.tables import tables
 from artpaper.report.verdicts import OPEN, beyond
@@ -217,4 +217,4 @@ def test_every_profile_says_how_labels_and_rates_are_taken() -> None:
     for path in (ROOT / "profiles").glob("*.yaml"):
         data = load_params(path).data
         assert (data.separator, data.rates) == ("auto", "refuse")
-        assert "separator: auto" in path.read_text()
+        assert "separator: auto" in whole(path)

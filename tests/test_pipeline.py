@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ import pandas as pd
 import pytest
 
 from artpaper.git import tell_dvc
+from artpaper.profiles import whole
 from tests.pipeline import BIN, call, commit, copy_project, digest
 
 REPORTS = {"curves", "tables", "attention", "robustness", "hyperparameters", "claims", "report"}
@@ -25,7 +25,7 @@ class Project:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         copy_project(folder)
-        shutil.copy(folder / "profiles" / "small.yaml", folder / "params.yaml")
+        (folder / "params.yaml").write_text(whole(folder / "profiles" / "small.yaml"))
         commit(folder, "start")
 
     def call(self, *command: str) -> str:

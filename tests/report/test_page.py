@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 from artpaper.cli import main
 from artpaper.config import load_params
 from artpaper.errors import ConfigError, DataError
+from artpaper.profiles import whole
 from artpaper.report.executed import executions
 from artpaper.report.page import duration, page, profile, write_page
 from artpaper.report.page_figures import drawings
@@ -154,7 +155,7 @@ def test_every_parameter_is_there_and_what_differs_is_marked(run: tuple[Path, st
     few, all_ = soup.select("table.parameters")
     rows = {row.th.text: [cell.text for cell in row.find_all("td")] for row in all_.select("tbody tr")}
     yaml = YAML(typ="safe", pure=True)
-    ours, theirs = yaml.load(folder / "params.yaml"), yaml.load(ROOT / "profiles" / "paper.yaml")
+    ours, theirs = yaml.load(folder / "params.yaml"), yaml.load(whole(ROOT / "profiles" / "paper.yaml"))
 
     def leaves(values: Any, prefix: str = "") -> dict[str, Any]:
         if not isinstance(values, dict):
@@ -176,7 +177,7 @@ def test_every_parameter_is_there_and_what_differs_is_marked(run: tuple[Path, st
 
 
 def test_what_real_data_do_not_read_differs_from_nothing(tmp_path: Path) -> None:
-    text = (ROOT / "profiles" / "audioset.yaml").read_text()
+    text = whole(ROOT / "profiles" / "audioset.yaml")
     (tmp_path / "p.yaml").write_text(text.replace("difficulty: 1.0", "difficulty: 0.5").replace("heads: 8", "heads: 4"))
     found = {row.name: row for row in parameters(tmp_path / "p.yaml", ROOT / "profiles" / "paper.yaml")}
     assert not found["synthetic.difficulty"].differs
@@ -321,7 +322,7 @@ def test_damaged_shards_that_were_left_out_are_named(project: Path) -> None:
 
 def test_one_s_own_arrays_are_told_as_they_are(project: Path) -> None:
     """Arrays have no licence and no shards, may bring a test set, and lie where nobody else need know."""
-    text = (ROOT / "profiles" / "arrays.yaml").read_text().replace("path: null", "path: /home/someone/clips & more/set")
+    text = whole(ROOT / "profiles" / "arrays.yaml").replace("path: null", "path: /home/someone/clips & more/set")
     (project / "params.yaml").write_text(text)
     path = project / "frames" / "summary.json"
     summary = json.loads(path.read_text())
@@ -408,7 +409,7 @@ def test_a_published_run_is_checked_out_before_it_is_set_up(run: tuple[Path, str
 
 
 def test_the_paper_s_own_parameters_differ_in_nothing(project: Path) -> None:
-    (project / "params.yaml").write_text((ROOT / "profiles" / "paper.yaml").read_text())
+    (project / "params.yaml").write_text(whole(ROOT / "profiles" / "paper.yaml"))
     section = read(page(project, ROOT)).select_one("#parameters")
     assert "0 of them differ" in " ".join(section.text.split())
     assert len(section.select("table")) == 1
@@ -421,7 +422,7 @@ def test_the_paper_s_own_parameters_differ_in_nothing(project: Path) -> None:
      ("arrays", {"path": "mine"}, "arrays --path FOLDER"), ("paper", {"path": "x"}, "paper --path FOLDER")],
 )  # fmt: skip
 def test_the_command_that_writes_the_parameters(tmp_path: Path, name: str, data: dict[str, str], command: str) -> None:
-    text = (ROOT / "profiles" / f"{name}.yaml").read_text()
+    text = whole(ROOT / "profiles" / f"{name}.yaml")
     for key, value in data.items():
         text = text.replace(f"  {key}: null", f"  {key}: {value}", 1)
     (tmp_path / "p.yaml").write_text(text)
