@@ -32,7 +32,11 @@ class State:
 
 @dataclass(frozen=True, order=True)
 class RemotePath:
-    """A file or folder by its URL: of ``pathlib.Path``, what it takes to find shards."""
+    """A file or folder by its URL: of ``pathlib.Path``, what it takes to find shards.
+
+    Raises:
+        DataError: it cannot be reached, or is not there.
+    """
 
     url: str
 
