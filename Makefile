@@ -8,6 +8,11 @@ export TF_CPP_MIN_LOG_LEVEL := 3
 # JupyterLab and nbval offer this Python first; `artpaper run` takes no other
 export JUPYTER_PATH := $(CURDIR)/$(VENV)/share/jupyter$(if $(JUPYTER_PATH),:$(JUPYTER_PATH))
 
+# tests that call what has shapes in its signature: they alone are run with the shapes checked, which doubles their time
+SHAPED := tests/attacks/test_ordering.py tests/attacks/test_objectives.py tests/attacks/test_ball.py tests/test_models.py \
+  tests/test_losses.py tests/test_defences.py tests/test_attention.py tests/test_metrics.py tests/test_evaluation.py \
+  tests/data/test_features.py tests/data/test_store.py tests/report/test_tables.py tests/report/test_robustness.py
+
 .DEFAULT_GOAL := help
 .PHONY: help setup ready repro stress test browser docs report bench check nbval lab clean
 
@@ -38,6 +43,7 @@ stress: ready  ## strong attacks on the paper's models and their controls, and t
 
 test: ready check  ## run the checks and every test, notebooks included
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --jaxtyping-packages=artpaper,beartype.beartype $(SHAPED)
 	$(MAKE) --no-print-directory nbval
 
 browser: ready  ## look at the explorer and the report in Chromium; screenshots in reports/browser
