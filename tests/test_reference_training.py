@@ -22,6 +22,7 @@ from artpaper.config import Params, as_dict
 from artpaper.data.prepare import prepare
 from artpaper.data.store import FrameStore
 from artpaper.device import best_device
+from artpaper.evaluation import attack
 from artpaper.models import FrameTransformer
 from artpaper.training import train
 from tests.pipeline import changed, digest
@@ -182,3 +183,20 @@ def test_a_run_stopped_twice_ends_with_the_same_bits(tried: SimpleNamespace) -> 
             train(tried.params, "a_art", SEED, tried.folder, target=tried.folder / "again", watch=stop, progress=False)
     again = train(tried.params, "a_art", SEED, tried.folder, target=tried.folder / "again", progress=False)
     assert digest(again) == digest(tried.made)
+
+
+def test_predictions_are_of_the_split_the_frames_and_the_ball_asked_for(tried: SimpleNamespace) -> None:
+    """Every frame moves by epsilon along its own slope; longer videos are cut."""
+    params = changed(tried.params, attack={"epsilon": 0.3, "scope": "frame", "batch_size": 16})
+    table = pd.read_parquet(attack(params, "a_art", SEED, tried.folder, split="validation", progress=False))
+    assert table["id"].tolist() == tried.chosen_by
+    model, _ = load_model(tried.made)
+    x, y, mask = tried.reference.inputs(tried.chosen_by)
+    logits = model.to(x.device)(x.requires_grad_(), mask)
+    (slope,) = torch.autograd.grad(F.binary_cross_entropy_with_logits(logits, y), x)
+    moved = model(x + 0.3 * F.normalize(slope, dim=-1), mask)
+    assert table["frames"].tolist() == mask.sum(dim=1).tolist()
+    np.testing.assert_allclose(table["norm"], 0.3 * np.sqrt(table["frames"]), rtol=1e-5)
+    for kind, expected in (("clean", logits), ("adversarial", moved)):
+        scores, classes = (torch.tensor(np.stack(table[f"{kind}_{what}"])) for what in ("scores", "classes"))
+        torch.testing.assert_close(scores, expected.detach().cpu().gather(1, classes.long()), rtol=0, atol=1e-4)
