@@ -6,12 +6,14 @@ only where every batch holds the same videos, cut and scaled alike, and every pa
 
 import csv
 import itertools
+import json
 from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import torch
 from torch import Tensor
@@ -22,6 +24,7 @@ from artpaper.config import Params, as_dict
 from artpaper.data.prepare import prepare
 from artpaper.data.store import FrameStore
 from artpaper.device import best_device
+from artpaper.errors import CheckpointError
 from artpaper.evaluation import attack
 from artpaper.models import FrameTransformer
 from artpaper.training import train
@@ -188,7 +191,9 @@ def test_a_run_stopped_twice_ends_with_the_same_bits(tried: SimpleNamespace) -> 
 def test_predictions_are_of_the_split_the_frames_and_the_ball_asked_for(tried: SimpleNamespace) -> None:
     """Every frame moves by epsilon along its own slope; longer videos are cut."""
     params = changed(tried.params, attack={"epsilon": 0.3, "scope": "frame", "batch_size": 16})
-    table = pd.read_parquet(attack(params, "a_art", SEED, tried.folder, split="validation", progress=False))
+    path = attack(params, "a_art", SEED, tried.folder, split="validation", progress=False)
+    assert json.loads(pq.read_schema(path).metadata[b"artpaper"])["epsilon"] == 0.3
+    table = pd.read_parquet(path)
     assert table["id"].tolist() == tried.chosen_by
     model, _ = load_model(tried.made)
     x, y, mask = tried.reference.inputs(tried.chosen_by)
@@ -200,3 +205,10 @@ def test_predictions_are_of_the_split_the_frames_and_the_ball_asked_for(tried: S
     for kind, expected in (("clean", logits), ("adversarial", moved)):
         scores, classes = (torch.tensor(np.stack(table[f"{kind}_{what}"])) for what in ("scores", "classes"))
         torch.testing.assert_close(scores, expected.detach().cpu().gather(1, classes.long()), rtol=0, atol=1e-4)
+
+
+def test_a_model_of_another_training_or_loss_is_refused(tried: SimpleNamespace) -> None:
+    loss = as_dict(tried.params.models["a_art"]) | {"alpha": 0.8}
+    for what, changes in (("train", {"train": {"lr_factor": 0.4}}), ("loss", {"models": {"a_art": loss}})):
+        with pytest.raises(CheckpointError, match=f"made with {what} "):
+            attack(changed(tried.params, **changes), "a_art", SEED, tried.folder, progress=False)

@@ -295,9 +295,11 @@ def test_seeds_that_disagree_widen_the_error(tmp_path: Path) -> None:
     assert curve.judge(Evidence(edited(run, tmp_path / "edited", CURVE, "clean", highest))).verdict == FAILS
 
 
-def test_the_reason_names_the_highest_point_and_both_models(tmp_path: Path) -> None:
+def test_reasons_name_their_numbers_and_a_change_that_stays_fails(tmp_path: Path) -> None:
     curve, maps = (next(claim for claim in CLAIMS if text in claim.text) for text in ("over epsilon", "still change"))
     run = write_run(tmp_path / "run", unrelated_mse=(4e-4, 2e-4, 2e-4))
     assert "(Non-ART: 0.2)" in maps.check.judge(Evidence(run)).reason
+    still = Evidence(write_run(tmp_path / "still", mse=(8e-5, 4e-5, 3.9e-5), uniform_mse=(1e-4, 1e-4, 3e-4)))
+    assert FLAT.check.judge(still).verdict == FAILS  # a change that does not fall
     edge = Evidence(edited(run, tmp_path / "edited", CURVE, "clean", {FIRST: 92.5}))
     assert "highest at epsilon 0.1 " in curve.check.judge(edge).reason
