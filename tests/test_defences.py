@@ -266,3 +266,14 @@ def test_padding_is_never_moved() -> None:
 def test_switches_that_exclude_one_another_are_refused(values: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="clean"):
         Control(alpha=1.0, **values)
+
+
+def test_projected_adversaries_start_anywhere_in_the_ball() -> None:
+    """Where no gradient leads away from the start: radii from 0 to epsilon, evenly."""
+    net, (x, y, mask) = toy.model(dtype=torch.float64), toy.batch(videos=600, dtype=torch.float64)
+    with torch.no_grad():
+        net.classifier.weight.zero_()
+    config = Control(alpha=1.0, epsilon=EPSILON, adversary="projected", steps=3)
+    _, parts = defended(net, x, y, mask, config)
+    assert parts["zero_gradients"] == len(x)
+    assert parts["perturbation_norm"] == pytest.approx(EPSILON / 2, rel=0.1)

@@ -165,3 +165,28 @@ def test_zero_gradients_are_counted() -> None:
     _, parts = adversarial(net, x, y, mask, Loss(alpha=1.0))
     assert parts["zero_gradients"] == len(x)
     assert parts["perturbation_norm"] == 0.0
+
+
+def test_what_is_told_of_the_adversaries_is_a_mean_over_videos_and_blind_to_padding() -> None:
+    """A model that looks at the last place, mostly padding: no attack reaches it there, whatever its slope is."""
+
+    class Last(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.linspace(1, 2, toy.CLASSES, dtype=DOUBLE))
+
+        def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            first = x[:, 0, :1] * mask[:, :1] * (mask.sum(1, keepdim=True) > 2)  # videos of two frames do not count
+            return (
+                first + x[:, -1].square().sum(dim=1, keepdim=True).sqrt()
+            ) * self.weight  # of padding the slope is NaN
+
+    x, y, _ = toy.batch(dtype=DOUBLE)
+    mask = torch.arange(9) < torch.tensor([9, 2, 4, 2, 7, 2])[:, None]
+    x = torch.where(mask[:, :, None], torch.randn(x.shape, dtype=DOUBLE), 0.0)
+    _, parts = adversarial(Last(), x, y, mask, Loss(alpha=1.0, epsilon=0.6))
+    assert (parts["zero_gradients"], parts["gradients_not_finite"]) == (3, 0)
+    assert parts["perturbation_norm"] == pytest.approx(0.6 * 3 / 6, rel=1e-12)
+    _, parts = adversarial(toy.model(dtype=DOUBLE), x, y, mask, Loss(alpha=1.0, epsilon=0.6, scope="frame"))
+    expected = 0.6 * mask.sum(dim=1).double().sqrt().mean().item()  # every frame moves by epsilon
+    assert parts["perturbation_norm"] == pytest.approx(expected, rel=1e-12)

@@ -11,12 +11,17 @@ from artpaper.models import Encoder, FrameTransformer, sinusoids
 from tests import toy
 
 
-def test_encoder_layer_equals_pytorchs() -> None:
-    """nn.TransformerEncoderLayer (post-LN, ReLU) with the same weights gives the same hidden states."""
-    config = Model(heads=4, dropout=0.0, positions="none", scale_input=False)
+@pytest.mark.parametrize("layer_norm", ["post", "pre"])
+def test_encoder_layer_equals_pytorchs(layer_norm: str) -> None:
+    """nn.TransformerEncoderLayer (ReLU) with the same weights gives the same hidden states."""
+    config = Model(heads=4, dropout=0.0, positions="none", scale_input=False, layer_norm=layer_norm)
     ours = FrameTransformer(config, {"rgb": 16}, 5).double().eval()
-    theirs = nn.TransformerEncoderLayer(16, 4, 64, dropout=0.0, batch_first=True).double().eval()
+    first = layer_norm == "pre"
+    theirs = nn.TransformerEncoderLayer(16, 4, 64, dropout=0.0, batch_first=True, norm_first=first).double().eval()
     layer = ours.encoders["rgb"]
+    for norm in layer.norms:  # or one could stand for the other
+        nn.init.uniform_(norm.weight, 0.5, 2.0)
+        nn.init.normal_(norm.bias)
     state = {
         "self_attn.in_proj_weight": torch.cat([layer.query_key.weight, layer.value.weight]),
         "self_attn.in_proj_bias": torch.cat([layer.query_key.bias, layer.value.bias]),
@@ -37,7 +42,8 @@ def test_encoder_layer_equals_pytorchs() -> None:
     hidden, averaged = layer(x, mask, return_attention=True)
     expected = theirs(x, src_key_padding_mask=~mask)
     torch.testing.assert_close(hidden[mask], expected[mask], atol=1e-12, rtol=0)
-    _, maps = theirs.self_attn(x, x, x, key_padding_mask=~mask, average_attn_weights=False)
+    seen = theirs.norm1(x) if first else x
+    _, maps = theirs.self_attn(seen, seen, seen, key_padding_mask=~mask, average_attn_weights=False)
     real = mask[:, None, :, None].expand_as(maps)
     torch.testing.assert_close(layer.attention(x, mask)[real], maps[real], atol=1e-12, rtol=0)
     torch.testing.assert_close(averaged[real[:, 0]], maps.mean(dim=1)[real[:, 0]], atol=1e-12, rtol=0)
@@ -151,3 +157,59 @@ def test_every_choice_changes_the_model() -> None:
     reference = toy.model().train()(x, mask)
     for name, value in changes.items():
         assert not torch.allclose(toy.model(**{name: value}).train()(x, mask), reference), name
+
+
+def bare(dropout: float = 0.0, **choices: object) -> FrameTransformer:
+    """A model that answers with what it pools: no norms, and sublayers that add nothing."""
+    config = Model(**{"heads": 2, "dropout": dropout, "layer_norm": "none", **choices})
+    net = FrameTransformer(config, {"rgb": 6}, 6).double()
+    layer = net.encoders["rgb"]
+    last = (layer.output, *([] if layer.ffn is None else [layer.ffn[2]]))
+    for parameter in (p for linear in last for p in linear.parameters()):
+        nn.init.zeros_(parameter)
+    nn.init.eye_(net.classifier.weight)
+    nn.init.zeros_(net.classifier.bias)
+    return net
+
+
+def test_what_is_pooled_is_the_scaled_frame_and_its_position() -> None:
+    x = torch.randn(1, 4, 6, dtype=torch.float64)
+    mask = torch.tensor([[True, True, True, False]])
+    embedded = (x * 6**0.5 + sinusoids(4, 6, torch.device("cpu")))[:, :3]
+    torch.testing.assert_close(bare()(x, mask), embedded.mean(dim=1), atol=1e-12, rtol=0)
+    low = x - 9  # so that a 0 would be the largest
+    best = (low * 6**0.5 + sinusoids(4, 6, torch.device("cpu")))[:, :3].amax(dim=1)
+    torch.testing.assert_close(bare(pooling="max")(low, mask), best, atol=1e-12, rtol=0)
+
+
+def test_the_frames_and_what_each_sublayer_adds_are_dropped_out() -> None:
+    """Vaswani et al. 2017, section 5.4: each alone, so that what comes out is 0 or 1 / (1 - p) of it."""
+    p, mask = 0.25, torch.ones(400, 1, dtype=torch.bool)
+    for place in ("frames", "attention", "feed-forward"):
+        net = bare(dropout=p, positions="none", scale_input=False)
+        layer = net.encoders["rgb"]
+        if place != "frames":
+            nn.init.ones_((layer.output if place == "attention" else layer.ffn[2]).bias)
+        x = torch.full((400, 1, 6), float(place == "frames"), dtype=torch.float64)
+        found = net.train()(x, mask)
+        assert {round(value, 9) for value in found.unique().tolist()} == {0.0, round(1 / (1 - p), 9)}, place
+        assert (found == 0).double().mean().item() == pytest.approx(p, abs=0.05), place
+        assert net.eval()(x, mask).unique().tolist() == [1.0], place
+
+
+def test_the_maps_of_the_heads_are_those_that_the_answer_was_made_with() -> None:
+    """In train mode, too, from the same state of the generator."""
+    net, x = bare(dropout=0.5).train(), torch.randn(3, 4, 6, dtype=torch.float64)
+    mask = torch.ones(3, 4, dtype=torch.bool)
+    torch.manual_seed(1)
+    _, maps = net(x, mask, return_attention=True)
+    torch.manual_seed(1)
+    torch.testing.assert_close(net.attention_heads(x, mask)["rgb"].mean(dim=1), maps["rgb"])
+
+
+def test_the_temperature_divides_the_scores() -> None:
+    """At 4 a head's weights are the fourth roots of those at 1, over their sum."""
+    x, _, mask = toy.batch(dtype=torch.float64)
+    one, four = (toy.model(dtype=torch.float64, temperature=t).attention_heads(x, mask)["rgb"] for t in (1.0, 4.0))
+    roots = one**0.25
+    torch.testing.assert_close(four, roots / roots.sum(dim=-1, keepdim=True).clamp(min=1e-300))

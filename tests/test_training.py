@@ -74,15 +74,15 @@ def test_validation_comes_when_it_was_asked_for(workspace: Path, small_params: P
 
 
 def test_early_stopping_and_learning_rate(workspace: Path, small_params: Params, monkeypatch) -> None:
-    """Best at the 2nd validation; the rate falls after 3 more are passed without a better one; stop after the 5th."""
-    scripted = iter([0.1, 0.5, 0.5, 0.4, 0.3, 0.45, 0.2, 0.9])
+    """Best, by little, at the 3rd validation; the rate falls after 3 more without a better one; stop after the 5th."""
+    scripted = iter([0.1, 0.49999, 0.5, 0.5, 0.4, 0.3, 0.45, 0.2, 0.9])
     monkeypatch.setattr(training, "clean_gap", lambda *_: next(scripted))
     params = changed(small_params, train={"max_steps": 1000, "validate_every": 1, "learning_rate": 0.001})
     folder = train(params, "non_art", 0, workspace, progress=False)
     note = json.loads((folder / "model.json").read_text())
-    assert (note["best_step"], note["best_validation_gap"], note["steps"], note["stopped"]) == (2, 0.5, 7, "early")
+    assert (note["best_step"], note["best_validation_gap"], note["steps"], note["stopped"]) == (3, 0.5, 8, "early")
     rates = pd.read_csv(folder / "history.csv")["learning_rate"].tolist()
-    assert rates == pytest.approx([1e-3] * 6 + [1e-4])
+    assert rates == pytest.approx([1e-3] * 7 + [1e-4])
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_state(

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -205,3 +206,100 @@ def test_the_committed_page_is_what_its_files_say(tmp_path: Path) -> None:
     for name in ("synthetic", "audioset"):
         for number in claims_table({name: Evidence(ROOT / "results" / name)}).to_dict("records"):
             assert read_again(ROOT / "results" / name, number) == pytest.approx(number["value"], rel=1e-6), number
+
+
+def edited(run: Path, folder: Path, file: str, column: str, values: dict[tuple[str, ...], float]) -> Path:
+    """A copy of a run with ``values`` in the rows whose cells include the words of the key; a seed is one, too."""
+    shutil.copytree(run, folder)
+    table = pd.read_csv(folder / file)
+    for words, value in values.items():
+        rows = table.astype(str).apply(lambda row, words=words: set(words) <= set(row), axis=1)
+        assert rows.any(), words
+        table.loc[rows, column] = value
+    table.to_csv(folder / file, index=False)
+    return folder
+
+
+KEEPS = {("GAP", "test", "A-ART"): 100.0, ("GAP", "test", "Non-ART"): 80.0, ("GAP", "adversarial", "Non-ART"): 64.0}
+FALLS = {("GAP", "test", "Non-ART"): 90.0, ("GAP", "adversarial", "Non-ART"): 80.0}
+TABLE, MAPS, CURVE, RHO = "tables/table1.csv", "figures/attention.csv", "figures/figure3.csv", "figures/figure4.csv"
+FIRST, ONE = ("art", "epsilon", "0.1"), "loses much"
+
+
+@pytest.mark.parametrize(
+    ("text", "file", "column", "values", "expected"),
+    [
+        # the paper's A-ART loses 1.04 % of its GAP: twice that; then half of the 20 % that Non-ART loses here
+        ("close to its clean", TABLE, "ours", KEEPS | {("GAP", "adversarial", "A-ART"): 98.0}, HOLDS),
+        ("close to its clean", TABLE, "ours", KEEPS | {("GAP", "adversarial", "A-ART"): 97.5}, DIRECTION),
+        ("close to its clean", TABLE, "ours", KEEPS | {("GAP", "adversarial", "A-ART"): 90.5}, DIRECTION),
+        ("close to its clean", TABLE, "ours", KEEPS | {("GAP", "adversarial", "A-ART"): 89.0}, FAILS),
+        # twice 0.38 points
+        ("much as ART does", TABLE, "over_art", {("GAP", "test", "A-ART"): 0.7}, HOLDS),
+        ("much as ART does", TABLE, "over_art", {("GAP", "test", "A-ART"): 0.8}, FAILS),
+        ("much as ART does", TABLE, "over_art", {("GAP", "test", "A-ART"): -0.8}, FAILS),
+        # half of 19.08 points; and both scores have an error
+        (ONE, TABLE, "ours", FALLS, HOLDS),
+        (ONE, TABLE, "ours", FALLS | {("GAP", "adversarial", "Non-ART"): 81.0}, DIRECTION),
+        (ONE, TABLE, "seed_std", {("GAP", "adversarial", "Non-ART"): 17.0}, OPEN),
+        # shares of the difference of unrelated maps, which is 2e-4
+        ("still change", MAPS, "mse", {("art",): 2.2e-5}, HOLDS),
+        ("still change", MAPS, "mse", {("art",): 1.8e-5}, DIRECTION),
+        ("still change", MAPS, "mse", {("art",): 2.2e-6}, DIRECTION),
+        ("still change", MAPS, "mse", {("art",): 1.8e-6}, FAILS),
+        # ART's is 4e-5; the root of the paper's factor is 36.5; every seed counts
+        ("reduces the MSE", MAPS, "mse", {("a_art",): 1e-6}, HOLDS),
+        ("reduces the MSE", MAPS, "mse", {("a_art",): 1.3e-6}, DIRECTION),
+        ("reduces the MSE", MAPS, "mse", {("a_art", "1"): 1.3e-6}, DIRECTION),
+        ("reduces the MSE", MAPS, "mse", {("a_art", "1"): 4.1e-5}, FAILS),
+        # the root of ten; ART's is 9
+        ("order of magnitude", MAPS, "profile_max", {("a_art",): 2.8}, HOLDS),
+        ("order of magnitude", MAPS, "profile_max", {("a_art",): 3.0}, DIRECTION),
+        ("order of magnitude", MAPS, "profile_max", {("a_art", "1"): 3.0}, DIRECTION),
+        ("order of magnitude", MAPS, "profile_max", {("a_art", "1"): 9.1}, FAILS),
+        # the distance to uniform falls to 0.9 of ART's; the change by half as much at least, and to a tenth
+        ("not just", MAPS, "mse", {("a_art",): 4e-6}, HOLDS),
+        ("not just", MAPS, "mse", {("a_art",): 1.2e-5}, DIRECTION),
+        ("not just", MAPS, "mse", {("a_art",): 1.9e-5}, FAILS),
+        # Non-ART 91.97, the curve 92.1, 92.4, 90.0, errors of 0.01 each: of a difference 0.014, and twice that
+        ("over epsilon", CURVE, "clean", {("reference",): 92.38}, DIRECTION),
+        ("over epsilon", CURVE, "clean", {("reference",): 92.38, FIRST: 92.38}, FAILS),
+        ("over epsilon", CURVE, "clean", {FIRST: 92.36}, HOLDS),
+        ("over epsilon", CURVE, "clean", {FIRST: 92.5}, DIRECTION),
+        ("over epsilon", CURVE, "key", {FIRST: "other"}, OPEN),
+        # beta 0.001 has 92.0
+        ("beta = 0.001", CURVE, "clean", {("a_art", "0.1"): 92.02}, DIRECTION),
+        ("beta = 0.001", CURVE, "clean", {("a_art", "0.1"): 92.04}, FAILS),
+        ("takes a larger perturbation than fooling ART", RHO, "art_difference_low", {("hit1_loss", "all"): -0.001},
+         DIRECTION),
+        ("takes a larger perturbation than fooling ART", RHO, "art_difference_low", {("top1_change", "all"): -0.001},
+         FAILS),
+    ],
+)  # fmt: skip
+def test_a_rule_turns_where_it_says(
+    text: str, file: str, column: str, values: dict, expected: str, tmp_path: Path
+) -> None:
+    (claim,) = [claim for claim in CLAIMS if text in claim.text]
+    run = write_run(tmp_path / "run", seeds=1 if file == CURVE else 3)
+    assert claim.check.judge(Evidence(edited(run, tmp_path / "edited", file, column, values))).verdict == expected
+
+
+def test_seeds_that_disagree_widen_the_error(tmp_path: Path) -> None:
+    """By their standard error: of rho's difference a third of it, of a curve's highest point 0.577 points."""
+    names = ("takes a larger perturbation than fooling ART", "over epsilon")
+    rho, curve = (next(claim.check for claim in CLAIMS if name in claim.text) for name in names)
+    run = write_run(tmp_path / "run", spread=0.6)
+    assert rho.judge(Evidence(run)).verdict == curve.judge(Evidence(run)).verdict == HOLDS
+    highest = {("art", "epsilon", "0.5", str(seed)): 92.0 + seed for seed in range(3)}
+    highest |= {("reference",): 91.97, ("art", "epsilon", "0.1"): 92.0, ("art", "epsilon", "2.0"): 91.9}
+    assert curve.judge(Evidence(edited(run, tmp_path / "edited", CURVE, "clean", highest))).verdict == FAILS
+
+
+def test_reasons_name_their_numbers_and_a_change_that_stays_fails(tmp_path: Path) -> None:
+    curve, maps = (next(claim for claim in CLAIMS if text in claim.text) for text in ("over epsilon", "still change"))
+    run = write_run(tmp_path / "run", unrelated_mse=(4e-4, 2e-4, 2e-4))
+    assert "(Non-ART: 0.2)" in maps.check.judge(Evidence(run)).reason
+    still = Evidence(write_run(tmp_path / "still", mse=(8e-5, 4e-5, 3.9e-5), uniform_mse=(1e-4, 1e-4, 3e-4)))
+    assert FLAT.check.judge(still).verdict == FAILS  # a change that does not fall
+    edge = Evidence(edited(run, tmp_path / "edited", CURVE, "clean", {FIRST: 92.5}))
+    assert "highest at epsilon 0.1 " in curve.check.judge(edge).reason

@@ -4,17 +4,19 @@ import dataclasses
 import json
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from artpaper import metrics
 from artpaper.attacks.result import FLAGS
-from artpaper.config import Data, Params
+from artpaper.config import Base, Data, Experiment, Params
 from artpaper.config import Tables as TablesConfig
 from artpaper.errors import DataError
 from artpaper.report import paper, render
 from artpaper.report.tables import CELLS, make_tables, partitions, write_tables
+from artpaper.report.tables import tables as make_all_tables
 
 CLASSES = 30
 LISTS = pa.list_(pa.int32()), pa.list_(pa.float32())
@@ -454,3 +456,43 @@ def test_latex_escapes_what_latex_would_read(setting):
     rows = [line for line in text.splitlines() if line.endswith(r" \\") and "multicolumn" not in line]
     assert {line.replace(r"\&", "").count("&") for line in rows} == {2 + 2 * 5 - 1}
     assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
+
+
+def test_a_video_of_two_classes_of_a_group_counts_once(setting):
+    """Half of the videos with a class of the group have both of its classes; the model is right on the others alone."""
+    folder, _, _ = setting
+    labels = [[0, 1] if index < 25 else [index % 2] if index < 50 else [5] for index in range(100)]
+    right = np.arange(100) >= 25
+    path = write_predictions(folder / "p.parquet", "art", labels, *[logits_of(labels, right)] * 2)
+    tables = tables_of(folder, {"art": [path]})
+    assert cell(tables, 2, "Hit@1", "test", "ART", "n") == 50
+    assert [cell(tables, 2, metric, "test", "ART") for metric in ("Hit@1", "PERR")] == [50.0, 50.0]
+    assert cell(tables, 2, "GAP", "test", "ART") == pytest.approx(100 * 25 / 75)  # 25 of 75 labels, all on top
+
+
+def test_the_spread_over_partitions_is_that_of_each_seed(setting):
+    """Two seeds that are right on opposite halves: their mean is the same everywhere, and neither is."""
+    folder, labels, _ = setting
+    halves = [np.arange(100) < 50, np.arange(100) >= 50]
+    paths = [
+        write_predictions(folder / f"{seed}.parquet", "art", labels, *[logits_of(labels, right)] * 2, seed=seed)
+        for seed, right in enumerate(halves)
+    ]
+    parts = partitions([f"v{index:04d}" for index in range(100)], 5, 0)
+    spreads = [np.std([100 * right[rows].mean() for rows in parts], ddof=1) for right in halves]
+    assert cell(tables_of(folder, {"art": paths}), 1, "Hit@1", "test", "ART", "std") == pytest.approx(
+        np.mean(spreads), abs=1e-6
+    )
+
+
+def test_the_partitions_follow_the_seed_of_the_splits(setting):
+    folder, labels, _ = setting
+    logits = [logits_of(labels, np.arange(100) < 50)] * 2
+    write_predictions(folder / "predictions" / "art" / "seed0" / "one_step.parquet", "art", labels, *logits)
+    (folder / "frames").mkdir()
+    (folder / "label_space.json").rename(folder / "frames" / "label_space.json")
+    given = Params(base=Base(seed=7), experiment=Experiment(models=("art",)))
+    written = pd.read_csv(make_all_tables(given, folder) / "table1.csv").set_index(["metric", "split", "column"])
+    right, names = np.arange(100) < 50, [f"v{index:04d}" for index in range(100)]
+    spread = [np.std([100 * right[rows].mean() for rows in partitions(names, 5, seed)], ddof=1) for seed in (7, 0)]
+    assert written.loc[("Hit@1", "test", "ART"), "std"] == pytest.approx(spread[0], abs=1e-6) != spread[1]
