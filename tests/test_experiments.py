@@ -84,7 +84,7 @@ def ran(told: str) -> set[str]:
     return set(re.findall(r"Running stage '(.+)':", told))
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_the_readme_s_experiments_run_and_are_kept(clone: Path) -> None:
     told = {}
     for line in commands():

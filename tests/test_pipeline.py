@@ -50,7 +50,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return made
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_tables_come_out_and_a_second_run_does_nothing(project: Project) -> None:
     for number in (1, 2, 3):
         for kind in ("csv", "md", "tex"):
@@ -66,7 +66,7 @@ def test_tables_come_out_and_a_second_run_does_nothing(project: Project) -> None
     assert time.monotonic() - start < 20  # the figure that counts is measured on a quiet machine
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_the_report_belongs_to_its_parameters(project: Project) -> None:
     """Before any other test: what those try out leaves notebooks of other runs in reports/, and the page says so."""
 
@@ -133,7 +133,7 @@ def test_metrics_show_the_numbers_of_the_tables_and_of_figure_4(project: Project
         assert found == pytest.approx(100 * value, abs=1e-6)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_beta_reruns_a_art_alone_and_taken_back_nothing(project: Project) -> None:
     project.set("beta: 0.001", "beta: 0.5")
     of_a_art = {f"{stage}@a_art-0" for stage in ("train", "attack", "deepfool")}
@@ -142,7 +142,7 @@ def test_beta_reruns_a_art_alone_and_taken_back_nothing(project: Project) -> Non
     assert project.repro() == set()
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_a_seed_changed_and_changed_back_reruns_nothing(project: Project) -> None:
     before = digest(project.folder / "metrics")
     project.set("seed: 0", "seed: 1")
@@ -174,7 +174,7 @@ def test_saving_and_counting_cells_reruns_nothing_that_counts(project: Project) 
     assert project.repro() == set()
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_running_a_notebook_by_hand_changes_no_tracked_file_but_itself(project: Project) -> None:
     commit(project.folder, "pipeline has run")
     command = "jupyter nbconvert --to notebook --inplace --execute notebooks/tables.ipynb"
@@ -186,7 +186,7 @@ def test_running_a_notebook_by_hand_changes_no_tracked_file_but_itself(project: 
     assert project.repro() <= {"notebooks"}
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_an_experiment_runs_elsewhere_and_is_laid_over_this_run(project: Project) -> None:
     """In a folder of its own, as queued experiments are: without .venv, study/ and whatever else Git ignores."""
     commit(project.folder, "ran")
@@ -201,7 +201,7 @@ def test_an_experiment_runs_elsewhere_and_is_laid_over_this_run(project: Project
     project.call("dvc", "exp", "remove", "three")
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_a_run_can_be_published_and_its_claims_read(project: Project) -> None:
     made_by = commit(project.folder, "as it ran")
     project.call("artpaper", "publish", "results/small", "--command", "artpaper use small && dvc repro")
@@ -218,7 +218,7 @@ def test_a_run_can_be_published_and_its_claims_read(project: Project) -> None:
     project.call("git", "checkout", "--", ".")
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_without_git_it_is_published_as_of_no_commit(project: Project) -> None:
     """As a downloaded archive is; its results are as current as before."""
     git, away = project.folder / ".git", project.folder.with_suffix(".git")
@@ -237,7 +237,7 @@ def test_without_git_it_is_published_as_of_no_commit(project: Project) -> None:
     assert "git checkout" not in page
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_the_stress_test_has_a_pipeline_of_its_own(project: Project) -> None:
     """A bare `dvc repro` leaves it alone, as the fixture's did; a changed rule is judged by without another attack."""
     own = "stress/dvc.yaml"

@@ -163,7 +163,7 @@ def entered(model: Any, x: Any, y: Any, mask: Any, *, labels: bool = True, train
         if training:
             yield given
             return
-        busy = [module for module in modules if any(part.training for part in module.modules())]
+        busy = [module for module in modules if module.training or any(map(_is_moody, module.modules()))]
         if busy and "mode" not in guarded.warned:
             guarded.warned.add("mode")
             names = " and ".join(type(module).__name__ for module in busy)
@@ -176,8 +176,9 @@ def entered(model: Any, x: Any, y: Any, mask: Any, *, labels: bool = True, train
             return
         kept = [
             (part, name, buffer, buffer.clone())
-            for module in busy
+            for module in modules
             for part in module.modules()
+            if part.training
             for name, buffer in part.named_buffers(recurse=False)
         ]
         try:
@@ -209,6 +210,11 @@ def without_attention(model: Any) -> str:
 
 def _inside(module: str) -> bool:
     return module.partition(".")[0] in {"artpaper", "contextlib", "jaxtyping", "beartype"}
+
+
+def _is_moody(part: nn.Module) -> bool:
+    """Whether a part of a model in eval mode is in train mode, and that changes its answers."""
+    return part.training and isinstance(part, nn.modules.dropout._DropoutNd | nn.modules.batchnorm._NormBase)
 
 
 def _check_home(tensors: Iterable[Tensor], x: Tensor) -> None:

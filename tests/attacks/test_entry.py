@@ -422,6 +422,13 @@ def test_an_adapted_model_in_train_mode_is_seen() -> None:
     inner = Torch()
     with pytest.warns(UserWarning, match="Torch is in train mode"):  # through a function, too
         fgm(lambda x, mask: inner(x, ~mask).logits, *toy.batch(), epsilon=0.5)
+    inner.eval().spare = nn.Identity()  # made in train mode, which is nothing to it
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*train mode")
+        fgm(lambda x, mask: inner(x, ~mask).logits, *toy.batch(), epsilon=0.5)
+    inner.encoder.layers[0].dropout1.train()  # and one part alone
+    with pytest.warns(UserWarning, match="Torch is in train mode"):
+        fgm(lambda x, mask: inner(x, ~mask).logits, *toy.batch(), epsilon=0.5)
 
 
 # what a hostile model, objective or attack may do
