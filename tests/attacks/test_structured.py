@@ -216,7 +216,7 @@ def test_the_fit_is_the_ascent_written_down() -> None:
 
 
 def test_a_fit_without_batches_or_passes_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"fitted on batches .*there are none"):
+    with pytest.raises(ValueError, match=r"fitted on batches .*one or more"):
         fit_universal(toy.model(), [], epsilon=0.5)
     with pytest.raises(ValueError, match=r"passes .*greater than or equal to 1, got 0"):
         fit_universal(toy.model(), [toy.batch()], epsilon=0.5, passes=0)
