@@ -219,8 +219,7 @@ def test_attacks() -> None:
             options["perturbation"] = draw.array((2, 5), "real")
         if name == "transfer":
             options |= {"surrogate": net, "attack": lambda *given: fgm(*given, epsilon=0.5)}
-        function = PACKAGE[name] if name != "universal" else inspect.unwrap(PACKAGE[name], stop=lambda f: True)
-        attack = call(function, net, x, y, mask, **options)
+        attack = call(PACKAGE[name], net, x, y, mask, **options)
         if attack is None:
             continue
         answers[name] += 1
