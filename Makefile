@@ -21,15 +21,15 @@ help:  ## list the targets
 
 setup: ready  ## make .venv with the pinned versions of requirements.lock
 
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock pyproject.toml pipeline/pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else "make: Python 3.11 or newer is needed, $(PYTHON) is %d.%d; name another with: make PYTHON=python3.12" % v[:2])'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --requirement requirements.lock
-	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	$(BIN)/python -m pip install --quiet --no-deps --editable . --editable ./pipeline
 	@touch $(READY)
 
 ready: $(READY)
-	@$(BIN)/python -m artpaper.git  # DVC stops in a downloaded archive, which has no Git, unless it is told
+	@$(BIN)/python -m pipeline.base.git  # DVC stops in a downloaded archive, which has no Git, unless it is told
 
 repro: ready  ## run the pipeline: prepare, train, attack, Tables 1-3, Figures 1-4, the claims
 	@$(BIN)/dvc repro
@@ -43,7 +43,7 @@ stress: ready  ## strong attacks on the paper's models and their controls, and t
 
 test: ready check  ## run the checks and every test, notebooks included
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --jaxtyping-packages=artpaper,beartype.beartype $(SHAPED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --jaxtyping-packages=artpaper,pipeline,beartype.beartype $(SHAPED)
 	$(MAKE) --no-print-directory nbval
 
 browser: ready  ## look at the explorer and the report in Chromium; screenshots in reports/browser
@@ -61,8 +61,8 @@ docs: ready  ## build the documentation site into docs/_build/html; any warning 
 	@echo "open docs/_build/html/index.html"
 
 check: ready  ## format, lint and type check
-	$(BIN)/ruff format --check artpaper tests benchmarks
-	$(BIN)/ruff check artpaper tests benchmarks
+	$(BIN)/ruff format --check artpaper pipeline tests benchmarks
+	$(BIN)/ruff check artpaper pipeline tests benchmarks
 	$(BIN)/mypy
 
 lab: ready  ## open JupyterLab on this machine only, with a token

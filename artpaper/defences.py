@@ -4,7 +4,7 @@ One loss with switches, so that two models differ in what their names say and in
 
 L = clean * L_CE + alpha * D(x + R) + beta * attention - entropy * H + alignment * (1 - cos)
 
-- ``uniform attention``, ``temperature``: the model's, not the loss's (:class:`artpaper.config.Control`);
+- ``uniform attention``, ``temperature``: the model's, not the loss's (:class:`artpaper.settings.Control`);
 - PGD-AT (Madry et al. 2018): clean 0, adversary projected, D the loss of the adversaries;
 - TRADES (Zhang et al. 2019) for label sets: adversary projected, consistency: D is the Bernoulli KL divergence between
   the answers to the clean and to the attacked video, which the adversary raises too;
@@ -24,8 +24,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from artpaper.attacks.ball import Scope, finite_rows, project, steepest
-from artpaper.config import Control, Loss
+from artpaper.ball import Scope, finite_rows, project, steepest
 from artpaper.losses import (
     LossFunction,
     Parts,
@@ -39,6 +38,7 @@ from artpaper.losses import (
     over_classes,
     step_parts,
 )
+from artpaper.settings import Control, Loss
 
 FLOOR = 0.01  # added in squares to a map's distance to uniform (1 is the norm of the uniform map), for its gradient
 PROBE = 0.1  # length of VAT's first, random step, as a share of epsilon
@@ -50,7 +50,7 @@ Ask = Callable[[Tensor], tuple[Tensor, Maps]]
 
 @dataclass(frozen=True)
 class Ball:
-    """Where adversaries are looked for: the arguments of :func:`artpaper.attacks.ball.steepest`, kept together."""
+    """Where adversaries are looked for: the arguments of :func:`artpaper.ball.steepest`, kept together."""
 
     epsilon: float
     scope: Scope

@@ -14,9 +14,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from artpaper.attacks.ball import finite_rows, l2_norm, steepest
-from artpaper.config import Loss
+from artpaper.ball import finite_rows, l2_norm, steepest
 from artpaper.inputs import Guarded, entered
+from artpaper.settings import Loss
 
 Parts = dict[str, float]
 # the parts that are sums over the videos of a batch; the others are means

@@ -1,7 +1,7 @@
 """The frame Transformer: one encoder layer per modality, masked pooling, one linear classifier (section 3.1).
 
 The paper gives "a single layer of multi-head attention with 8 attention heads for each of audio and video modalities";
-the rest follows its reference [15], Vaswani et al. 2017, and is a choice in :class:`artpaper.config.Model`.
+the rest follows its reference [15], Vaswani et al. 2017, and is a choice in :class:`artpaper.settings.Model`.
 """
 
 import math
@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from artpaper.config import Model
+from artpaper.settings import Model
 
 ALIVE = 2**21  # numbers in the attention maps of all heads that are alive at once: 8 MiB, which a cache holds
 Maps = dict[str, Float[Tensor, "batch time time"]]

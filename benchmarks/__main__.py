@@ -20,8 +20,6 @@ import matplotlib.pyplot as plt
 import seaborn as sns
 from tqdm import tqdm
 
-from artpaper.atomic import atomic_file
-from artpaper.report.style import markdown_table
 from benchmarks.attack_rate import attack_rate
 from benchmarks.growth import SIZES, growth
 from benchmarks.input_rate import input_rate
@@ -29,6 +27,8 @@ from benchmarks.measure import Line, apart, machine
 from benchmarks.metric_rate import metric_rate
 from benchmarks.start_up import start_up
 from benchmarks.training_step import training_step
+from pipeline.base.atomic import atomic_file
+from pipeline.paper.style import markdown_table
 
 RESULTS = Path(__file__).parent / "results"
 PARTS: dict[str, Callable[[], Any]] = {

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from artpaper.attacks import bce, pgd
-from artpaper.config import Model
-from artpaper.device import best_device
 from artpaper.models import FrameTransformer
+from artpaper.settings import Model
 from benchmarks.deepfool import ROOT, load
 from benchmarks.deepfool import attack as by_name
 from benchmarks.measure import Line, take_turns
 from benchmarks.training_step import MODALITIES, videos
+from pipeline.train.device import best_device
 
 STEPS = 20
 MODEL = "a_art/seed0"

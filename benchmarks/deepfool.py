@@ -24,12 +24,12 @@ import torch
 from torch import Tensor, nn
 
 from artpaper.attacks import deepfool
-from artpaper.checkpoints import load_model
-from artpaper.config import load_params
-from artpaper.data.batches import model_inputs
-from artpaper.data.store import FrameStore
-from artpaper.errors import ArtpaperError
-from artpaper.report.publish import processor
+from pipeline.base.errors import ArtpaperError
+from pipeline.base.parameters import load_params
+from pipeline.data.batches import model_inputs
+from pipeline.data.store import FrameStore
+from pipeline.paper.publish import processor
+from pipeline.train.checkpoints import load_model
 
 ROOT = Path(__file__).parents[1]
 RESULT = Path(__file__).parent / "results" / "deepfool.json"

@@ -14,12 +14,14 @@ from typing import Any
 
 import torch
 
-from artpaper import checkpoints, evaluation, robustness, training
-from artpaper.data.store import FrameStore
-from artpaper.data.verify import verify
-from artpaper.device import best_device
-from artpaper.errors import ArtpaperError
 from benchmarks.fault_world import STAGES, Stage, World, digest
+from pipeline.base.errors import ArtpaperError
+from pipeline.data.store import FrameStore
+from pipeline.predict import deepfool as robustness
+from pipeline.predict import one_step as evaluation
+from pipeline.prepare.verify import verify
+from pipeline.train import checkpoints, training
+from pipeline.train.device import best_device
 
 BY_NAME = {stage.name: stage for stage in STAGES}
 SLOWER = "done before"  # the fault came after the end of the run, so nothing was to happen
@@ -213,7 +215,7 @@ def out_of_memory(stage: Stage, owner: Any, name: str, parameter: str) -> Case:
 
 def worker_killed(world: World, folder: Path, source: random.Random) -> tuple[str, list[str]]:
     """One of two worker processes is killed, as a system short of memory does."""
-    from artpaper.data import units
+    from pipeline.prepare import units
 
     stage, space = BY_NAME["prepare"], world.space(folder, BY_NAME["prepare"])
     two = dataclasses.replace(world.params, compute=dataclasses.replace(world.params.compute, workers=2))

@@ -15,19 +15,19 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from artpaper import evaluation
-from artpaper.config import Params, as_dict, build, load_params
-from artpaper.data import units
-from artpaper.data.labels import VERTICALS
-from artpaper.data.prepare import prepare
-from artpaper.data.tfrecord import YT8M_MODALITIES, Video, write_videos
-from artpaper.errors import ArtpaperError
-from artpaper.evaluation import attack
-from artpaper.report.tables import tables
-from artpaper.robustness import minimal_perturbations
-from artpaper.stress.pipeline import stress
-from artpaper.study import Variation, measure_all
-from artpaper.training import train
+from pipeline.base.errors import ArtpaperError
+from pipeline.base.parameters import Params, as_dict, build, load_params
+from pipeline.data.labels import VERTICALS
+from pipeline.paper.tables import tables
+from pipeline.predict import one_step as evaluation
+from pipeline.predict.deepfool import minimal_perturbations
+from pipeline.predict.one_step import attack
+from pipeline.predict.study import Variation, measure_all
+from pipeline.prepare import units
+from pipeline.prepare.prepare import prepare
+from pipeline.records.tfrecord import YT8M_MODALITIES, Video, write_videos
+from pipeline.stress.attacks.stress import stress
+from pipeline.train.training import train
 
 ENTITIES, SHARD = 3862, 12  # videos a shard
 SHARDS = {"train": 10, "validate": 6}

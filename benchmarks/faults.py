@@ -22,11 +22,11 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from artpaper.atomic import atomic_file
-from artpaper.report.style import markdown_table
 from benchmarks.fault_cases import SLOWER, Fault, can_mount, faults
 from benchmarks.fault_world import World
 from benchmarks.measure import machine
+from pipeline.base.atomic import atomic_file
+from pipeline.paper.style import markdown_table
 
 RESULTS = Path(__file__).parent / "results"
 NEED_MOUNT = ("disk full", "output read-only")

@@ -21,16 +21,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from artpaper.atomic import atomic_file
-from artpaper.config import Compute, Data, Params, load_params
-from artpaper.data.store import FrameStore
-from artpaper.data.store_writer import write_table
-from artpaper.report.style import markdown_table
 from benchmarks.measure import apart, held, machine
 from benchmarks.prepare_scale import read_records
+from pipeline.base.atomic import atomic_file
+from pipeline.base.groups import Compute, Data
+from pipeline.base.parameters import Params, load_params
+from pipeline.data.store import FrameStore
+from pipeline.data.store_writer import write_table
+from pipeline.paper.style import markdown_table
 
 if TYPE_CHECKING:
-    from artpaper.training import Run
+    from pipeline.train.training import Run
 
 RESULTS = Path(__file__).parent / "results"
 PROFILE = Path(__file__).parent.parent / "profiles" / "paper.yaml"
@@ -75,7 +76,7 @@ def parameters(size: Size) -> Params:
 
 def generate(folder: Path, size: Size) -> Row:
     """Write the shards, which a real run would have downloaded."""
-    from artpaper.data.synthetic import write_synthetic
+    from pipeline.synthetic.generator import write_synthetic
 
     config = parameters(size).synthetic
     started = time.perf_counter()
@@ -103,7 +104,7 @@ def prepare(folder: Path, size: Size) -> Row:
 
 
 def _prepare(folder: Path, workspace: Path, size: Size, workers: int) -> Row:
-    from artpaper.data.prepare import prepare
+    from pipeline.prepare.prepare import prepare
 
     params = parameters(size)
     shards = Data(source="yt8m", path=str(folder / "shards"))
@@ -160,9 +161,9 @@ def steps(folder: Path, size: Size) -> Row:
     """The first steps of each of the three trainings, as the paper has them, and a validation on one batch."""
     import torch
 
-    from artpaper.memory import keep_freed
     from artpaper.models import FrameTransformer
-    from artpaper.training import Run, seed_everything
+    from pipeline.base.memory import keep_freed
+    from pipeline.train.training import Run, seed_everything
 
     keep_freed()  # as training does
     params, count = parameters(size), size.steps

@@ -32,9 +32,13 @@ from typing import Any
 
 import numpy as np
 
-from artpaper.atomic import atomic_file
-from artpaper.config import Params, as_dict, build, load_params
-from artpaper.data.tfrecord import (
+from benchmarks import mutations
+from benchmarks.measure import machine
+from pipeline.base.atomic import atomic_file
+from pipeline.base.errors import ArtpaperError
+from pipeline.base.parameters import Params, as_dict, build, load_params
+from pipeline.paper.style import markdown_table
+from pipeline.records.tfrecord import (
     AUDIOSET_MODALITIES,
     YT8M_MODALITIES,
     Modality,
@@ -43,11 +47,7 @@ from artpaper.data.tfrecord import (
     read_videos,
     write_videos,
 )
-from artpaper.errors import ArtpaperError
-from artpaper.profiles import whole
-from artpaper.report.style import markdown_table
-from benchmarks import mutations
-from benchmarks.measure import machine
+from pipeline.run.profiles import whole
 
 RESULTS = Path(__file__).parent / "results"
 PROFILES = Path(__file__).parents[1] / "profiles"

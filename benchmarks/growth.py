@@ -3,13 +3,13 @@
 import math
 from collections.abc import Callable
 
-from artpaper.config import Model
-from artpaper.device import best_device
 from artpaper.metrics import gap
 from artpaper.models import FrameTransformer
+from artpaper.settings import Model
 from benchmarks.measure import take_turns
 from benchmarks.metrics_scale import make_input
 from benchmarks.training_step import LOSSES, MODALITIES, step, videos
+from pipeline.train.device import best_device
 
 SIZES = {
     "frames": (30, 75, 150, 300),

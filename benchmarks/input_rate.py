@@ -3,14 +3,15 @@
 import tempfile
 from pathlib import Path
 
-from artpaper.config import Features, Model
-from artpaper.data.batches import model_inputs
-from artpaper.data.store import FrameStore
-from artpaper.device import best_device
 from artpaper.models import FrameTransformer
+from artpaper.settings import Model
 from benchmarks.measure import Line, apart, copy_rate, take_turns
 from benchmarks.prepare_scale import measure
 from benchmarks.training_step import LOSSES, MODALITIES, step, videos
+from pipeline.base.groups import Features
+from pipeline.data.batches import model_inputs
+from pipeline.data.store import FrameStore
+from pipeline.train.device import best_device
 
 BATCH = 64
 

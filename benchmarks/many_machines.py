@@ -21,12 +21,13 @@ os.environ |= {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_IN
 import ray
 from ray.cluster_utils import Cluster
 
-from artpaper import engine
-from artpaper.atomic import atomic_file
-from artpaper.config import Compute, Data, Params, Synthetic
-from artpaper.data.prepare import prepare
-from artpaper.data.synthetic import write_synthetic
 from benchmarks.measure import machine
+from pipeline.base.atomic import atomic_file
+from pipeline.base.groups import Compute, Data, Synthetic
+from pipeline.base.parameters import Params
+from pipeline.prepare.prepare import prepare
+from pipeline.scale import engine
+from pipeline.synthetic.generator import write_synthetic
 from tests.pipeline import digest
 
 RESULT = Path(__file__).parent / "results" / "many_machines.json"

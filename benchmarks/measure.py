@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from artpaper.device import best_device, native_precision
-from artpaper.report.publish import processor
+from pipeline.paper.publish import processor
+from pipeline.train.device import best_device, native_precision
 
 Call = Callable[[], object]
 Result = TypeVar("Result")

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from artpaper.metrics import gap, hit_at_1, perr
-from artpaper.report.publish import processor
 from benchmarks.measure import held
+from pipeline.paper.publish import processor
 
 RESULT = Path(__file__).parent / "results" / "metrics_scale.json"
 

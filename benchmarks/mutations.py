@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
-from artpaper.data.tfrecord import masked_crc32c
+from pipeline.records.tfrecord import masked_crc32c
 
 Mutation = Callable[[random.Random, bytes], bytes]
 ODD_BYTES = (0x00, 0x01, 0x7F, 0x80, 0xFE, 0xFF)
@@ -111,7 +111,7 @@ def values(source: random.Random, whole: dict[str, Any]) -> tuple[str, dict[str,
 
     Args:
         source: of chance.
-        whole: good ones, as :func:`artpaper.config.as_dict` gives them; left as they are.
+        whole: good ones, as :func:`pipeline.base.parameters.as_dict` gives them; left as they are.
     Returns:
         What was done first, and the values.
     """

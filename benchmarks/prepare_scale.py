@@ -32,9 +32,10 @@ def read_records(folder: Path) -> tuple[int, float]:
 
 def measure(videos: int, folder: str, frames: int, rounds: int = 5) -> dict[str, float]:
     """Generate ``videos`` synthetic videos, then prepare them with one process, ``rounds`` times."""
-    from artpaper.config import Compute, Data, Params, Synthetic
-    from artpaper.data.prepare import prepare
-    from artpaper.data.synthetic import write_synthetic
+    from pipeline.base.groups import Compute, Data, Synthetic
+    from pipeline.base.parameters import Params
+    from pipeline.prepare.prepare import prepare
+    from pipeline.synthetic.generator import write_synthetic
 
     sizes = Synthetic(
         train_videos=videos * 9 // 10, validate_videos=videos // 10, min_frames=frames // 2, max_frames=frames,

@@ -12,11 +12,12 @@ from typing import Any
 
 from torch.utils.flop_counter import FlopCounterMode
 
-from artpaper.config import Model, load_params
 from artpaper.models import FrameTransformer
-from artpaper.report.style import markdown_table
+from artpaper.settings import Model
 from benchmarks.full_size import PROFILE, RESULTS, TRAIN_VIDEOS
 from benchmarks.training_step import LOSSES, MODALITIES, step, videos
+from pipeline.base.parameters import load_params
+from pipeline.paper.style import markdown_table
 
 VIDEOS = {"train": TRAIN_VIDEOS, "validate": 1_112_356}  # of YouTube-8M's 2018 version
 FRAMES = 212  # of a video, in the mean: 1.25 TB of shards; in a batch it is padded to the longest

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from artpaper.config import Loss, Model
 from artpaper.models import sinusoids
+from artpaper.settings import Loss, Model
 
 
 class StraightforwardEncoder(nn.Module):

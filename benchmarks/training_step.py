@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from artpaper.config import Loss, Model
 from artpaper.defences import loss_for
-from artpaper.device import best_device, native_precision
-from artpaper.memory import keep_freed
 from artpaper.models import FrameTransformer
+from artpaper.settings import Loss, Model
 from benchmarks.measure import Line, apart, matrix_peak, peak_bytes, take_turns
 from benchmarks.straightforward import StraightforwardTransformer, three_pass_step
+from pipeline.base.memory import keep_freed
+from pipeline.train.device import best_device, native_precision
 
 MODALITIES = {"rgb": 1024, "audio": 128}
 LOSSES = {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from artpaper.config import Params, load_params
+from pipeline.base.parameters import Params, load_params
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -34,7 +34,7 @@ def small_params() -> Params:
 @pytest.fixture(scope="session")
 def small(small_params: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace with the prepared frames of the small profile; leave it as it is."""
-    from artpaper.data.prepare import prepare
+    from pipeline.prepare.prepare import prepare
 
     workspace = tmp_path_factory.mktemp("small")
     prepare(small_params, workspace, progress=False)

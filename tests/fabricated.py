@@ -9,9 +9,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from artpaper.atomic import atomic_file
 from artpaper.attacks.result import FLAGS
-from artpaper.report.style import save_table
+from pipeline.base.atomic import atomic_file
+from pipeline.paper.style import save_table
 
 CLASSES = 40
 TOP = 20

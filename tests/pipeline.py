@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from artpaper.config import Params, as_dict, build
+from pipeline.base.parameters import Params, as_dict, build
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
@@ -74,7 +74,7 @@ def link_frames(workspace: Path, target: Path) -> Path:
 def kill_when(command: list[str], ready: Callable[[], Any], patience: float = 120) -> None:
     """Start a command line of ours, wait until ``ready`` says so, and kill it with SIGKILL, children included."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "artpaper.cli", *command], cwd=ROOT, stdout=subprocess.DEVNULL,
+        [sys.executable, "-m", "pipeline.run.cli", *command], cwd=ROOT, stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     deadline = time.monotonic() + patience

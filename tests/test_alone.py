@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from artpaper.alone import alone
-from artpaper.errors import BusyError, OutputError
+from pipeline.base.alone import alone
+from pipeline.base.errors import BusyError, OutputError
 from tests.pipeline import ROOT
 
 HOLDER = (
-    "import sys, time; from pathlib import Path; from artpaper.alone import alone\n"
+    "import sys, time; from pathlib import Path; from pipeline.base.alone import alone\n"
     "with alone(Path(sys.argv[1]), *sys.argv[2:]):\n"
     "    print('held', flush=True); time.sleep(60)\n"
 )
@@ -50,7 +50,7 @@ def test_a_lock_is_not_held_by_two_that_opened_it_before_it_went(tmp_path: Path,
     """One run ends, and removes its lock, between another's opening and locking the file."""
     import fcntl
 
-    from artpaper import alone as module
+    from pipeline.base import alone as module
 
     (tmp_path / "x.lock").touch()
     real, removed = fcntl.flock, []
@@ -75,7 +75,7 @@ def test_an_error_in_between_gives_back_what_was_held(tmp_path: Path) -> None:
 
 
 def test_without_locks_on_the_file_system_work_goes_on(tmp_path: Path, monkeypatch) -> None:
-    from artpaper import alone as module
+    from pipeline.base import alone as module
 
     def refused(*_):
         raise OSError(95, "Operation not supported")
@@ -86,7 +86,7 @@ def test_without_locks_on_the_file_system_work_goes_on(tmp_path: Path, monkeypat
 
 
 def test_a_full_disk_is_told_and_leaves_no_lock(tmp_path: Path, monkeypatch) -> None:
-    from artpaper import alone as module
+    from pipeline.base import alone as module
 
     monkeypatch.setattr(module.platform, "node", lambda: (_ for _ in ()).throw(OSError(28, os.strerror(28))))
     with pytest.raises(OutputError, match=r"a\.lock: cannot be written .*no space left"), alone(tmp_path, "a"):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from artpaper.config import Loss, Model
 from artpaper.losses import attention_adversarial
 from artpaper.metrics import gap
 from artpaper.models import FrameTransformer
+from artpaper.settings import Loss, Model
 from benchmarks.__main__ import RESULTS, markdown
 from benchmarks.measure import Line, Times, machine, peak_bytes, take_turns
 from benchmarks.projection import markdown as computed

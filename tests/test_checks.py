@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from artpaper.checks import PAGES, Finding, RobustnessWarning, check_model, check_results
-from artpaper.config import Loss
 from artpaper.defences import loss_for
+from artpaper.settings import Loss
 from tests import toy
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from artpaper.config import Params, as_dict, build, load_params
-from artpaper.errors import ConfigError
+from pipeline.base.errors import ConfigError
+from pipeline.base.parameters import Params, as_dict, build, load_params
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = [ROOT / "params.yaml", ROOT / "profiles" / "default.yaml"]

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from artpaper.attacks.ball import l2_norm, steepest
-from artpaper.config import Control, Loss, Params
+from artpaper.ball import l2_norm, steepest
 from artpaper.defences import bernoulli_divergence, defended, loss_for, mean_entropy, relative_change
 from artpaper.losses import adversarial, attention_adversarial, attention_change
+from artpaper.settings import Control, Loss
+from pipeline.base.parameters import Params
 from tests import toy
 
 EPSILON = 0.7

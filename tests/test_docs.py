@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from artpaper.cli import main
-from artpaper.config import load_params
-from artpaper.profiles import whole
-from artpaper.report.claims import CLAIMS
+from pipeline.base.parameters import load_params
+from pipeline.paper.claims import CLAIMS
+from pipeline.run.cli import main
+from pipeline.run.profiles import whole
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"

@@ -18,15 +18,17 @@ os.environ |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLE
 import ray
 from ray.cluster_utils import Cluster
 
-from artpaper import engine, training
-from artpaper.config import Compute, Params
-from artpaper.data.prepare import prepare
-from artpaper.engine import each, spreads, together
-from artpaper.errors import ArtpaperError, DataError
-from artpaper.evaluation import attack
-from artpaper.history import Screen
-from artpaper.training import train
-from artpaper.workers import torch_threads
+from pipeline.base.errors import ArtpaperError, DataError
+from pipeline.base.groups import Compute
+from pipeline.base.parameters import Params
+from pipeline.predict.one_step import attack
+from pipeline.prepare.prepare import prepare
+from pipeline.scale import engine
+from pipeline.scale.engine import each, spreads, together
+from pipeline.scale.workers import torch_threads
+from pipeline.train import training
+from pipeline.train.history import Screen
+from pipeline.train.training import train
 from tests.pipeline import changed, digest, link_frames
 
 LOCAL = Compute(engine="local", workers=1)

@@ -12,21 +12,21 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from artpaper import evaluation
 from artpaper.attacks import fgm
-from artpaper.checkpoints import load_model
-from artpaper.config import Params
-from artpaper.data.batches import model_inputs
-from artpaper.data.store import FrameStore
-from artpaper.errors import CheckpointError, ConfigError
-from artpaper.evaluation import attack, best_classes
+from pipeline.base.errors import CheckpointError, ConfigError
+from pipeline.base.parameters import Params
+from pipeline.data.batches import model_inputs
+from pipeline.data.store import FrameStore
+from pipeline.predict import one_step as evaluation
+from pipeline.predict.one_step import attack, best_classes
+from pipeline.train.checkpoints import load_model
 from tests.pipeline import ROOT, changed, digest, link_frames
 
 
 @pytest.fixture(scope="module")
 def workspace(small: Path, small_params: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small profile with one trained model."""
-    from artpaper.training import train
+    from pipeline.train.training import train
 
     folder = link_frames(small, tmp_path_factory.mktemp("evaluation"))
     train(small_params, "art", 0, folder, progress=False)
@@ -131,8 +131,8 @@ def test_a_full_disk_leaves_nothing_half_written(workspace: Path, tmp_path: Path
     if step == "attack":
         shutil.copytree(workspace / "models", tmp_path / "models")
     done = subprocess.run(
-        [sys.executable, "-m", "artpaper.cli", step, "--params", "profiles/small.yaml", "--workspace", str(tmp_path),
-         "--model", "art"],
+        [sys.executable, "-m", "pipeline.run.cli", step, "--params", "profiles/small.yaml",
+         "--workspace", str(tmp_path), "--model", "art"],
         cwd=ROOT, capture_output=True, text=True,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
     )  # fmt: skip

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from artpaper.git import NO_COMMIT, revision, tell_dvc
+from pipeline.base.git import NO_COMMIT, revision, tell_dvc
 from tests.pipeline import BIN, call, commit, copy_project
 
 

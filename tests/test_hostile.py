@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from artpaper.config import Params
-from artpaper.data.tfrecord import YT8M_MODALITIES, _video, masked_crc32c, read_videos
-from artpaper.errors import DataError
 from benchmarks.fuzz import run
 from benchmarks.mutations import frame, head
+from pipeline.base.errors import DataError
+from pipeline.base.parameters import Params
+from pipeline.records.tfrecord import YT8M_MODALITIES, _video, masked_crc32c, read_videos
 from tests.pipeline import ROOT
 
 
@@ -100,8 +100,8 @@ def test_an_archive_of_another_kind_of_members_is_refused(tmp_path: Path) -> Non
     """A link out of the folder under a wanted name; paths that lead out are tested with the sources."""
     import tarfile
 
-    from artpaper.config import Compute, Data
-    from artpaper.data.sources import resolve
+    from pipeline.base.groups import Compute, Data
+    from pipeline.prepare.sources import resolve
 
     with tarfile.open(tmp_path / "features.tar.gz", "w:gz") as tar:
         for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE):

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from artpaper.attacks import fit_universal
 from artpaper.checks import RobustnessWarning, check_model
-from artpaper.config import Control, Loss
 from artpaper.defences import loss_for
 from artpaper.losses import COUNTED, PARTS
+from artpaper.settings import Control, Loss
 from tests import toy
 from tests.attacks.test_entry import MASK, PLACES, Unit, X, Y
 

@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from jupyter_core.utils import ensure_event_loop
 
-from artpaper.notebooks import NotebookError, run
+from pipeline.run.notebooks import NotebookError, run
 
 WORLD = """
 import json, os, sys

@@ -10,11 +10,12 @@ import nbformat
 import pytest
 from ruamel.yaml import YAML
 
-from artpaper.lineage import KEY, Lineage, inputs
-from artpaper.notebooks import KERNEL
+from pipeline.run.lineage import KEY, Lineage, inputs
+from pipeline.run.notebooks import KERNEL
 from tests.pipeline import ROOT
 
 PARAMS = "models:\n  art: {alpha: 1.0}\n  a_art: {alpha: 1.0, beta: 0.001}\ntrain: {max_steps: 9, rate: 2e-4}\n"
+CLI = f"{sys.executable} -m pipeline.run.cli"
 PIPELINE = f"""
 stages:
   train:
@@ -22,7 +23,7 @@ stages:
     deps: [source.txt]
     outs: [models/a]
   it:
-    cmd: {sys.executable} -m artpaper.cli run .clean/it.ipynb reports/it.ipynb -p params params.yaml && echo 1 > it.txt
+    cmd: {CLI} run .clean/it.ipynb reports/it.ipynb -p params params.yaml && echo 1 > it.txt
     deps: [.clean/it.ipynb, attacks, losses.py, models]
     params: [models.art, train]
     outs: [it.txt]

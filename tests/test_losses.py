@@ -5,9 +5,9 @@ import torch
 from torch.nn import functional as F
 
 from artpaper.attacks import fgm
-from artpaper.config import Loss
 from artpaper.defences import loss_for
 from artpaper.losses import adversarial, attention_adversarial, attention_change, cross_entropy
+from artpaper.settings import Loss
 from tests import toy
 
 DOUBLE = torch.float64

@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from artpaper import evaluation, robustness, training
-from artpaper.checkpoints import load_tensors
-from artpaper.config import Params
-from artpaper.errors import MemoryShortError
-from artpaper.evaluation import attack
-from artpaper.memory import lower_if_short
-from artpaper.robustness import minimal_perturbations
-from artpaper.training import train
+from pipeline.base.errors import MemoryShortError
+from pipeline.base.memory import lower_if_short
+from pipeline.base.parameters import Params
+from pipeline.predict import deepfool as robustness
+from pipeline.predict import one_step as evaluation
+from pipeline.predict.deepfool import minimal_perturbations
+from pipeline.predict.one_step import attack
+from pipeline.train import training
+from pipeline.train.checkpoints import load_tensors
+from pipeline.train.training import train
 from tests.pipeline import changed, digest, link_frames
 
 TOO_MUCH = 1 << 50
@@ -79,7 +81,7 @@ def test_freed_memory_is_kept_for_the_next_step() -> None:
     """Pages are asked of the system once; counted in a process of its own, for it cannot be taken back."""
     code = (
         "import ctypes, resource, sys\n"
-        "from artpaper.memory import keep_freed\n"
+        "from pipeline.base.memory import keep_freed\n"
         "if sys.argv[1] == 'keep': keep_freed()\n"
         "c, size = ctypes.CDLL(None), 2**26\n"  # above every size from which glibc hands memory back
         "c.malloc.restype, c.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]\n"

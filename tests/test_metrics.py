@@ -17,7 +17,7 @@ from artpaper.metrics import (
     perr_from_top,
     top_scores,
 )
-from artpaper.workers import torch_threads
+from pipeline.scale.workers import torch_threads
 
 EXACT = {"rel": 0, "abs": 1e-12}
 # What google/youtube-8m's eval_util.py returns on `golden_input`: videos, classes, seed, GAP, PERR, Hit@1.

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from artpaper.config import Model
 from artpaper.models import Encoder, FrameTransformer, sinusoids
+from artpaper.settings import Model
 from tests import toy
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from artpaper.errors import ConfigError
-from artpaper.notebooks import clean, project_root
+from pipeline.base.errors import ConfigError
+from pipeline.base.project import project_root
+from pipeline.run.notebooks import clean
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from artpaper.atomic import REMEDIES, atomic_file, replace_folder, writing
-from artpaper.checkpoints import save_tensors
-from artpaper.cli import main
-from artpaper.errors import ArtpaperError, OutputError
+from pipeline.base.atomic import REMEDIES, atomic_file, replace_folder, writing
+from pipeline.base.errors import ArtpaperError, OutputError
+from pipeline.run.cli import main
+from pipeline.train.checkpoints import save_tensors
 
 
 @pytest.mark.parametrize("number", REMEDIES)
@@ -57,7 +57,7 @@ def test_checkpoints_and_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
     (tmp_path / "state").write_text("former")
-    monkeypatch.setattr("artpaper.checkpoints.save_file", full)
+    monkeypatch.setattr("pipeline.train.checkpoints.save_file", full)
     with pytest.raises(OutputError, match=rf"{tmp_path}/state: cannot be written .*no space left on this disk"):
         save_tensors(tmp_path / "state", {"x": torch.ones(1)}, {})
     assert (tmp_path / "state").read_text() == "former"

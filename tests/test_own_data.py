@@ -13,17 +13,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from artpaper.cli import main
-from artpaper.config import Params, Reading, load_params
-from artpaper.data.prepare import prepare
-from artpaper.data.store import FrameStore
-from artpaper.errors import ConfigError
-from artpaper.evaluation import attack
-from artpaper.profiles import use, whole
-from artpaper.report.evidence import Evidence
-from artpaper.report.tables import tables
-from artpaper.report.verdicts import OPEN, beyond
-from artpaper.training import train
+from pipeline.base.errors import ConfigError
+from pipeline.base.groups import Reading
+from pipeline.base.parameters import Params, load_params
+from pipeline.data.store import FrameStore
+from pipeline.paper.evidence import Evidence
+from pipeline.paper.tables import tables
+from pipeline.paper.verdicts import OPEN, beyond
+from pipeline.predict.one_step import attack
+from pipeline.prepare.prepare import prepare
+from pipeline.run.cli import main
+from pipeline.run.profiles import use, whole
+from pipeline.train.training import train
 from tests.pipeline import ROOT, changed
 
 CLASSES = ("bell", "dog", "horn", "rain", "violin")

@@ -79,7 +79,7 @@ def test_only_one_module_imports_tensorflow() -> None:
 )
 def test_help(command: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "artpaper.cli", *command.split(), "--help"], capture_output=True, text=True
+        [sys.executable, "-m", "pipeline.run.cli", *command.split(), "--help"], capture_output=True, text=True
     )
     assert done.returncode == 0
     assert "usage: artpaper" in done.stdout
@@ -87,7 +87,7 @@ def test_help(command: str) -> None:
 
 def test_an_error_is_one_message_and_a_failing_status(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "artpaper.cli", "train", "--params", str(tmp_path / "none.yaml"), "--model", "art"],
+        [sys.executable, "-m", "pipeline.run.cli", "train", "--params", str(tmp_path / "none.yaml"), "--model", "art"],
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 1

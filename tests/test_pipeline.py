@@ -10,8 +10,8 @@ import nbformat
 import pandas as pd
 import pytest
 
-from artpaper.git import tell_dvc
-from artpaper.profiles import whole
+from pipeline.base.git import tell_dvc
+from pipeline.run.profiles import whole
 from tests.pipeline import BIN, call, commit, copy_project, digest
 
 REPORTS = {"curves", "tables", "attention", "robustness", "hyperparameters", "claims", "report"}

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from artpaper.cli import main
-from artpaper.config import as_dict, load_params, parse
-from artpaper.errors import ConfigError
-from artpaper.profiles import use, whole
+from pipeline.base.errors import ConfigError
+from pipeline.base.parameters import as_dict, load_params, parse
+from pipeline.run.cli import main
+from pipeline.run.profiles import use, whole
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULT = ROOT / "profiles" / "default.yaml"

@@ -16,7 +16,8 @@ import pytest
 import torch
 
 import artpaper
-from artpaper import metrics, statistics
+from artpaper import metrics
+from pipeline.stress.verdict import statistics
 from tests import slow_reference as reference
 from tests.slow_reference import REFUSED
 

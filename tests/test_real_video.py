@@ -10,12 +10,12 @@ import tensorflow as tf
 import torch
 
 from artpaper.attacks import fgm
-from artpaper.config import load_params
-from artpaper.data.batches import model_inputs
-from artpaper.data.prepare import prepare
-from artpaper.data.store import FrameStore
-from artpaper.data.tfrecord import YT8M_MODALITIES, write_videos
 from artpaper.models import FrameTransformer
+from pipeline.base.parameters import load_params
+from pipeline.data.batches import model_inputs
+from pipeline.data.store import FrameStore
+from pipeline.prepare.prepare import prepare
+from pipeline.records.tfrecord import YT8M_MODALITIES, write_videos
 from tests.data.worlds import make_videos
 from tests.pipeline import ROOT, changed
 

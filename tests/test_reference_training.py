@@ -19,15 +19,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from artpaper.checkpoints import load_model
-from artpaper.config import Params, as_dict
-from artpaper.data.prepare import prepare
-from artpaper.data.store import FrameStore
-from artpaper.device import best_device
-from artpaper.errors import CheckpointError
-from artpaper.evaluation import attack
 from artpaper.models import FrameTransformer
-from artpaper.training import train
+from pipeline.base.errors import CheckpointError
+from pipeline.base.parameters import Params, as_dict
+from pipeline.data.store import FrameStore
+from pipeline.predict.one_step import attack
+from pipeline.prepare.prepare import prepare
+from pipeline.train.checkpoints import load_model
+from pipeline.train.device import best_device
+from pipeline.train.training import train
 from tests.pipeline import changed, digest
 from tests.slow_reference import gap
 

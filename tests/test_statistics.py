@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 
 from artpaper.metrics import gap_from_top
-from artpaper.statistics import (
+from pipeline.stress.verdict.statistics import (
     Gap,
     Sample,
     bootstrap_counts,

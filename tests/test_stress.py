@@ -10,20 +10,20 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from artpaper import study
 from artpaper.attacks import bce, fgm
-from artpaper.checkpoints import load_model
-from artpaper.config import Params
-from artpaper.data.batches import model_inputs
-from artpaper.data.store import FrameStore
-from artpaper.errors import ArtpaperError, DataError
-from artpaper.report.judge import judge
-from artpaper.robustness import subset
-from artpaper.stress import predictions
-from artpaper.stress.pipeline import quick, stress
-from artpaper.stress.predictions import ensemble_of, losses
-from artpaper.stress.trainings import describe, variations
-from artpaper.training import train
+from pipeline.base.errors import ArtpaperError, DataError
+from pipeline.base.parameters import Params
+from pipeline.data.batches import model_inputs
+from pipeline.data.store import FrameStore
+from pipeline.predict import study
+from pipeline.predict.deepfool import subset
+from pipeline.stress.attacks import predictions
+from pipeline.stress.attacks.predictions import ensemble_of, losses
+from pipeline.stress.attacks.stress import quick, stress
+from pipeline.stress.attacks.trainings import describe, variations
+from pipeline.stress.verdict.judge import judge
+from pipeline.train.checkpoints import load_model
+from pipeline.train.training import train
 from tests.pipeline import changed, digest, link_frames
 
 MODELS = ["art", "uniform_art", "pgd_at"]
@@ -166,7 +166,7 @@ def test_the_pipelines_own_model_is_not_trained_again(
     workspace = link_frames(small, tmp_path)
     train(params, "art", 0, workspace, progress=False)
     only = changed(params, stress={"models": ["art"], "seeds": [0], "surrogates": []})
-    monkeypatch.setattr("artpaper.stress.trainings.train", lambda *_args, **_kw: pytest.fail("trained again"))
+    monkeypatch.setattr("pipeline.stress.attacks.trainings.train", lambda *_args, **_kw: pytest.fail("trained again"))
     stress(only, workspace, progress=False)
     assert not list(workspace.glob("study/*/model"))
     assert isinstance(variations(only)[0], study.Variation)

@@ -16,15 +16,15 @@ import pyarrow.parquet as pq
 import pytest
 from ruamel.yaml import YAML
 
-from artpaper import study
-from artpaper.checkpoints import load_model
-from artpaper.config import Params, as_dict
-from artpaper.data.store import FrameStore
-from artpaper.errors import ArtpaperError, ConfigError
-from artpaper.report import epsilon, hyperparameters
-from artpaper.study import TRAINED_BY, Variation, measure_all
-from artpaper.training import clean_gap, train
-from artpaper.workers import in_processes
+from pipeline.base.errors import ArtpaperError, ConfigError
+from pipeline.base.parameters import Params, as_dict
+from pipeline.data.store import FrameStore
+from pipeline.paper import epsilon, hyperparameters
+from pipeline.predict import study
+from pipeline.predict.study import TRAINED_BY, Variation, measure_all
+from pipeline.scale.workers import in_processes
+from pipeline.train.checkpoints import load_model
+from pipeline.train.training import clean_gap, train
 from tests.pipeline import ROOT, changed, link_frames
 
 
@@ -208,8 +208,8 @@ def test_a_killed_study_keeps_its_points_and_ends_the_same(
 ) -> None:
     workspace = link_frames(small, tmp_path)
     program = (
-        "import sys; from pathlib import Path; from artpaper.config import load_params\n"
-        "from artpaper.report.hyperparameters import sweep\n"
+        "import sys; from pathlib import Path; from pipeline.base.parameters import load_params\n"
+        "from pipeline.paper.hyperparameters import sweep\n"
         "sweep(load_params(sys.argv[1]), Path(sys.argv[2]), progress=False)"
     )
     YAML(typ="safe").dump(as_dict(params), tmp_path / "params.yaml")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from artpaper import sockets
-from artpaper.cli import main
-from artpaper.errors import ConfigError
-from artpaper.sockets import socket_folder
+from pipeline.base import sockets
+from pipeline.base.errors import ConfigError
+from pipeline.base.sockets import socket_folder
+from pipeline.run.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -87,6 +87,6 @@ def test_errors_of_the_system_without_a_file_name(monkeypatch: pytest.MonkeyPatc
     def fail(_: object) -> None:
         raise OSError("no usable temporary directory")
 
-    monkeypatch.setattr("artpaper.cli._clean", fail)
+    monkeypatch.setattr("pipeline.run.cli._clean", fail)
     assert main(["clean"]) == 1
     assert capsys.readouterr().err == "artpaper: no usable temporary directory\n"

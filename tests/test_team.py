@@ -11,14 +11,15 @@ import pytest
 import torch
 from torch import distributed, multiprocessing
 
-from artpaper import training
-from artpaper.config import Control, Loss, Params, load_params
-from artpaper.data.store import FrameStore
 from artpaper.defences import loss_for
-from artpaper.errors import ArtpaperError
 from artpaper.models import FrameTransformer
-from artpaper.team import Team
-from artpaper.training import Run, clean_gap, seed_everything
+from artpaper.settings import Control, Loss
+from pipeline.base.errors import ArtpaperError
+from pipeline.base.parameters import Params, load_params
+from pipeline.data.store import FrameStore
+from pipeline.scale.team import Team
+from pipeline.train import training
+from pipeline.train.training import Run, clean_gap, seed_everything
 from tests import toy
 from tests.pipeline import ROOT
 

@@ -8,8 +8,12 @@ import pandas as pd
 import pytest
 import torch
 
-from artpaper import training
-from artpaper.checkpoints import (
+from pipeline.base.errors import ArtpaperError, CheckpointError, ConfigError
+from pipeline.base.parameters import Params, load_params
+from pipeline.data.splits import training_splits
+from pipeline.data.store import FrameStore
+from pipeline.train import training
+from pipeline.train.checkpoints import (
     flatten_optimizer,
     load_model,
     load_tensors,
@@ -17,11 +21,7 @@ from artpaper.checkpoints import (
     save_model,
     save_tensors,
 )
-from artpaper.config import Params, load_params
-from artpaper.data.store import FrameStore
-from artpaper.errors import ArtpaperError, CheckpointError, ConfigError
-from artpaper.splits import training_splits
-from artpaper.training import clean_gap, train
+from pipeline.train.training import clean_gap, train
 from tests import toy
 from tests.pipeline import changed, digest, kill_when, link_frames
 

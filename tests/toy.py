@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from artpaper.config import Model
 from artpaper.models import FrameTransformer
+from artpaper.settings import Model
 
 MODALITIES = {"rgb": 16, "audio": 8}
 CLASSES = 12

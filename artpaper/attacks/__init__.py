@@ -3,7 +3,6 @@
 from artpaper.attacks.adapter import Adapter
 from artpaper.attacks.attention import AttentionColumns, attention_pgd
 from artpaper.attacks.auto_projected_gradient import apgd
-from artpaper.attacks.ball import Norm, Scope, l2_norm, project, steepest
 from artpaper.attacks.deepfool import Criterion, deepfool
 from artpaper.attacks.ensemble import ensemble
 from artpaper.attacks.minimum_norm import fmn
@@ -16,6 +15,7 @@ from artpaper.attacks.result import Attack, checked, hit, input_gradient
 from artpaper.attacks.square import square
 from artpaper.attacks.structured import fit_universal, k_frames, one_modality, universal
 from artpaper.attacks.transfer import transfer
+from artpaper.ball import Norm, Scope, l2_norm, project, steepest
 
 __all__ = [
     "OBJECTIVES",

@@ -17,8 +17,8 @@ from torch.nn import functional as F
 from artpaper.attacks.objectives import Objective, bce
 from artpaper.attacks.projected_gradient import pgd
 from artpaper.attacks.result import Attack, checked, hit
-from artpaper.groups import NonNegative
 from artpaper.inputs import Guarded, without_attention
+from artpaper.settings import NonNegative
 
 Over = Literal["maps", "heads", "scores"]
 """What of the attention is changed: see :class:`AttentionColumns`."""

@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from artpaper.attacks.ball import Norm, Scope
 from artpaper.attacks.objectives import Objective, bce
 from artpaper.attacks.projected_gradient import Ascent
 from artpaper.attacks.result import Attack, checked
-from artpaper.groups import Count, Natural, NonNegative
+from artpaper.ball import Norm, Scope
+from artpaper.settings import Count, Natural, NonNegative
 
 MOMENTUM = 0.75  # alpha: share of the new direction
 RISES = 0.75  # rho: share of the steps since the last checkpoint that must have raised the objective

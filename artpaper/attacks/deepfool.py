@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from artpaper.attacks.result import Attack, checked, follow, hit, norms
-from artpaper.groups import Count, NonNegative
+from artpaper.settings import Count, NonNegative
 
 Criterion = Literal["top1_change", "hit1_loss", "threshold"]
 """What counts as fooled, and between which labels the boundaries lie.

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from artpaper.attacks.deepfool import STABILITY, Criterion, ask, check_labels
 from artpaper.attacks.result import Attack, checked, follow, hit, norms
-from artpaper.groups import Count, Positive
+from artpaper.settings import Count, Positive
 
 SHRUNK = 0.01  # length of the last step over that of the first, as the authors have it
 FINEST = 0.001  # share by which the ball changes in the last step, as the authors have it

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from artpaper.attacks.deepfool import COPIES, STABILITY, Memory, ask
 from artpaper.attacks.result import Attack, checked, norms
-from artpaper.groups import Count, NonNegative
 from artpaper.inputs import labels_of
+from artpaper.settings import Count, NonNegative
 
 Outputs = Literal["sigmoid", "logits"]
 BATCHED = 128  # gradients taken by one batched backward pass: four times as fast as a loop for one video, equal for 16

@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from artpaper.attacks.ball import Norm, Scope, steepest
 from artpaper.attacks.objectives import Objective, bce
 from artpaper.attacks.result import Attack, attack_result, checked, input_gradient
-from artpaper.groups import NonNegative
+from artpaper.ball import Norm, Scope, steepest
+from artpaper.settings import NonNegative
 
 
 @checked

@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from artpaper.attacks.ball import Norm, Scope, finite_rows, l2_norm, project, steepest, uniform
 from artpaper.attacks.objectives import Objective, bce
 from artpaper.attacks.result import Attack, ask, checked, comparable, diagnosed, follow
-from artpaper.groups import Count, Natural, NonNegative
+from artpaper.ball import Norm, Scope, finite_rows, l2_norm, project, steepest, uniform
+from artpaper.settings import Count, Natural, NonNegative
 
 Keep = Literal["best", "last"]
 

@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from artpaper.attacks.ball import Norm, Scope, steepest
 from artpaper.attacks.result import Attack, ask, attack_result, checked
-from artpaper.groups import Natural, NonNegative
+from artpaper.ball import Norm, Scope, steepest
+from artpaper.settings import Natural, NonNegative
 
 
 @checked

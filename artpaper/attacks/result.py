@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
-from artpaper.attacks.ball import finite_rows, l2_norm
 from artpaper.attacks.objectives import Objective, bce, pair
+from artpaper.ball import finite_rows, l2_norm
 from artpaper.inputs import check_options, check_seen, entered, own_widths
 
 

@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from artpaper.attacks.ball import Norm, Scope, l2_norm, steepest
 from artpaper.attacks.objectives import Objective, bce
 from artpaper.attacks.result import Attack, ask, checked, comparable, diagnosed
-from artpaper.groups import Count, Natural, NonNegative, Share
+from artpaper.ball import Norm, Scope, l2_norm, steepest
+from artpaper.settings import Count, Natural, NonNegative, Share
 
 
 @checked

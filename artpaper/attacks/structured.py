@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from artpaper.attacks.ball import Scope, finite_rows, project, steepest
 from artpaper.attacks.objectives import Objective, bce
 from artpaper.attacks.projected_gradient import pgd
 from artpaper.attacks.result import Attack, ask, attack_result, checked, input_gradient
-from artpaper.groups import Count, NonNegative
+from artpaper.ball import Scope, finite_rows, project, steepest
 from artpaper.inputs import Given, check_options, entered, frames_of, own_widths, warn
+from artpaper.settings import Count, NonNegative
 
 
 @checked

@@ -9,11 +9,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from artpaper.attacks import Attack, bce, fgm, l2_norm, pgd, predicted_bce, random_direction, square, transfer
-from artpaper.attacks.ball import Scope
+from artpaper.ball import Scope
 from artpaper.checks.findings import Finding, RobustnessWarning, check_results
-from artpaper.groups import Count, Natural, Positive
 from artpaper.inputs import check_options, entered, own_widths, warn
 from artpaper.metrics import gap
+from artpaper.settings import Count, Natural, Positive
 
 Model = Callable[[Tensor, Tensor], Tensor]
 

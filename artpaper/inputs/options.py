@@ -12,9 +12,9 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from artpaper.explain import explain
-from artpaper.groups import CHECKED
 from artpaper.inputs.guarded import Given
 from artpaper.inputs.tensors import fit_widths, frames_of, zero_one
+from artpaper.settings import CHECKED
 
 LENGTHS = ("epsilon", "step_size")  # options in the unit of x
 

@@ -9,9 +9,9 @@ from jaxtyping import TypeCheckError
 from torch import Tensor
 
 from artpaper.attacks import Attack, AttentionColumns, apgd, attention_pgd, bce, fgm, hit, pgd
-from artpaper.config import Loss
 from artpaper.losses import attention_change
 from artpaper.models import FrameTransformer
+from artpaper.settings import Loss
 from tests import toy
 
 DOUBLE = torch.float64

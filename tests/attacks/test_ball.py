@@ -6,7 +6,7 @@ from jaxtyping import TypeCheckError
 from scipy import stats
 
 from artpaper.attacks import l2_norm, project, steepest
-from artpaper.attacks.ball import uniform
+from artpaper.ball import uniform
 from tests import toy
 
 SCOPES = ("joint", "modality", "frame")

@@ -20,9 +20,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from artpaper.attacks import Adapter, Attack, Scope, bce, checked, fgm, input_gradient, pgd, steepest
 from artpaper.attacks.result import attack_result
-from artpaper.config import Model
-from artpaper.groups import NonNegative
 from artpaper.models import FrameTransformer
+from artpaper.settings import Model, NonNegative
 from tests import toy
 from tests.attacks.test_ordering import NEEDS, PACKAGE
 

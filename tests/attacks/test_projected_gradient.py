@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from artpaper.attacks import OBJECTIVES, apgd, bce, fgm, l2_norm, pgd
-from artpaper.attacks.ball import uniform
+from artpaper.ball import uniform
 from tests import toy
 from tests.attacks.foolbox_models import run
 

@@ -17,9 +17,9 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
 
-from artpaper.report.explorer import ATTACKS, Explorer, open_explorer, run_title
-from artpaper.report.publish import processor
-from artpaper.workspace import open_workspace
+from pipeline.explorer.explorer import ATTACKS, Explorer, open_explorer, run_title
+from pipeline.paper.publish import processor
+from pipeline.run.workspace import open_workspace
 from tests.browser.conftest import ROOT, Watched
 from tests.browser.lab import jupyter_lab
 

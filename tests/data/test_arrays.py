@@ -17,12 +17,14 @@ import numpy as np
 import pytest
 import torch
 
-from artpaper.config import Compute, Data, Features, Params
-from artpaper.data import arrays, units
-from artpaper.data.features import features
-from artpaper.data.prepare import prepare
-from artpaper.data.store import FrameStore
-from artpaper.errors import DataError
+from pipeline.arrays import reader as arrays
+from pipeline.base.errors import DataError
+from pipeline.base.groups import Compute, Data, Features
+from pipeline.base.parameters import Params
+from pipeline.data.features import features
+from pipeline.data.store import FrameStore
+from pipeline.prepare import units
+from pipeline.prepare.prepare import prepare
 from tests.data.test_prepare import shard_of
 from tests.data.worlds import folder_bytes
 
@@ -242,8 +244,9 @@ def test_arrays_without_a_row_are_counted(made, tmp_path):
 CHILD = """
 import sys
 from pathlib import Path
-from artpaper.data import arrays, units
-from artpaper.data.prepare import prepare
+from pipeline.arrays import reader as arrays
+from pipeline.prepare import units
+from pipeline.prepare.prepare import prepare
 from tests.data.test_arrays import config
 arrays.PIECE_BYTES, units.UNIT_BYTES, units.PROCESS_BYTES = 20_000, 1, 1
 if __name__ == "__main__":
@@ -340,7 +343,7 @@ def test_arrays_of_another_kind_are_looked_at_again(tmp_path, monkeypatch):
     monkeypatch.setattr(arrays, "PIECE_BYTES", 1)
     monkeypatch.setattr(units, "UNIT_BYTES", 1)
     with monkeypatch.context() as patch:
-        patch.setattr("artpaper.data.prepare.read_listings", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("pipeline.prepare.prepare.read_listings", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             prepare(config(data), tmp_path / "work", progress=False)
     np.save(data / "audio" / "v000.npy", videos["v000"]["audio"].astype(np.float32))
@@ -370,8 +373,8 @@ def test_long_quoted_cells_and_pieces(tmp_path, monkeypatch):
 def test_tensorflow_is_not_needed(made):
     _, data, _, _ = made
     code = (
-        "import sys; from pathlib import Path; from artpaper.data.sources import resolve;"
-        "from artpaper.config import Data, Params;"
+        "import sys; from pathlib import Path; from pipeline.prepare.sources import resolve;"
+        "from pipeline.base.parameters import Data, Params;"
         f"data = Data(source='arrays', label_space='given', path={str(data)!r});"
         "source = resolve(Params(data=data), Path('none'), progress=False);"
         "assert list(source.train[0].read()); assert 'tensorflow' not in sys.modules"

@@ -8,10 +8,10 @@ import h5py
 import numpy as np
 import pytest
 
-from artpaper.data.arrays_files import open_files
-from artpaper.data.arrays_labels import LabelRow
-from artpaper.data.prepare import prepare
-from artpaper.errors import DataError
+from pipeline.arrays.files import open_files
+from pipeline.arrays.labels import LabelRow
+from pipeline.base.errors import DataError
+from pipeline.prepare.prepare import prepare
 from tests.data.test_arrays import GOOD, config, stored, write_folder
 
 LONG = np.random.default_rng(0).normal(size=(20, 6)).astype(np.float32)

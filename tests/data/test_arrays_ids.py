@@ -7,8 +7,8 @@ import h5py
 import numpy as np
 import pytest
 
-from artpaper.data.prepare import prepare
-from artpaper.errors import DataError
+from pipeline.base.errors import DataError
+from pipeline.prepare.prepare import prepare
 from tests.data.test_arrays import config, stored, write_labels
 
 COMPOSED, DECOMPOSED = "caf\xe9", "cafe\u0301"

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from artpaper.config import Data, build
-from artpaper.data.arrays_separator import find_separator, split
-from artpaper.data.prepare import prepare
-from artpaper.data.store import FrameStore
-from artpaper.errors import ConfigError, DataError
+from pipeline.arrays.separator import find_separator, split
+from pipeline.base.errors import ConfigError, DataError
+from pipeline.base.groups import Data
+from pipeline.base.parameters import build
+from pipeline.data.store import FrameStore
+from pipeline.prepare.prepare import prepare
 from tests.data.test_arrays import config, stored, write_folder
 
 FRAMES = np.ones((2, 3), np.float32)

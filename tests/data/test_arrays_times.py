@@ -5,10 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
-from artpaper.data.arrays_times import align
-from artpaper.data.prepare import prepare
-from artpaper.data.store import FrameStore
-from artpaper.errors import DataError
+from pipeline.arrays.times import align
+from pipeline.base.errors import DataError
+from pipeline.data.store import FrameStore
+from pipeline.prepare.prepare import prepare
 from tests.data.test_arrays import config, stored, values, write_folder
 
 
@@ -122,7 +122,7 @@ def test_bytes_are_repeated_as_bytes_and_averaged_as_what_they_stand_for(tmp_pat
 
 def test_another_choice_is_not_taken_from_an_unfinished_run(tmp_path, world):
     """The state of a piece changes with it, so that a run that goes on does not mix the two."""
-    from artpaper.data.arrays import open_arrays
+    from pipeline.arrays.reader import open_arrays
 
     states = {
         rates: open_arrays(world[1], 0, False, rates=rates).pieces["train"][0].state for rates in ("repeat", "mean")

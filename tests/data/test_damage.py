@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from artpaper.config import Params, build, load_params
-from artpaper.data import units
-from artpaper.data.prepare import prepare
-from artpaper.data.store import FrameStore
-from artpaper.data.tfrecord import YT8M_MODALITIES, Video, write_videos
-from artpaper.data.verify import verify
-from artpaper.errors import ConfigError, DataError
-from artpaper.evaluation import describe
+from pipeline.base.errors import ConfigError, DataError
+from pipeline.base.parameters import Params, build, load_params
+from pipeline.data.store import FrameStore
+from pipeline.predict.one_step import describe
+from pipeline.prepare import units
+from pipeline.prepare.prepare import prepare
+from pipeline.prepare.verify import verify
+from pipeline.records.tfrecord import YT8M_MODALITIES, Video, write_videos
 from tests.data.worlds import folder_bytes, make_videos, params, write_world
 
 SPLITS = ("train", "validation", "test")
@@ -84,7 +84,7 @@ def test_what_one_run_skipped_another_that_must_not_refuses(damaged, tmp_path, m
     data, _ = damaged
     monkeypatch.setattr(units, "UNIT_BYTES", 1)
     with monkeypatch.context() as patch:
-        patch.setattr("artpaper.data.prepare.read_listings", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("pipeline.prepare.prepare.read_listings", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             prepare(params(data, damaged="skip"), tmp_path, progress=False)
     with pytest.raises(DataError, match=r"train0001\.tfrecord: record 7: .*or set data\.damaged to skip"):

@@ -22,14 +22,14 @@ import requests
 import urllib3
 from requests.adapters import BaseAdapter
 
-from artpaper.cli import main
-from artpaper.data import download as module
-from artpaper.data import download_file
-from artpaper.data.download import download, yt8m_files
-from artpaper.data.download_file import RETRY, Fetcher, Remote
-from artpaper.errors import DownloadError
-from artpaper.identity import fingerprint
-from artpaper.workers import in_threads
+from pipeline.base.errors import DownloadError
+from pipeline.base.identity import fingerprint
+from pipeline.prepare import download as module
+from pipeline.prepare import download_file
+from pipeline.prepare.download import download, yt8m_files
+from pipeline.prepare.download_file import RETRY, Fetcher, Remote
+from pipeline.run.cli import main
+from pipeline.scale.workers import in_threads
 from tests.data import servers
 from tests.data.servers import NAMES, cut, length, offer_audioset, offer_yt8m, other_bytes, status
 
@@ -300,7 +300,17 @@ def test_bytes_come_as_they_were_stored(server, tmp_path):
 
 
 def started(server, folder, *options):
-    command = [sys.executable, "-m", "artpaper.cli", "download", "yt8m", "--server", server.url, "--shard", "1,1000"]
+    command = [
+        sys.executable,
+        "-m",
+        "pipeline.run.cli",
+        "download",
+        "yt8m",
+        "--server",
+        server.url,
+        "--shard",
+        "1,1000",
+    ]
     command += ["--split", "train", "--folder", str(folder), "--workers", "2", *options]
     return subprocess.Popen(
         command,

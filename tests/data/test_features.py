@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from artpaper.config import Features
-from artpaper.data.features import dequantise, features
+from pipeline.base.groups import Features
+from pipeline.data.features import dequantise, features
 
 MODALITIES = {"rgb": 6, "audio": 2}
 

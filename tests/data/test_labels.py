@@ -5,8 +5,8 @@ import random
 
 import pytest
 
-from artpaper.data.labels import VERTICALS, LabelSpace, Vocabulary, read_audioset_labels, youtube8m_space
-from artpaper.errors import DataError
+from pipeline.base.errors import DataError
+from pipeline.data.labels import VERTICALS, LabelSpace, Vocabulary, read_audioset_labels, youtube8m_space
 from tests.data.worlds import COLUMNS, UNKNOWN, vocabulary_rows, write_csv
 
 
@@ -42,7 +42,7 @@ def test_sizes_and_choice(real, real_data, name, size, entities):
 
 
 def test_real_video_is_food(real, real_data):
-    from artpaper.data.tfrecord import YT8M_MODALITIES, read_videos
+    from pipeline.records.tfrecord import YT8M_MODALITIES, read_videos
 
     [video] = read_videos(real_data("yt8m/frame_level_one_video.tfrecord"), YT8M_MODALITIES)
     space = youtube8m_space("h317", real)

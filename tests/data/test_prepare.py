@@ -15,12 +15,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from artpaper.config import Base, Compute, Data, Params
-from artpaper.data import units
-from artpaper.data.prepare import prepare, validation_size
-from artpaper.data.store import FrameStore
-from artpaper.data.tfrecord import YT8M_MODALITIES, Video, write_videos
-from artpaper.errors import DataError, OutputError
+from pipeline.base.errors import DataError, OutputError
+from pipeline.base.groups import Base, Compute, Data
+from pipeline.base.parameters import Params
+from pipeline.data.store import FrameStore
+from pipeline.prepare import units
+from pipeline.prepare.prepare import prepare, validation_size
+from pipeline.records.tfrecord import YT8M_MODALITIES, Video, write_videos
 from tests.data.worlds import UNKNOWN, folder_bytes, make_videos, params, write_world
 
 SPLITS = ("train", "validation", "test")
@@ -104,8 +105,8 @@ def test_a_second_run_changes_no_byte(made, tmp_path, monkeypatch):
 CHILD = """
 import sys
 from pathlib import Path
-from artpaper.data import units
-from artpaper.data.prepare import prepare
+from pipeline.prepare import units
+from pipeline.prepare.prepare import prepare
 from tests.data.worlds import params
 units.UNIT_BYTES = units.PROCESS_BYTES = 1
 if __name__ == "__main__":

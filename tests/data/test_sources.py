@@ -9,9 +9,10 @@ import types
 
 import pytest
 
-from artpaper.config import Compute, Data, Params, Synthetic
-from artpaper.data.sources import resolve
-from artpaper.errors import DataError
+from pipeline.base.errors import DataError
+from pipeline.base.groups import Compute, Data, Synthetic
+from pipeline.base.parameters import Params
+from pipeline.prepare.sources import resolve
 from tests.data.worlds import params, vocabulary_rows, write_csv, write_world
 
 
@@ -182,7 +183,9 @@ def test_synthetic(tmp_path, monkeypatch):
         write_world(folder, videos=1)
         write_csv(folder / "vocabulary.csv", vocabulary_rows()[: config.entities])
 
-    monkeypatch.setitem(sys.modules, "artpaper.data.synthetic", types.SimpleNamespace(write_synthetic=write_synthetic))
+    monkeypatch.setitem(
+        sys.modules, "pipeline.synthetic.generator", types.SimpleNamespace(write_synthetic=write_synthetic)
+    )
     config = Params(
         data=Data(source="synthetic", label_space="k3862"), synthetic=Synthetic(entities=60), compute=Compute(workers=3)
     )

@@ -12,11 +12,11 @@ import pyarrow as pa
 import pytest
 import torch
 
-from artpaper.data import units
-from artpaper.data.prepare import prepare
-from artpaper.data.store import BATCH_ROWS, FrameStore, StoredVideo
-from artpaper.data.store_writer import write_shard
-from artpaper.errors import DataError
+from pipeline.base.errors import DataError
+from pipeline.data.store import BATCH_ROWS, FrameStore, StoredVideo
+from pipeline.data.store_writer import write_shard
+from pipeline.prepare import units
+from pipeline.prepare.prepare import prepare
 from tests.data.worlds import params, write_world
 
 
@@ -223,7 +223,7 @@ def test_shuffled_passes_open_each_shard_once(many_shards, monkeypatch):
 
 def test_few_descriptors_suffice_for_many_shards(many_shards):
     code = (
-        "import resource, sys; from artpaper.data import FrameStore; "
+        "import resource, sys; from pipeline.data import FrameStore; "
         "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)); store = FrameStore(sys.argv[1]); "
         "print(sum(len(batch.ids) for batch in store.batches(8, max_frames=4, seed=0)))"
     )
@@ -233,8 +233,8 @@ def test_few_descriptors_suffice_for_many_shards(many_shards):
 
 def test_package_offers_the_store_without_loading_it():
     code = (
-        "import sys, artpaper.data.features; assert not {'pyarrow', 'tensorflow'} & set(sys.modules); "
-        "from artpaper.data import FrameStore; assert 'tensorflow' not in sys.modules"
+        "import sys, pipeline.data.features; assert not {'pyarrow', 'tensorflow'} & set(sys.modules); "
+        "from pipeline.data import FrameStore; assert 'tensorflow' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 

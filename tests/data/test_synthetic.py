@@ -11,23 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from artpaper.config import Compute, Synthetic
-from artpaper.data import synthetic
-from artpaper.data.labels import VERTICALS, Vocabulary
-from artpaper.data.synthetic import make_video, make_world, read_marker, write_synthetic
-from artpaper.data.synthetic_labels import (
-    COLUMNS,
-    NAMES,
-    UNKNOWN,
-    draw_label_sets,
-    make_vocabulary,
-    target_shares,
-    write_vocabulary,
-)
-from artpaper.data.synthetic_labels import Vocabulary as SyntheticVocabulary
-from artpaper.data.tfrecord import YT8M_MODALITIES, Video, read_videos
-from artpaper.errors import DataError
-from artpaper.report.calibration import (
+from pipeline.base.errors import DataError
+from pipeline.base.groups import Compute, Synthetic
+from pipeline.data.labels import VERTICALS, Vocabulary
+from pipeline.records.tfrecord import YT8M_MODALITIES, Video, read_videos
+from pipeline.synthetic import generator as synthetic
+from pipeline.synthetic.calibration import (
     LAGS,
     RANKS,
     REAL,
@@ -37,7 +26,18 @@ from artpaper.report.calibration import (
     label_statistics,
     real_statistics,
 )
-from artpaper.report.calibration_figure import real_beside_synthetic
+from pipeline.synthetic.calibration_figure import real_beside_synthetic
+from pipeline.synthetic.generator import make_video, make_world, read_marker, write_synthetic
+from pipeline.synthetic.labels import (
+    COLUMNS,
+    NAMES,
+    UNKNOWN,
+    draw_label_sets,
+    make_vocabulary,
+    target_shares,
+    write_vocabulary,
+)
+from pipeline.synthetic.labels import Vocabulary as SyntheticVocabulary
 from tests.pipeline import digest
 
 TINY = Synthetic(
@@ -154,7 +154,7 @@ def test_another_configuration_is_refused(tiny: Path, tmp_path: Path) -> None:
 
 
 def test_import_starts_no_tensorflow() -> None:
-    code = "import sys, artpaper.data.synthetic; assert 'tensorflow' not in sys.modules"
+    code = "import sys, pipeline.synthetic.generator; assert 'tensorflow' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 

@@ -15,10 +15,11 @@ import pytest
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from artpaper.config import Params, build
-from artpaper.data.prepare import prepare
-from artpaper.data.sequence_example import BYTES, FLOATS, INTEGERS, MalformedError, parse
-from artpaper.data.tfrecord import (
+from pipeline.base.errors import ConfigError, DataError
+from pipeline.base.parameters import Params, build
+from pipeline.prepare.prepare import prepare
+from pipeline.records.sequence_example import BYTES, FLOATS, INTEGERS, MalformedError, parse
+from pipeline.records.tfrecord import (
     AUDIOSET_MODALITIES,
     YT8M_MODALITIES,
     Video,
@@ -26,7 +27,6 @@ from artpaper.data.tfrecord import (
     read_videos,
     write_videos,
 )
-from artpaper.errors import ConfigError, DataError
 from tests.data.worlds import folder_bytes, make_videos, params, write_world
 
 GOOD = {"id": [b"abcd"], "labels": [11]}
@@ -441,8 +441,9 @@ def test_nothing_imports_tensorflow_unless_it_is_to_read(tmp_path):
     code = """
 import sys
 from pathlib import Path
-from artpaper.config import Compute, Data, Params, Synthetic
-from artpaper.data.prepare import prepare
+from pipeline.base.groups import Compute, Data, Synthetic
+from pipeline.base.parameters import Params
+from pipeline.prepare.prepare import prepare
 sizes = Synthetic(train_videos=20, validate_videos=20, min_frames=2, max_frames=3, videos_per_shard=10)
 prepare(Params(data=Data(source="synthetic"), synthetic=sizes, compute=Compute(workers=1)), Path(sys.argv[1]), False)
 assert not {name for name in sys.modules if name.partition(".")[0] in ("tensorflow", "keras")}

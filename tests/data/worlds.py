@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from artpaper.config import Compute, Data, Params
-from artpaper.data.labels import VERTICALS
-from artpaper.data.tfrecord import YT8M_MODALITIES, Video, write_videos
+from pipeline.base.groups import Compute, Data
+from pipeline.base.parameters import Params
+from pipeline.data.labels import VERTICALS
+from pipeline.records.tfrecord import YT8M_MODALITIES, Video, write_videos
 
 COLUMNS = ("Index", "TrainVideoCount", "KnowledgeGraphId", "Name", "Vertical1", "Vertical2", "Vertical3")
 ENTITIES = 3862

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from artpaper.attention import NUMBERS
-from artpaper.errors import DataError
-from artpaper.evaluation import attention_column, schema
-from artpaper.report.attention import attention_figure, attention_files, attention_table, write_attention
-from artpaper.report.style import MODEL_STYLES, OTHER_STYLES, markdown_table, model_styles, save_figure
+from pipeline.base.errors import DataError
+from pipeline.paper.attention import attention_figure, attention_files, attention_table, write_attention
+from pipeline.paper.style import MODEL_STYLES, OTHER_STYLES, markdown_table, model_styles, save_figure
+from pipeline.predict.one_step import attention_column, schema
 from tests.pipeline import ROOT
 
 MODALITIES = ("rgb", "audio")
@@ -196,8 +196,8 @@ def test_damaged_files_are_refused(tmp_path):
 
 PROGRAM = """
 import sys
-from artpaper.report.attention import attention_figure, attention_table
-from artpaper.report.style import save_figure
+from pipeline.paper.attention import attention_figure, attention_table
+from pipeline.paper.style import save_figure
 files = {model: [f"{sys.argv[1]}/{model}0.parquet"] for model in ("non_art", "art", "a_art")}
 figure = attention_figure(files, attention_table(files))
 figure.savefig(sys.argv[2] + "-seen.png", dpi=72)

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from artpaper.errors import DataError
-from artpaper.report import paper
-from artpaper.report.claims import CLAIMS
-from artpaper.report.claims_page import claims_markdown, claims_table, findings, write_claims
-from artpaper.report.evidence import Evidence, NotMeasured
-from artpaper.report.verdicts import DIRECTION, FAILS, HOLDS, OPEN, judge
+from pipeline.base.errors import DataError
+from pipeline.paper import paper
+from pipeline.paper.claims import CLAIMS
+from pipeline.paper.claims_page import claims_markdown, claims_table, findings, write_claims
+from pipeline.paper.evidence import Evidence, NotMeasured
+from pipeline.paper.verdicts import DIRECTION, FAILS, HOLDS, OPEN, judge
 from tests.pipeline import ROOT
 
 MODELS = list(paper.MODELS)

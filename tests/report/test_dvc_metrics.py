@@ -4,7 +4,7 @@ import json
 
 import pandas as pd
 
-from artpaper.report.dvc_metrics import attention_metrics, robustness_metrics, write_metrics
+from pipeline.paper.dvc_metrics import attention_metrics, robustness_metrics, write_metrics
 
 
 def test_rho_is_the_mean_over_all_seeds_in_percent() -> None:

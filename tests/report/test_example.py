@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from artpaper.data.features import features
-from artpaper.data.store import FrameStore
-from artpaper.errors import DataError
 from artpaper.models import FrameTransformer
-from artpaper.report import example as module
-from artpaper.report.example import (
+from pipeline.base.errors import DataError
+from pipeline.data.features import features
+from pipeline.data.store import FrameStore
+from pipeline.paper import example as module
+from pipeline.paper.example import (
     Example,
     Seen,
     attention_maps_figure,

@@ -14,18 +14,18 @@ import pytest
 import torch
 
 from artpaper.attacks import random_direction
-from artpaper.config import Params, as_dict
-from artpaper.data.store import FrameStore
-from artpaper.errors import ArtpaperError, CheckpointError, DataError
-from artpaper.evaluation import attack
-from artpaper.report import explorer as module
-from artpaper.report.example import example
-from artpaper.report.explorer import ATTACKS, Explorer, open_explorer, run_title
-from artpaper.report.explorer_videos import Videos, public_address
-from artpaper.report.explorer_view import LISTED, ExplorerView
-from artpaper.report.paper import MODELS
-from artpaper.training import train
-from artpaper.workspace import Workspace
+from pipeline.base.errors import ArtpaperError, CheckpointError, DataError
+from pipeline.base.parameters import Params, as_dict
+from pipeline.data.store import FrameStore
+from pipeline.explorer import explorer as module
+from pipeline.explorer.explorer import ATTACKS, Explorer, open_explorer, run_title
+from pipeline.explorer.videos import Videos, public_address
+from pipeline.explorer.view import LISTED, ExplorerView
+from pipeline.paper.example import example
+from pipeline.paper.paper import MODELS
+from pipeline.predict.one_step import attack
+from pipeline.run.workspace import Workspace
+from pipeline.train.training import train
 from tests import toy
 from tests.pipeline import ROOT, changed, link_frames
 from tests.report.test_attention import write_predictions

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from artpaper.errors import DataError
-from artpaper.report.histories import QUANTITIES, histories, histories_figure
+from pipeline.base.errors import DataError
+from pipeline.paper.histories import QUANTITIES, histories, histories_figure
 
 HEADER = "step,learning_rate,loss,cross_entropy,adversarial,validation_gap\n"
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
-from artpaper.config import Features
-from artpaper.data.store import FrameStore
-from artpaper.data.video import Video
-from artpaper.report.curves import training_curves
-from artpaper.report.datasets import video_figure
-from artpaper.report.stress_figure import stress_figure
-from artpaper.report.stress_tables import stress_table
-from artpaper.report.style import legible, save_figure
+from pipeline.base.groups import Features
+from pipeline.data.store import FrameStore
+from pipeline.data.video import Video
+from pipeline.paper.curves import training_curves
+from pipeline.paper.datasets import video_figure
+from pipeline.paper.style import legible, save_figure
+from pipeline.stress.verdict.figure import stress_figure
+from pipeline.stress.verdict.tables import stress_table
 from tests.report.test_stress import made
 
 

@@ -13,14 +13,14 @@ import pytest
 from bs4 import BeautifulSoup
 from ruamel.yaml import YAML
 
-from artpaper.cli import main
-from artpaper.config import load_params
-from artpaper.errors import ConfigError, DataError
-from artpaper.profiles import whole
-from artpaper.report.executed import executions
-from artpaper.report.page import duration, page, profile, write_page
-from artpaper.report.page_figures import drawings
-from artpaper.report.page_tables import parameters
+from pipeline.base.errors import ConfigError, DataError
+from pipeline.base.parameters import load_params
+from pipeline.report.executed import executions
+from pipeline.report.page import duration, page, profile, write_page
+from pipeline.report.page_figures import drawings
+from pipeline.report.page_tables import parameters
+from pipeline.run.cli import main
+from pipeline.run.profiles import whole
 from tests.executed import PNG, fabricate, write_notebook
 from tests.pipeline import ROOT
 
@@ -438,7 +438,7 @@ def test_the_command_that_writes_the_parameters(tmp_path: Path, name: str, data:
 def test_a_published_run_does_not_take_the_place_of_the_report(
     options: list[str], made: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("artpaper.report.page.write_page", lambda folder, target, project: target)
+    monkeypatch.setattr("pipeline.report.page.write_page", lambda folder, target, project: target)
     assert main(["report", *options]) == 0
     assert capsys.readouterr().out.strip() == made
 

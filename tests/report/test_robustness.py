@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from artpaper.attacks.result import FLAGS
-from artpaper.errors import DataError
-from artpaper.report.robustness import bootstrap_means, read_robustness, robustness_table
-from artpaper.report.robustness_figure import MEANING, robustness_figure, write_robustness
-from artpaper.report.style import save_figure
-from artpaper.robustness import CRITERIA, SCHEMA
+from pipeline.base.errors import DataError
+from pipeline.paper.robustness import bootstrap_means, read_robustness, robustness_table
+from pipeline.paper.robustness_figure import MEANING, robustness_figure, write_robustness
+from pipeline.paper.style import save_figure
+from pipeline.predict.deepfool import CRITERIA, SCHEMA
 
 
 def write_deepfool(path, model, seed, rho, *, wrong=(), left=(), stuck=(), ids=None, order=None, **note):

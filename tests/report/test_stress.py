@@ -10,15 +10,17 @@ import pyarrow.parquet as pq
 import pytest
 from matplotlib.text import Text
 
-from artpaper.config import Rules
-from artpaper.errors import DataError
 from artpaper.metrics import gap_from_top
-from artpaper.report.leaderboard import leaderboard, leaderboard_markdown, read_training, write_leaderboard
-from artpaper.report.statements import verdict_markdown
-from artpaper.report.stress import Stress, read_stress
-from artpaper.report.stress_checks import checks_markdown, checks_table
-from artpaper.report.stress_figure import stress_figure, sweep_figure
-from artpaper.report.stress_tables import (
+from pipeline.base.errors import DataError
+from pipeline.base.groups import Rules
+from pipeline.paper.style import save_figure
+from pipeline.stress.verdict.checks import checks_markdown, checks_table
+from pipeline.stress.verdict.figure import stress_figure, sweep_figure
+from pipeline.stress.verdict.leaderboard import leaderboard, leaderboard_markdown, read_training, write_leaderboard
+from pipeline.stress.verdict.predictions import Stress, read_stress
+from pipeline.stress.verdict.statements import verdict_markdown
+from pipeline.stress.verdict.statistics import Sample, holm
+from pipeline.stress.verdict.tables import (
     differences_markdown,
     differences_table,
     stress_table,
@@ -26,9 +28,7 @@ from artpaper.report.stress_tables import (
     table_markdown,
     write_stress,
 )
-from artpaper.report.style import save_figure
-from artpaper.report.verdict import Tables
-from artpaper.statistics import Sample, holm
+from pipeline.stress.verdict.verdict import Tables
 from tests.fabricated import fabricate
 
 SMALL = {"models": ("art", "uniform_art"), "attacks": ("clean", "ensemble"), "videos": 40}

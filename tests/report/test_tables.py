@@ -11,12 +11,13 @@ import pytest
 
 from artpaper import metrics
 from artpaper.attacks.result import FLAGS
-from artpaper.config import Base, Data, Experiment, Params
-from artpaper.config import Tables as TablesConfig
-from artpaper.errors import DataError
-from artpaper.report import paper, render
-from artpaper.report.tables import CELLS, make_tables, partitions, write_tables
-from artpaper.report.tables import tables as make_all_tables
+from pipeline.base.errors import DataError
+from pipeline.base.groups import Base, Data, Experiment
+from pipeline.base.groups import Tables as TablesConfig
+from pipeline.base.parameters import Params
+from pipeline.paper import paper, render
+from pipeline.paper.tables import CELLS, make_tables, partitions, write_tables
+from pipeline.paper.tables import tables as make_all_tables
 
 CLASSES = 30
 LISTS = pa.list_(pa.int32()), pa.list_(pa.float32())

@@ -6,13 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from artpaper.config import Params, build
-from artpaper.errors import ConfigError, DataError
-from artpaper.report.leaderboard import leaderboard, read_training, write_leaderboard
-from artpaper.report.statements import STATEMENTS, verdict_markdown, verdict_table, write_verdict
-from artpaper.report.stress import read_stress
-from artpaper.report.stress_tables import CLAIMS, stress_table, write_stress
-from artpaper.report.verdict import (
+from pipeline.base.errors import ConfigError, DataError
+from pipeline.base.parameters import Params, build
+from pipeline.paper.verdicts import FAILS, HOLDS
+from pipeline.stress.verdict.leaderboard import leaderboard, read_training, write_leaderboard
+from pipeline.stress.verdict.predictions import read_stress
+from pipeline.stress.verdict.statements import STATEMENTS, verdict_markdown, verdict_table, write_verdict
+from pipeline.stress.verdict.tables import CLAIMS, stress_table, write_stress
+from pipeline.stress.verdict.verdict import (
     UNTOLD,
     Effect,
     Rules,
@@ -25,7 +26,6 @@ from artpaper.report.verdict import (
     some,
     verdicts,
 )
-from artpaper.report.verdicts import FAILS, HOLDS
 from tests.fabricated import fabricate
 
 ONE_STEP, ENSEMBLE, OVERSTATES, MASKED, UNIFORM, TERM, RANDOM, FLAT, BEATS, KEEPS = range(10)

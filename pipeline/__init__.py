@@ -1,0 +1,1 @@
+"""What the stages of the pipeline run; a folder is a stage's code, or what several stages stand on."""

@@ -1,0 +1,1 @@
+"""One's own frame features: folders of arrays with labels.csv."""

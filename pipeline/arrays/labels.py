@@ -1,0 +1,230 @@
+"""The labels of one's own videos: ``labels.csv``, row by row in constant memory, and the optional ``classes.csv``."""
+
+import csv
+import hashlib
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from artpaper.explain import nearest
+from pipeline.arrays.separator import check_names, find_separator, split, tidy
+from pipeline.base.errors import DataError
+from pipeline.data.labels import LabelSpace
+
+PARTITIONS = ("train", "validate", "test")
+VALIDATE_SHARE = 0.3  # without a column partition; about the share that YouTube-8M keeps from training
+SEPARATOR = ";"
+PARTITION_ALSO = ("split", "set", "subset", "fold", "partitions")  # what others call the column partition
+GROUPS_ALSO = ("group",)
+
+
+@dataclass(frozen=True)
+class LabelRow:
+    """One video of ``labels.csv``: the line it begins on, its first byte and the one after its last, and its cells."""
+
+    line: int
+    start: int
+    stop: int
+    id: str
+    labels: tuple[str, ...]
+    partition: str
+
+
+@dataclass(frozen=True)
+class LabelFile:
+    """``labels.csv``: columns id, labels and, if wanted, partition.
+
+    Attributes:
+        path: where it lies.
+        seed: decides, with the id, the partition of each video where there is no such column.
+        separator: between the labels of a cell, as :func:`pipeline.arrays.separator.find_separator` gives it.
+    """
+
+    path: Path
+    seed: int
+    separator: str = "semicolon"
+
+    def rows(self, start: int = 0, stop: int | None = None, line: int = 1) -> Iterator[LabelRow]:
+        """The rows, checked one by one.
+
+        Args:
+            start: first byte of a row, as :class:`LabelRow` tells it; 0 is the header.
+            stop: the byte after the last row; None is the end of the file.
+            line: number of the line that ``start`` is on.
+        Raises:
+            DataError: the file is missing, is no CSV, or its header is not as :meth:`columns` wants it; a row has
+                another number of cells than the header, an id that cannot be the name of a file, no label, or an
+                unknown partition.
+        """
+        for number, begin, end, named in _named(self.path, self.columns(), start, stop, line):
+            yield self._row(number, begin, end, named)
+
+    def cells(self) -> Iterator[tuple[int, str]]:
+        """Line and labels of each video, not yet taken apart.
+
+        Raises:
+            DataError: as :meth:`rows`, but for what a cell holds.
+        """
+        for number, _, _, named in _named(self.path, self.columns()):
+            yield number, named["labels"]
+
+    def columns(self) -> list[str]:
+        """The header.
+
+        Raises:
+            DataError: it lacks id or labels, has a column of ours twice, or one that was probably meant to be ours.
+        """
+        return _header(self.path, ("id", "labels"), "partition", PARTITION_ALSO)
+
+    def _row(self, line: int, start: int, stop: int, cells: dict[str, str]) -> LabelRow:
+        where, name = f"{self.path}: line {line}", unicodedata.normalize("NFC", cells["id"])
+        if not name or name.startswith(".") or re.search(r"[/\\]", name) or not name.isprintable():
+            last = re.split(r"[/\\]", name)[-1]
+            remedy = f"leave out the folder: {last}" if last not in ("", name) else "use letters, digits, - and _"
+            raise DataError(f"{where}: id {name!r} cannot be the name of a file; {remedy}")
+        try:
+            labels = split(cells["labels"], self.separator)
+        except ValueError as error:
+            raise DataError(f"{where}: id {name}: {error}") from None
+        if not labels:
+            raise DataError(f"{where}: id {name} has no label; name at least one class, or remove the row")
+        partition = tidy(cells["partition"]) if "partition" in cells else self._drawn(name)
+        if partition not in PARTITIONS:
+            raise DataError(
+                f"{where}: id {name} has the unknown partition {partition!r}{nearest(partition, list(PARTITIONS))}"
+            )
+        return LabelRow(line, start, stop, name, labels, partition)
+
+    def _drawn(self, name: str) -> str:
+        digest = hashlib.blake2b(name.encode(), digest_size=8, key=f"train or validate {self.seed}".encode()).digest()
+        return "validate" if int.from_bytes(digest, "little") < VALIDATE_SHARE * 2**64 else "train"
+
+
+def read_classes(path: Path) -> LabelSpace:
+    """The classes of ``classes.csv``, in its order.
+
+    Args:
+        path: columns class and, if wanted, groups (names, ``;`` between them).
+    Returns:
+        LabelSpace: ``given``.
+    Raises:
+        DataError: the file is no CSV; its header lacks a column, has one twice or under another name; a line has
+            another number of cells than the header, or names a class twice, none, or one that labels.csv could not.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    lines: dict[str, int] = {}
+    columns = _header(path, ("class",), "groups", GROUPS_ALSO)
+    rows = [(line, named["class"], named.get("groups", "")) for line, _, _, named in _named(path, columns)]
+    separator = find_separator(path, ((line, cell) for line, _, cell in rows), declared=False)
+    for line, cell, groups in rows:
+        try:
+            name, of = next(iter(split(cell, "none")), ""), split(groups, separator)
+        except ValueError as error:
+            raise DataError(f"{path}: line {line}: {error}") from None
+        if not name or SEPARATOR in name or name in found:
+            why = "is there twice" if name in found else f"must be a name without {SEPARATOR!r}"
+            raise DataError(f"{path}: line {line}: class {name!r} {why}; correct this line")
+        found[name] = of
+        for group in of:
+            lines.setdefault(group, line)
+    check_names(path, lines, separator, declared=False)
+    return given_space(found, found.values(), f"The {len(found)} classes of classes.csv as they are")
+
+
+def given_space(names: Iterable[str], groups: Iterable[tuple[str, ...]], note: str) -> LabelSpace:
+    """A label space of one's own, each label a class.
+
+    Args:
+        names: of the classes, in the order of the model's outputs.
+        groups: of each class.
+        note: where they come from.
+    Raises:
+        DataError: fewer than two classes.
+    """
+    classes = tuple(names)
+    if len(classes) < 2:
+        raise DataError(
+            f"{note}: only {', '.join(classes) or 'none'}; a classifier needs two classes or more, "
+            f"separate the names of several labels by {SEPARATOR!r}"
+        )
+    entities = tuple((index,) for index in range(len(classes)))
+    return LabelSpace("given", classes, tuple(groups), entities, f"{note}; not the paper's data set.")
+
+
+def _header(path: Path, needed: tuple[str, ...], optional: str, also: tuple[str, ...]) -> list[str]:
+    """The names of the columns; others than ours are passed over, unless they look as if one of ours was meant."""
+    head = next(_cells(path), None)
+    columns = [tidy(name) for name in head[3]] if head else []
+    below = head[0] if head else 1
+    rest = f"; write such a line above line {below}: those that begin with # are passed over" if below > 1 else ""
+    for name in (*needed, optional):
+        if columns.count(name) > 1 or (name in needed and name not in columns):
+            raise DataError(
+                f"{path}: needs one column {name}, its first line has {', '.join(columns) or 'none'}; the columns are "
+                f"{', '.join(needed)} and, if wanted, {optional}, with commas between them{rest}"
+            )
+    meant = {name: name for name in (*needed, optional)} | dict.fromkeys(also, optional)
+    for column in columns:
+        name = meant.get(column.casefold(), column)
+        if column != name:
+            raise DataError(
+                f"{path}: column {column!r} would be passed over; call it {name}, or rename it if it is not"
+            )
+    return columns
+
+
+def _named(
+    path: Path, columns: list[str], start: int = 0, stop: int | None = None, line: int = 1
+) -> Iterator[tuple[int, int, int, dict[str, str]]]:
+    """The records below the header as :func:`_cells` gives them, the cells by name of their column."""
+    records = _cells(path, start, stop, line)
+    if not start:
+        next(records, None)  # the header
+    for number, begin, end, cells in records:
+        if not cells:  # an empty line
+            continue
+        if len(cells) != len(columns):
+            raise DataError(
+                f"{path}: line {number} has {len(cells)} cells, the header {len(columns)}; put a name that holds a "
+                'comma into quotes ("a, b")'
+            )
+        yield number, begin, end, dict(zip(columns, map(str.strip, cells), strict=True))
+
+
+def _cells(
+    path: Path, start: int = 0, stop: int | None = None, line: int = 1
+) -> Iterator[tuple[int, int, int, list[str]]]:
+    """Each record's first line, first byte, the byte after its last, and its cells: quoted cells may span lines.
+
+    Lines above the header that are empty or begin with ``#`` are passed over.
+    """
+    end, number, first = start, line - 1, line
+
+    def lines() -> Iterator[str]:
+        nonlocal start, end, number, first
+        above = not start
+        for raw in file:
+            end, number = end + len(raw), number + 1
+            text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+            above = above and (not text.strip() or text.startswith("#"))
+            if above:
+                start, first = end, number + 1
+            else:
+                yield text
+
+    try:
+        with open(path, "rb") as file:
+            file.seek(start)
+            for cells in csv.reader(lines(), strict=True, skipinitialspace=True):
+                yield first, start, end, cells
+                start, first = end, number + 1
+                if stop is not None and start >= stop:
+                    return
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; it lists the videos, docs/own_data.md shows how") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: line {number} is not UTF-8 ({error.reason}); save it as CSV in UTF-8") from None
+    except (OSError, csv.Error) as error:
+        raise DataError(f"{path}: line {first}: cannot be read as CSV ({error}); save it as CSV in UTF-8") from None

@@ -1,0 +1,1 @@
+"""What every stage stands on: parameters, errors, locks, files written whole."""

@@ -1,0 +1,76 @@
+"""Git, where there is one: the commit a project is at, and whether DVC is to ask for it.
+
+A downloaded archive has no ``.git``, and a repository around it is another project's: its commit is not this one's, and
+what it ignores is not what DVC should. So only a ``.git`` in the project's own folder counts; it may be a worktree's.
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from pipeline.base.errors import ArtpaperError
+
+NO_COMMIT = "no commit"
+CODE = ("artpaper", "notebooks", "dvc.yaml", "stress/dvc.yaml")
+
+
+def revision(folder: Path) -> tuple[str, list[str]]:
+    """The commit of a project, and its files of code and notebooks that are not as committed.
+
+    Args:
+        folder: the project's folder, whoever owns it.
+    Returns:
+        The commit's hash, and the paths; ``no commit`` and none where the folder is not under Git, nothing is committed
+        yet, or git is not installed.
+    """
+    if not _under_git(folder):
+        return NO_COMMIT, []
+    try:
+        commit = _git(folder, "rev-parse", "--verify", "--quiet", "HEAD")
+        changed = _git(folder, "status", "--porcelain", "--", *CODE)
+    except (OSError, subprocess.CalledProcessError):
+        return NO_COMMIT, []
+    return commit, [line.split(maxsplit=1)[1] for line in changed.splitlines()]
+
+
+def tell_dvc(folder: Path) -> None:
+    """Have DVC ask Git in a project that is under Git, and only there: without this it stops in an archive.
+
+    It is kept in ``.dvc/config.local``, which Git ignores, and taken back once the folder is under Git. Who keeps the
+    project inside a larger repository says so once: ``dvc config --local core.no_scm false`` is left as it is.
+
+    Args:
+        folder: the project's folder; one without ``.dvc`` is left alone.
+    Raises:
+        ArtpaperError: DVC cannot write the setting.
+    """
+    if not (folder / ".dvc").is_dir():
+        return
+    local = folder / ".dvc" / "config.local"
+    told = re.search(r"^\s*no_scm\s*=\s*(\w+)", local.read_text(encoding="utf-8"), re.M) if local.is_file() else None
+    if not told and not _under_git(folder):
+        _configure(folder, "core.no_scm", "true")
+    elif told and told[1].lower() == "true" and _under_git(folder):
+        _configure(folder, "--unset", "core.no_scm")
+
+
+def _under_git(folder: Path) -> bool:
+    return (folder / ".git").exists()
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    # both named, so that git looks nowhere else, and asks neither who owns the folder nor its environment
+    command = ["git", f"--git-dir={folder.absolute() / '.git'}", f"--work-tree={folder.absolute()}", *arguments]
+    return subprocess.run(command, cwd=folder, encoding="utf-8", capture_output=True, check=True).stdout.strip()
+
+
+def _configure(folder: Path, *setting: str) -> None:
+    command = [sys.executable, "-m", "dvc", "config", "--local", *setting]
+    done = subprocess.run(command, cwd=folder, encoding="utf-8", capture_output=True)
+    if done.returncode:
+        raise ArtpaperError(f"{folder}: dvc config --local {' '.join(setting)} failed: {done.stderr.strip()}")
+
+
+if __name__ == "__main__":  # `make` asks before it runs anything
+    tell_dvc(Path.cwd())

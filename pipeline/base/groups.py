@@ -1,0 +1,320 @@
+"""The groups of ``params.yaml`` but the models': one frozen dataclass each, the paper's own settings as defaults.
+
+Where the paper is silent, the default is the reading that the documentation argues for. ``params.yaml`` and
+``profiles/default.yaml`` name every key, so a reader never has to look here for a value.
+"""
+
+import dataclasses
+import os.path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+from pydantic.dataclasses import dataclass
+
+from artpaper.settings import CHECKED, LARGEST, Count, Fraction, Natural, NonNegative, Positive, Scope
+
+LEAST_DRAWS = 20  # bootstrap samples: pipeline.stress.verdict.statistics says why
+Place = Annotated[str, AfterValidator(os.path.expanduser)]  # ~ and ~name are homes
+
+
+def _once(group: Any, *names: str) -> None:
+    for name in names:
+        values = getattr(group, name)
+        if len(set(values)) < len(values):
+            raise ValueError(f"{name} names one twice: {', '.join(map(str, values))}")
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Base:
+    """Group ``base``: what every stage shares. ``seed`` fixes the splits, the partitions and the synthetic data."""
+
+    seed: Natural = 0
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Data:
+    """Group ``data``: which videos, in which label space, split how.
+
+    ``damaged`` says what becomes of a shard that cannot be read to its end: with ``fail`` prepare stops at it, with
+    ``skip`` the whole shard is left out, counted, and named wherever the results are. ``separator`` stands between the
+    labels of a cell of labels.csv; ``auto`` takes it from the file. ``rates`` says what becomes of arrays of one video
+    that differ in length: ``repeat`` the frames of the shorter, the ``mean`` of those of the longer, or ``refuse``.
+    ``reader`` is ``tensorflow`` for shards compressed with gzip, and for a folder given by its URL (``gs://...``).
+
+    Raises:
+        ValueError: ``label_space``, ``damaged``, ``separator``, ``rates`` or ``reader`` does not fit ``source``.
+    """
+
+    source: Literal["synthetic", "audioset", "yt8m", "arrays"] = "yt8m"
+    path: Place | None = None
+    vocabulary: Place | None = None
+    label_space: Literal["h317", "h431", "k3862", "audioset527", "given"] = "h317"
+    validation_videos: Count = 64_000
+    damaged: Literal["fail", "skip"] = "fail"
+    separator: Literal["auto", "semicolon", "comma", "bar", "slash", "plus", "tab", "line", "blank", "list", "none"] = (
+        "auto"
+    )
+    rates: Literal["refuse", "repeat", "mean"] = "refuse"
+    reader: Literal["native", "tensorflow"] = "native"
+
+    def __post_init__(self) -> None:
+        own = {"audioset": "audioset527", "arrays": "given"}
+        if own.get(self.source) != (self.label_space if self.label_space in own.values() else None):
+            raise ValueError(
+                f"label_space {self.label_space!r} does not fit source {self.source!r}: AudioSet has audioset527, "
+                "arrays have given, the other sources have h317, h431 and k3862"
+            )
+        if self.source == "arrays" and self.vocabulary is not None:
+            raise ValueError("vocabulary must be null for source 'arrays': its classes are those of labels.csv")
+        if self.source == "arrays" and self.damaged != "fail":
+            raise ValueError("damaged 'skip' is for shards; of one's own arrays remove the video's row from labels.csv")
+        if self.source != "arrays" and (self.separator, self.rates) != ("auto", "refuse"):
+            raise ValueError("separator and rates are for source 'arrays'; leave them at auto and refuse")
+        if self.source == "arrays" and self.reader != "native":
+            raise ValueError("reader 'tensorflow' is for shards; one's own arrays are read as they are, by native")
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Synthetic:
+    """Group ``synthetic``: size and difficulty of the built-in data; read by source ``synthetic`` only.
+
+    Raises:
+        ValueError: ``max_frames`` is below ``min_frames``.
+    """
+
+    train_videos: Count = 12_000
+    validate_videos: Count = 5_000
+    min_frames: Count = 12
+    max_frames: Count = 24
+    entities: Annotated[int, Field(ge=48, le=LARGEST)] = 3862
+    videos_per_shard: Count = 500
+    evidence: Annotated[float, Field(gt=0, le=1)] = 0.4
+    difficulty: NonNegative = 1.0
+    rare_vertical_floor: Annotated[float, Field(ge=0, le=0.02)] = 0.0
+
+    def __post_init__(self) -> None:
+        if self.max_frames < self.min_frames:
+            raise ValueError(f"max_frames {self.max_frames} is below min_frames {self.min_frames}")
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Features:
+    """Group ``features``: from stored bytes to the tensor the model receives (and the attack moves)."""
+
+    max_frames: Count = 300
+    norm: Literal["none", "l2_frame", "l2_frame_per_modality"] = "l2_frame"
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Train:
+    """Group ``train``: the optimiser and the loop, the same for every model.
+
+    ``precision`` auto is bf16 where the machine multiplies it natively and fp32 elsewhere: emulated it is many times
+    slower.
+    """
+
+    learning_rate: Positive = 2e-4
+    batch_size: Count = 64
+    max_steps: Count = 1_000_000
+    validate_every: Count = 10_000
+    early_stop_patience: Count = 5
+    lr_patience: Natural = 3
+    lr_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    checkpoint_every: Count = 1_000
+
+
+@dataclass(frozen=True, config=CHECKED)
+class AttackConfig:
+    """Group ``attack``: the one-step attack of the adversarial test set (Eq. 4)."""
+
+    epsilon: NonNegative = 0.5
+    scope: Scope = "joint"
+    labels: Literal["truth", "predicted"] = "truth"
+    batch_size: Count = 64
+
+
+@dataclass(frozen=True, config=CHECKED)
+class DeepFool:
+    """Group ``deepfool``: minimal perturbations (section 3.2.4) of a seeded subset of the test set.
+
+    ``memory`` in MiB bounds what the attack adds to the model's own forward pass. ``multilabel_videos`` of the subset
+    are also put to multi-label DeepFool, which costs a backward pass for every class.
+    """
+
+    videos: Count = 5000
+    multilabel_videos: Natural = 64
+    candidates: Annotated[int, Field(ge=2, le=LARGEST)] = 10
+    steps: Count = 50
+    overshoot: NonNegative = 0.02
+    memory: Count = 256
+    batch_size: Count = 64
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Reading:
+    """One reading of "epsilon": which features, which ball, which radius."""
+
+    norm: Literal["none", "l2_frame", "l2_frame_per_modality"]
+    scope: Scope
+    epsilon: NonNegative
+
+
+def _readings() -> tuple[Reading, ...]:
+    choices: list[tuple[Literal["none", "l2_frame"], Scope]] = [
+        ("none", "joint"), ("l2_frame", "joint"), ("none", "frame"), ("l2_frame", "frame")
+    ]  # fmt: skip
+    return tuple(Reading(norm, scope, 0.5) for norm, scope in choices)
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Calibration:
+    """Group ``calibration``: the readings of epsilon that Non-ART alone is put to, side by side."""
+
+    readings: Annotated[tuple[Reading, ...], Field(min_length=1)] = dataclasses.field(default_factory=_readings)
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Swept:
+    """Which models of group ``models`` each grid of Figure 3 is for.
+
+    Raises:
+        ValueError: a model is named twice.
+    """
+
+    epsilon: tuple[str, ...] = ("art", "a_art")
+    alpha: tuple[str, ...] = ("art", "a_art")
+    beta: tuple[str, ...] = ("a_art",)
+
+    def __post_init__(self) -> None:
+        _once(self, "epsilon", "alpha", "beta")
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Study:
+    """Group ``study``: the grids of Figure 3, each around the models of group ``models``, one value changed at a time.
+
+    ``max_steps`` shortens every training of the study; null trains as long as ``train.max_steps`` says.
+
+    Raises:
+        ValueError: a value of a grid or a seed is named twice: one training would be counted as two.
+    """
+
+    epsilons: tuple[NonNegative, ...] = (0.125, 0.25, 0.5, 1.0, 2.0)
+    alphas: tuple[NonNegative, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
+    betas: tuple[NonNegative, ...] = (0.001, 0.01, 0.1, 1.0)
+    models: Swept = Swept()
+    seeds: Annotated[tuple[Natural, ...], Field(min_length=1)] = (0, 1, 2)
+    max_steps: Count | None = None
+
+    def __post_init__(self) -> None:
+        _once(self, "epsilons", "alphas", "betas", "seeds")
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Figures:
+    """Group ``figures``: ``video`` is the id of the test video of Figures 1 and 2; null chooses one by rule."""
+
+    video: str | None = None
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Tables:
+    """Group ``tables``: ``partitions`` disjoint parts of the test set give Table 1 its standard deviation."""
+
+    partitions: Annotated[int, Field(ge=2, le=LARGEST)] = 5
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Experiment:
+    """Group ``experiment``: which models (names of group ``models``) are trained with which seeds.
+
+    Raises:
+        ValueError: a model or a seed is named twice.
+    """
+
+    models: Annotated[tuple[str, ...], Field(min_length=1)] = ("non_art", "art", "a_art")
+    seeds: Annotated[tuple[Natural, ...], Field(min_length=1)] = (0,)
+
+    def __post_init__(self) -> None:
+        _once(self, "models", "seeds")
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Stress:
+    """Group ``stress``: the strong attacks, on which models (of groups ``models`` and ``controls``), at what length.
+
+    ``max_steps`` null is ``train.max_steps``; with ``equal_cost`` a model whose step takes more passes than ART's two
+    is trained for fewer steps. ``videos`` of the test set are attacked, chosen by a seeded hash, inside a ball of
+    radius ``epsilon``; null is ``attack.epsilon``. ``steps`` and ``restarts`` are those of the projected gradient,
+    ``queries`` those of the black box; transferred attacks are made on the first two of ``surrogates`` that are not the
+    model itself. ``epsilons`` and
+    ``step_counts`` are the sweeps, on the first seed.
+
+    Raises:
+        ValueError: a model, a seed, a surrogate or a value of a sweep is named twice.
+    """
+
+    models: Annotated[tuple[str, ...], Field(min_length=1)] = (
+        "non_art", "art", "a_art", "a_art_strong", "random_att", "entropy_art", "temperature_art", "uniform",
+        "uniform_art", "uniform_wide", "pgd_at", "trades", "vat", "gradalign", "art_wide", "relative_att",
+        "relative_sharp",
+    )  # fmt: skip
+    seeds: Annotated[tuple[Natural, ...], Field(min_length=1)] = (0, 1, 2, 3, 4)
+    max_steps: Count | None = None
+    equal_cost: bool = True
+    videos: Annotated[int, Field(ge=2, le=LARGEST)] = 1000  # one tells nothing of others
+    surrogates: tuple[str, ...] = ("non_art", "art", "uniform_art")
+    epsilon: NonNegative | None = None
+    steps: Count = 20
+    restarts: Count = 2
+    queries: Count = 200
+    epsilons: tuple[NonNegative, ...] = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 32.0)
+    step_counts: tuple[Count, ...] = (1, 2, 5, 10, 50)
+
+    def __post_init__(self) -> None:
+        _once(self, "models", "seeds", "surrogates", "epsilons", "step_counts")
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Rules:
+    """Group ``verdict``: when a statement about the stress test counts as decided; change one and run again.
+
+    ``draws`` is the number of bootstrap samples of the videos, 20 at least. A difference is more than chance if its p
+    value, Holm's over its family, is at most ``alpha``. Differences of GAP that are surely smaller than ``margin``
+    (points of percent) do not matter; 2 is less than a quarter of what A-ART gains over ART in the paper (9.07).
+    Attention whose distance to uniform is at most ``flat`` of ART's counts as uniform, at least ``kept`` of it as kept.
+    A-ART may lose ``lost`` times the share of its clean GAP that it loses in the paper.
+
+    Raises:
+        ValueError: so few draws that there is no standard error.
+    """
+
+    draws: Count = 1000
+    alpha: Fraction = 0.05
+    margin: Annotated[float, Field(ge=0, le=100)] = 2.0
+    flat: Fraction = 0.1
+    kept: Fraction = 0.5
+    lost: NonNegative = 2.0
+
+    def __post_init__(self) -> None:
+        if self.draws < LEAST_DRAWS:
+            raise ValueError(
+                f"draws {self.draws}: with fewer than {LEAST_DRAWS} bootstrap samples the standard errors are so rough "
+                "that chance looks significant; 50 will do for a trial, 1000 for results"
+            )
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Compute:
+    """Group ``compute``: how the work is spread; no stage lists it, for it is about time and not about results.
+
+    ``workers`` processes run on this machine (``engine`` local) or on those of a Ray cluster (``ray``), whose head is
+    at ``address``: ``host:port``, or ``auto`` for the one that this machine belongs to; null starts Ray on this machine
+    alone. A result changes by rounding at most, but for models that several processes of a cluster train together:
+    with dropout or a random adversary these draw other numbers, as another seed would.
+    """
+
+    engine: Literal["local", "ray"] = "local"
+    workers: Count = 2
+    address: Annotated[str, Field(pattern=r"^(auto|[\w.-]+:\d+)$")] | None = None

@@ -1,0 +1,64 @@
+"""Short names for what a result is made from, parameters and code: unfinished work goes on only under the same."""
+
+import ast
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("artpaper", "pipeline")
+
+
+def fingerprint(values: Any) -> str:
+    """12 hex digits of a hash of ``values`` as JSON."""
+    return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=6).hexdigest()
+
+
+@cache
+def code(*modules: str) -> str:
+    """12 hex digits of a hash of the project's source, so that no run is begun by one version and ended by another.
+
+    Args:
+        modules: these, by name, and all that they import of the project; by default everything.
+    """
+    digest = hashlib.blake2b(digest_size=6)
+    paths = [path for name in PACKAGES for path in (ROOT / name).rglob("*.py")]
+    for path in sorted(imported(*modules) if modules else paths):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+@cache
+def imported(*modules: str) -> frozenset[Path]:
+    """The source files of modules of the project and of all modules of the project that they import, and so on."""
+    seen: set[Path] = set()
+    waiting = list(modules)
+    while waiting:
+        name = waiting.pop()
+        # `import a.b.c` runs a and a.b too; a name that is imported from a module may be a module itself, or not
+        stem = ROOT.joinpath(*name.split("."))
+        path = next((path for path in (stem / "__init__.py", stem.with_suffix(".py")) if path.is_file()), None)
+        if path is None or name.split(".")[0] not in PACKAGES or path in seen:
+            continue
+        seen.add(path)
+        if "." in name:
+            waiting.append(name.rpartition(".")[0])
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                waiting += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            elif isinstance(node, ast.Import):
+                waiting += [alias.name for alias in node.names]
+    return frozenset(seen)
+
+
+def content(path: Path, method: str = "blake2b") -> str:
+    """A hash of a file's bytes, in hex digits.
+
+    Args:
+        path: of the file.
+        method: any of ``hashlib``'s.
+    """
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, method).hexdigest()

@@ -1,0 +1,249 @@
+"""Parameters: ``params.yaml`` as one frozen object, checked before anything runs.
+
+The groups are in :mod:`pipeline.base.groups`; what is said about several of them together is said here.
+"""
+
+import copy
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from artpaper.explain import SHOWN, explain, nearest
+from artpaper.settings import CHECKED, Control, Loss, Model
+from pipeline.base.errors import ConfigError
+from pipeline.base.groups import (
+    AttackConfig,
+    Base,
+    Calibration,
+    Compute,
+    Data,
+    DeepFool,
+    Experiment,
+    Features,
+    Figures,
+    Rules,
+    Stress,
+    Study,
+    Synthetic,
+    Tables,
+    Train,
+)
+
+
+def _paper_models() -> dict[str, Loss]:
+    return {"non_art": Loss(), "art": Loss(alpha=1.0), "a_art": Loss(alpha=1.0, beta=0.001)}
+
+
+def _controls() -> dict[str, dict[str, Any]]:
+    return {
+        "a_art_strong": {"like": "a_art", "beta": 1.0},
+        "random_att": {"like": "a_art", "beta": 1.0, "attention_adversary": "random"},
+        "entropy_art": {"like": "art", "entropy": 0.01},
+        "temperature_art": {"like": "art", "temperature": 4.0},
+        "uniform": {"like": "non_art", "attention": "uniform"},
+        "uniform_art": {"like": "art", "attention": "uniform"},
+        "uniform_wide": {"like": "art", "attention": "uniform", "epsilon": 2.0},
+        "pgd_at": {"like": "art", "clean": 0.0, "adversary": "projected", "steps": 2},
+        "trades": {"like": "art", "alpha": 50.0, "adversary": "projected", "consistency": True},
+        "vat": {"like": "art", "alpha": 10.0, "adversary": "virtual", "consistency": True},
+        "gradalign": {"like": "art", "alignment": 0.002},
+        "art_wide": {"like": "art", "epsilon": 2.0},
+        "relative_att": {"like": "a_art", "epsilon": 2.0, "beta": 0.03, "attention_relative": True},
+        "relative_sharp": {
+            "like": "a_art",
+            "epsilon": 2.0,
+            "beta": 0.03,
+            "attention_relative": True,
+            "entropy": -0.003,
+        },
+    }
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Params:
+    """Everything in ``params.yaml``; without arguments, the parameters of the paper.
+
+    Raises:
+        ValueError: ``experiment.models`` names one that is not in ``models``.
+    """
+
+    base: Base = Base()
+    data: Data = Data()
+    synthetic: Synthetic = Synthetic()
+    features: Features = Features()
+    model: Model = Model()
+    train: Train = Train()
+    models: dict[str, Loss] = dataclasses.field(default_factory=_paper_models)
+    controls: dict[str, dict[str, Any]] = dataclasses.field(default_factory=_controls)
+    attack: AttackConfig = AttackConfig()
+    deepfool: DeepFool = DeepFool()
+    calibration: Calibration = Calibration()
+    study: Study = Study()
+    tables: Tables = Tables()
+    figures: Figures = Figures()
+    experiment: Experiment = Experiment()
+    stress: Stress = Stress()
+    verdict: Rules = Rules()
+    compute: Compute = Compute()
+
+    def __post_init__(self) -> None:
+        for name in self.experiment.models:
+            if name not in self.models:
+                raise ValueError(f"experiment.models names {name!r}, but group models has {', '.join(self.models)}")
+        for name in self.controls:
+            self._control(name)
+        known = [*self.models, *self.controls]
+        for name in self.stress.models:
+            if name not in known:
+                raise ValueError(f"stress.models names {name!r}, but models and controls have {', '.join(known)}")
+        for name in self.stress.surrogates:
+            if name not in self.stress.models:
+                raise ValueError(f"stress.surrogates names {name!r}, which is none of stress.models")
+
+    def with_controls(self) -> "Params":
+        """The same parameters, with the entries of group ``controls`` among those of group ``models``."""
+        controls = {name: self._control(name) for name in self.controls}
+        return dataclasses.replace(self, models={**self.models, **controls}, controls={})
+
+    def _control(self, name: str) -> Control:
+        if name in self.models:
+            raise ValueError(f"controls.{name}: group models has one of that name; choose another")
+        changes = dict(self.controls[name])
+        like = changes.pop("like", None)
+        if like not in self.models:
+            raise ValueError(f"controls.{name}.like: no {like!r} in group models, which has {', '.join(self.models)}")
+        try:
+            return build(Control, {**as_dict(self.models[like]), **changes}, f"controls.{name}")
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+
+    def model_for(self, name: str) -> Model:
+        """The group ``model`` with the overrides of model ``name``.
+
+        Raises:
+            ConfigError: there is no model of that name.
+        """
+        if name not in self.models:
+            raise ConfigError(f"no model {name!r} in group models{nearest(name, list(self.models))}")
+        names = ("attention", "temperature")  # the second is a control's only
+        overrides = {key: getattr(self.models[name], key, None) for key in names}
+        return dataclasses.replace(self.model, **{key: value for key, value in overrides.items() if value is not None})
+
+
+T = TypeVar("T")
+
+
+def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
+    """Make ``cls`` from plain values, or say what is wrong with them.
+
+    Args:
+        cls: a group of this module, or :class:`Params`.
+        values: what a YAML file held.
+        where: the file or caller, for the message.
+    Raises:
+        ConfigError: every unknown key (with the nearest known one), wrong type and impossible value, one a line.
+    """
+    try:
+        # through JSON: strict about types, yet mappings become dataclasses and lists become tuples
+        return TypeAdapter(cls).validate_json(json.dumps(values))
+    except ValidationError as error:
+        lines = [explain(cls, item) for item in error.errors()]
+        raise ConfigError("\n".join(f"{where}: {line}" for line in lines)) from None
+    except (TypeError, ValueError, RecursionError) as error:  # a date, a set, a list in itself
+        raise ConfigError(f"{where}: not a plain value: {error}") from None
+
+
+def load_params(path: str | Path) -> Params:
+    """Read and check a parameter file, or a profile (YAML 1.2, so ``2e-4`` is a number).
+
+    Raises:
+        ConfigError: the file is missing, unreadable or no YAML mapping, or holds a value that does not fit.
+    """
+    return build(Params, read_values(Path(path)), str(path))
+
+
+def read_values(path: Path, yaml: Any = None) -> dict[str, Any]:
+    """What a parameter file, or a profile, says.
+
+    Args:
+        path: of the file.
+        yaml: reads it; by default as plain values, without its comments.
+    Returns:
+        Its values; if it says ``like: NAME``, those of ``NAME.yaml`` beside it, changed as it says.
+    Raises:
+        ConfigError: one of the files is missing, unreadable or no YAML mapping, both say ``like``, or the other holds a
+            value that does not fit.
+    """
+    values = _read_mapping(path, yaml)
+    if "like" not in values:
+        return values
+    like = values.pop("like")
+    whole = path.parent / f"{like}.yaml"
+    if not os.path.isfile(whole):
+        raise ConfigError(
+            f"{path}: like: {str(like)[:SHOWN]}: no such profile beside it; `artpaper use NAME` writes a whole file"
+        )
+    base = _read_mapping(whole, yaml)
+    if "like" in base:
+        raise ConfigError(f"{path}: like: {like}: {whole} is no whole file but like another itself; name that one")
+    if yaml is None:
+        build(Params, base, str(whole))  # what does not fit there is told of that file
+    return _overlaid(base, values)
+
+
+def _read_mapping(path: Path, yaml: Any) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, IsADirectoryError):
+        raise ConfigError(f"{path}: no such parameter file; the ready-made ones are in profiles/") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); see to the file and its permissions") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not valid YAML: not UTF-8: {error}") from None
+    values = parse(text, str(path), yaml)
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected groups such as data:, model:, train:, found {type(values).__name__}")
+    return values
+
+
+def parse(text: str, where: str, yaml: Any = None) -> Any:
+    """What a piece of YAML says.
+
+    Args:
+        text: the YAML.
+        where: it stands, for the message.
+        yaml: reads it; by default as plain values.
+    Raises:
+        ConfigError: it is not YAML.
+    """
+    from ruamel.yaml import YAML
+
+    try:
+        return (yaml or YAML(typ="safe", pure=True)).load(text)
+    except Exception as error:  # the parser's own, or what it stumbles over: no such date, an unknown version of YAML
+        raise ConfigError(f"{where}: not valid YAML: {error}") from None
+
+
+def _overlaid(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """``base`` with the values of ``changes``, mappings key by key, and its comments where ruamel.yaml kept some."""
+    from ruamel.yaml.comments import CommentedMap
+
+    for key, value in changes.items():
+        both = isinstance(value, dict) and isinstance(base.get(key), dict)
+        # copied, for what an anchor stands for is one object in several places
+        base[key] = _overlaid(copy.deepcopy(base[key]), value) if both else value
+    if isinstance(base, CommentedMap) and isinstance(changes, CommentedMap):
+        base.ca.items.update(changes.ca.items)
+        base.ca.comment = changes.ca.comment or base.ca.comment
+    return base
+
+
+def as_dict(config: Any) -> dict[str, Any]:
+    """A config dataclass as plain, JSON-ready values."""
+    return TypeAdapter(type(config)).dump_python(config, mode="json")

@@ -1,0 +1,62 @@
+"""From stored frames to the tensor that the model receives, and that an attack moves."""
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Bool, Float, Float32, UInt8
+from torch import Tensor
+
+from pipeline.base.groups import Features
+
+
+def dequantise(
+    frames: UInt8[Tensor, "batch time dim"], mask: Bool[Tensor, "batch time"]
+) -> Float[Tensor, "batch time dim"]:
+    """Bytes to the values they stand for: x * (4 / 255) + (4 / 512 - 2), in [-1.992, 2.008].
+
+    Args:
+        frames: as stored, uint8 (batch, time, dim).
+        mask: True on real frames, bool (batch, time).
+    Returns:
+        float32 (batch, time, dim), on the device of ``frames``; padding is 0, as it is added after this step.
+    Source: google/youtube-8m, utils.py (Dequantize) and readers.py (resize_axis); byte 255 lies above 2 there too.
+    """
+    values = frames.float() * (4 / 255) + (4 / 512 - 2)  # (batch, time, dim)
+    return values * mask[:, :, None]  # (batch, time, dim)
+
+
+def features(
+    frames: UInt8[Tensor, "batch time dim"] | Float32[Tensor, "batch time dim"],
+    mask: Bool[Tensor, "batch time"],
+    config: Features,
+    modalities: Mapping[str, int],
+) -> Float[Tensor, "batch time dim"]:
+    """The model's input: the frames' values, normalised as ``config.norm`` says.
+
+    Args:
+        frames: as stored (batch, time, dim): uint8 is dequantised, float32 is taken as it is.
+        mask: True on real frames, bool (batch, time).
+        config: ``norm`` is ``none``, ``l2_frame`` (each frame, modalities together, has norm 1) or
+            ``l2_frame_per_modality`` (each modality of each frame has norm 1).
+        modalities: width of each modality, in the order of the columns; the widths add up to dim.
+    Returns:
+        float32 (batch, time, dim), zero on padding.
+    Raises:
+        ValueError: the widths do not add up to dim.
+    Source: google/youtube-8m, train.py line 274 (tf.nn.l2_normalize); which norm the paper used is not stated.
+    """
+    widths = list(modalities.values())
+    if sum(widths) != frames.shape[-1]:
+        raise ValueError(
+            f"modalities {dict(modalities)} add up to {sum(widths)}, but frames are {frames.shape[-1]} wide"
+        )
+    x = dequantise(frames, mask) if frames.dtype == torch.uint8 else frames * mask[:, :, None]  # (batch, time, dim)
+    if config.norm == "none":
+        return x
+    parts = x.split(widths, dim=-1) if config.norm == "l2_frame_per_modality" else (x,)
+    return torch.cat([_unit(part) for part in parts], dim=-1)  # (batch, time, dim)
+
+
+def _unit(x: Float[Tensor, "batch time width"]) -> Float[Tensor, "batch time width"]:
+    squares = x.square().sum(dim=-1, keepdim=True)  # (batch, time, 1)
+    return x * squares.clamp_min(1e-12).rsqrt()  # (batch, time, width); the floor of tf.nn.l2_normalize

@@ -1,0 +1,36 @@
+"""Which videos a model is trained and validated on."""
+
+from pathlib import Path
+
+from artpaper.explain import nearest
+from pipeline.base.errors import ConfigError, DataError
+from pipeline.base.parameters import Params
+from pipeline.data.store import FrameStore
+
+
+def training_splits(params: Params, name: str, workspace: Path) -> list[FrameStore]:
+    """The train and the validation split of one model: all videos, or those of its vertical.
+
+    Args:
+        params: all parameters; ``models.<name>.vertical`` chooses.
+        name: entry of group ``models``.
+        workspace: holds ``frames/``.
+    Raises:
+        ConfigError: no model of that name, or no vertical of that name in the label space.
+        DataError: frames have not been prepared, or a split has no video of that vertical.
+    """
+    params.model_for(name)
+    stores = [FrameStore(workspace / "frames" / split) for split in ("train", "validation")]
+    vertical = params.models[name].vertical
+    if vertical is None:
+        return stores
+    space = stores[0].label_space
+    if vertical not in space.group_names:
+        raise ConfigError(
+            f"models.{name}.vertical: no {vertical!r} in {space.name}{nearest(vertical, list(space.group_names))}"
+        )
+    chosen = [store.subset(store.with_labels(space.members(vertical))) for store in stores]
+    for store in chosen:
+        if not len(store):
+            raise DataError(f"{store.path}: no video of {vertical!r}, which models.{name}.vertical asks for")
+    return chosen

@@ -1,0 +1,132 @@
+"""Writing the frame store: shards of frames, and the index of each split; :mod:`pipeline.data.store` reads them."""
+
+import hashlib
+import itertools
+import json
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.base.atomic import atomic_file
+from pipeline.data.store import BATCH_ROWS, FORMAT, PLACE, StoredVideo
+
+
+def shard_schema(modalities: dict[str, int], dtype: str = "uint8") -> pa.Schema:
+    """Columns of a shard, with the modalities in the metadata.
+
+    Args:
+        modalities: name and width of each, in the order of the columns of a frame.
+        dtype: of the frames, ``uint8`` or ``float32``.
+    """
+    number = {"uint8": pa.field("byte", pa.uint8(), nullable=False)}
+    number["float32"] = pa.field("value", pa.float32(), nullable=False)
+    frame = pa.list_(number[dtype], sum(modalities.values()))
+    columns = {"id": pa.string(), "frames": pa.list_(pa.field("frame", frame, nullable=False))}
+    columns |= dict.fromkeys(("labels", "entities"), pa.list_(pa.int32()))
+    return pa.schema(columns, metadata={"modalities": json.dumps(modalities)})
+
+
+def write_shard(
+    path: str | Path, videos: Iterable[StoredVideo], modalities: dict[str, int], dtype: str = "uint8"
+) -> tuple[int, str]:
+    """Write one shard in constant memory; video i of it is row ``i % BATCH_ROWS`` of record batch ``i // BATCH_ROWS``.
+
+    A second thread hashes and writes a record batch while the next one is read; both let go of the interpreter's lock.
+
+    Args:
+        path: the file to make.
+        videos: what to write, in order.
+        modalities: name and width of each modality.
+        dtype: of the frames of every video.
+    Returns:
+        Size of the file in bytes, and its SHA-256 in hex digits.
+    Raises:
+        OSError: the file cannot be written, or the disk is full.
+    """
+    schema = shard_schema(modalities, dtype)
+    width, remaining = sum(modalities.values()), iter(videos)
+    rooms = deque(np.empty((BATCH_ROWS * 300, width), dtype) for _ in range(2))  # (frames, dim), one is being written
+    with open(path, "wb") as file:
+        sink = _Hashed(file)
+        # the thread within the writer: where reading fails, it ends what it writes before the writer is closed
+        with pa.ipc.new_file(pa.PythonFile(sink, mode="w"), schema) as writer, ThreadPoolExecutor(1) as behind:
+            writing: Future[None] | None = None
+            while (made := _record_batch(remaining, schema, rooms)) is not None:
+                if writing is not None:
+                    writing.result()
+                writing = behind.submit(writer.write_batch, made)
+                rooms.rotate()
+            if writing is not None:
+                writing.result()
+    return sink.size, sink.hash.hexdigest()
+
+
+def _record_batch(videos: Iterator[StoredVideo], schema: pa.Schema, rooms: deque[np.ndarray]) -> pa.RecordBatch | None:
+    """The next ``BATCH_ROWS`` videos, their frames in the first of the rooms; None after the last."""
+    ids, ends, labels, entities = [], [0], [], []
+    # one video at a time: 32 of them freed at once would make the allocator fault their pages in anew
+    for video in itertools.islice(videos, BATCH_ROWS):
+        ends.append(ends[-1] + len(video.frames))
+        if ends[-1] > len(rooms[0]):
+            rooms[0] = np.concatenate([rooms[0][: ends[-2]], np.empty((ends[-1], rooms[0].shape[1]), rooms[0].dtype)])
+        rooms[0][ends[-2] : ends[-1]] = video.frames
+        ids.append(video.id)
+        labels.append(video.labels)
+        entities.append(video.entities)
+    if not ids:
+        return None
+    listed = schema.field("frames").type
+    frames = pa.FixedSizeListArray.from_arrays(pa.array(rooms[0][: ends[-1]].reshape(-1)), type=listed.value_type)
+    frames = pa.ListArray.from_arrays(pa.array(ends, pa.int32()), frames, type=listed)
+    return pa.record_batch([ids, frames, labels, entities], schema=schema)
+
+
+class _Hashed:
+    """A file that Arrow writes from its first byte to its last, hashed on the way: it need not be read again."""
+
+    closed = False
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.hash, self.size = file, hashlib.sha256(), 0
+
+    def write(self, data: bytes | pa.Buffer) -> int:
+        """Take some more bytes."""
+        self.file.write(data)
+        self.hash.update(data)
+        self.size += len(data)
+        return len(data)
+
+
+def write_split(
+    path: str | Path, index: pa.Table, modalities: dict[str, int], dtype: str = "uint8", damaged: Sequence[str] = ()
+) -> None:
+    """Write the index of one split.
+
+    Args:
+        path: the split's folder.
+        index: a row a video: id, shard (its path relative to ``path``, dictionary encoded), batch, row, frames, check.
+        modalities: name and width of each modality.
+        dtype: of the frames; a store that names none holds bytes.
+        damaged: shards of the source, of any split, that were left out.
+    Raises:
+        OSError: the folder cannot be written, or the disk is full.
+    """
+    path = Path(path)
+    with atomic_file(path / "index.arrow") as temporary:
+        write_table(temporary, index.select(["id", "shard", *PLACE]))
+    with atomic_file(path / "store.json") as temporary:
+        described = {"format": FORMAT, "modalities": modalities, "label_space": "../label_space.json"}
+        described |= {} if dtype == "uint8" else {"dtype": dtype}
+        described |= {"damaged": list(damaged)} if damaged else {}
+        temporary.write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write a table as one Arrow IPC file."""
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)

@@ -1,0 +1,138 @@
+"""Which test videos the explorer offers: by id, by label, by how much an attack changed them, by who was fooled."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from jaxtyping import Bool, Float64, Int64
+
+from pipeline.base.errors import DataError
+from pipeline.base.parameters import Params
+from pipeline.data.labels import LabelSpace
+from pipeline.paper.attention import AttentionFile, attention_files
+
+Run = tuple[str, int]
+"""A trained model: its name and its training seed."""
+
+WATCH = "https://www.youtube.com/watch?v={id}"
+LOOK_UP = "https://data.yt8m.org/2/j/i/{id:.2}/{id}.js"
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the public page of a video is to be found; nothing here ever asks for it.
+
+    ``link`` is the address, ``text`` says what a reader finds there.
+    """
+
+    link: str
+    text: str
+
+
+def public_address(source: str, video: str) -> Address | None:
+    """Where the video itself can be seen, if it is public at all.
+
+    AudioSet's ids are YouTube's own. YouTube-8M's are drawn at random; a file of its site gives the public id for as
+    long as the video is public. Synthetic videos were never filmed.
+
+    Args:
+        source: ``data.source``.
+        video: its id in the store.
+    Source: research.google.com/youtube8m/video_id_conversion.html; research.google.com/audioset/download.html.
+    """
+    if source == "audioset":
+        return Address(WATCH.format(id=video), "of which the clip is ten seconds; the store keeps no start")
+    if source == "yt8m":
+        return Address(LOOK_UP.format(id=video), "which names its public YouTube id while it is public")
+    return None
+
+
+class Videos:
+    """The test videos of a set of predictions files, in the order of the store.
+
+    Args:
+        predictions: per trained model its predictions file, all of the same videos and attack.
+        space: the classes of their labels.
+    Attributes:
+        source: the data set.
+        epsilon: radius of the pipeline's attack, unit of the features.
+    Raises:
+        DataError: as :func:`pipeline.paper.attention.attention_files`.
+    """
+
+    def __init__(self, predictions: Mapping[Run, Path], space: LabelSpace) -> None:
+        by_model: dict[str, list[Path]] = {}
+        for (model, _), path in predictions.items():
+            by_model.setdefault(model, []).append(path)
+        opened = {(file.model, file.seed): file for files in attention_files(by_model).values() for file in files}
+        if set(opened) != set(predictions):
+            raise DataError(f"predictions files of {sorted(opened)} found under the names of {sorted(predictions)}")
+        self._files: dict[Run, AttentionFile] = opened
+        first = next(iter(opened.values()))
+        self._space, self._ids = space, first.ids
+        self._labels = pq.read_table(first.path, columns=["labels"])["labels"].combine_chunks()
+        self.source: str = first.settings["source"]
+        self.epsilon: float = first.settings["epsilon"]
+
+    def expect(self, params: Params) -> None:
+        """Make sure that the predictions are of the attack that ``params`` describe.
+
+        Raises:
+            DataError: they are of another one; the message names the parameter and both values.
+        """
+        file = next(iter(self._files.values()))  # the others are of the same attack
+        for group, names in (("attack", ("epsilon", "scope", "labels")), ("features", ("norm", "max_frames"))):
+            for name in names:
+                made = file.settings["feature_norm" if name == "norm" else name]
+                if made != (wanted := getattr(getattr(params, group), name)):
+                    raise DataError(
+                        f"{file.path}: made with {group}.{name} {made}, the parameters say {wanted}; "
+                        "make it anew with `dvc repro attack`"
+                    )
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def id(self, row: int) -> str:
+        """The id of the video at a row of the store."""
+        return self._ids[row].as_py()
+
+    def labels(self, row: int) -> tuple[str, ...]:
+        """The names of its true classes."""
+        return tuple(self._space.classes[label] for label in self._labels[row].as_py())
+
+    def matching(self, text: str) -> Int64[np.ndarray, " found"]:
+        """Rows whose id contains ``text``, or that have a label whose name does, whatever the case.
+
+        A text that is the whole name of a class stands for that class alone. An empty text matches all.
+        """
+        text = text.strip()
+        if not text:
+            return np.arange(len(self))
+        wanted = text.casefold()
+        names = [name.casefold() for name in self._space.classes]
+        whole = [index for index, name in enumerate(names) if name == wanted]
+        classes = whole or [index for index, name in enumerate(names) if wanted in name]
+        lengths = self._labels.value_lengths().to_numpy(zero_copy_only=False)
+        owners = np.repeat(np.arange(len(self)), lengths)  # (labels,) video of each label
+        found = np.zeros(len(self), bool)
+        found[owners[np.isin(self._labels.flatten().to_numpy(), classes)]] = True
+        if not whole:
+            found |= _bools(pc.match_substring(self._ids, text, ignore_case=True))
+        return np.flatnonzero(found)
+
+    def change(self, run: Run) -> Float64[np.ndarray, " videos"]:
+        """How much the pipeline's attack changes each video's maps (``mse``, mean over modalities; weight squared)."""
+        return self._files[run].change()
+
+    def fooled(self, run: Run) -> Bool[np.ndarray, " videos"]:
+        """Which videos the pipeline's attack fools: the clean top label is a true one, the adversarial one is not."""
+        return _bools(self._files[run].column("fooled").combine_chunks())
+
+
+def _bools(values: pa.Array) -> Bool[np.ndarray, " values"]:
+    return values.to_numpy(zero_copy_only=False).astype(bool)

@@ -1,0 +1,162 @@
+"""Which epsilon? The readings of the paper's 0.5 side by side, on Non-ART alone (row 1 of docs/ambiguities.md).
+
+ART and A-ART have no part in this: a reading is judged by how much of Non-ART's score the one-step attack takes away,
+beside how much the paper reports, so it can be fixed before anybody knows what it means for the paper's claim.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from pipeline.base.groups import AttackConfig, Reading
+from pipeline.base.parameters import Params
+from pipeline.paper.paper import METRICS, row
+from pipeline.paper.style import DATA, markdown_table
+from pipeline.predict.study import Variation, measure_all
+
+COLUMNS = {"GAP": "gap", "PERR": "perr", "Hit@1": "hit_at_1"}
+FEATURES = {"none": "raw", "l2_frame": "unit-norm frames", "l2_frame_per_modality": "unit-norm frames per modality"}
+BALLS = {"joint": "one ball a video", "modality": "one ball a modality", "frame": "one ball a frame"}
+
+
+def epsilon_table(params: Params, workspace: Path, *, progress: bool = True) -> pd.DataFrame:
+    """Train Non-ART on each reading's features and attack it as each reading says, on the validation set.
+
+    Args:
+        params: all parameters; group ``calibration`` has the readings, ``experiment.seeds`` the training seeds.
+        workspace: holds ``frames/``.
+        progress: show a bar that counts trainings.
+    Returns:
+        A row a reading: ``features``, ``ball``, ``epsilon``, ``relative_norm`` (perturbation over video, percent);
+        per metric its clean and adversarial value (percent) and ``lost``, the share of the clean value that the attack
+        takes (percent), each the mean over seeds; ``distance``, the mean over metrics of how far that share is from the
+        paper's (points); ``closest`` for the smallest distance; ``in_use`` for the reading that group ``attack`` uses.
+    Raises:
+        ArtpaperError: as :func:`pipeline.predict.study.measure_all`.
+    Source: section 2.1 and Table 1, column Non-ART.
+    """
+    readings = params.calibration.readings
+    seeds = params.experiment.seeds
+    variations = [Variation(changed, "non_art", seed) for changed in _changed(params) for seed in seeds]
+    measured = iter(measure_all(variations, workspace, "which epsilon", progress=progress))
+    rows = []
+    for reading in readings:
+        means = pd.DataFrame([next(measured) for _ in seeds]).mean()
+        found: dict[str, object] = {
+            "features": FEATURES[reading.norm], "ball": BALLS[reading.scope], "epsilon": reading.epsilon,
+            "relative_norm": 100 * means["relative_norm"],
+        }  # fmt: skip
+        distances = []
+        for metric, name in COLUMNS.items():
+            clean, attacked = (100 * means[f"{split}_{name}"] for split in ("test", "adversarial"))
+            lost = 100 * (1 - attacked / clean)
+            found |= {f"{metric} clean": clean, f"{metric} attacked": attacked, f"{metric} lost": lost}
+            distances.append(abs(lost - paper_lost(metric)))
+        found |= {"distance": float(np.mean(distances)), "in_use": _in_use(reading, params)}
+        rows.append(found)
+    table = pd.DataFrame(rows)
+    table.insert(len(table.columns) - 1, "closest", table["distance"] == table["distance"].min())
+    exact = table.select_dtypes("float").columns
+    table[exact] = table[exact].round(6)
+    return table
+
+
+def paper_lost(metric: str) -> float:
+    """Share of the clean value that the attack takes from the paper's Non-ART, in percent (Table 1)."""
+    return 100 * (1 - row(1, metric, "adversarial").non_art / row(1, metric, "test").non_art)
+
+
+def epsilon_figure(table: pd.DataFrame, source: str) -> Figure:
+    """Share of each metric lost, per reading, beside the paper's.
+
+    Args:
+        table: as :func:`epsilon_table` returns it.
+        source: of the data, for the title.
+    """
+    with sns.axes_style("whitegrid"):
+        figure, grid = plt.subplots(
+            1, 3, figsize=(9.6, 0.5 * len(table) + 1.6), sharex=True, sharey=True, layout="constrained"
+        )
+    names = [_name(reading) for _, reading in table.iterrows()]
+    for axes, metric in zip(grid, METRICS, strict=True):
+        bars = axes.barh(names, table[f"{metric} lost"], color="0.75", edgecolor="black", height=0.6)
+        for bar, used in zip(bars, table["in_use"], strict=True):
+            bar.set_hatch("//" if used else "")
+        axes.axvline(paper_lost(metric), color="black", linestyle="--")
+        axes.set(title=metric, xlabel="share lost to the attack (%)", xlim=(0, 100), xticks=range(0, 100, 25))
+    grid[0].invert_yaxis()
+    figure.suptitle(
+        f"Non-ART under each reading of epsilon, {DATA[source]}; dashed: the paper; hatched: in use", fontsize=10
+    )
+    return figure
+
+
+def epsilon_markdown(table: pd.DataFrame, params: Params) -> str:
+    """The table for people, and a sentence that says what is in use and what the calibration alone would choose."""
+    header = ["features", "ball", "", "epsilon", "perturbation / video"]
+    header += [*(f"{metric}, clean → attacked (lost)" for metric in METRICS), "distance"]
+    lines = []
+    for _, reading in table.iterrows():
+        marks = [mark.replace("_", " ") for mark in ("closest", "in_use") if reading[mark]]
+        cells = [reading["features"], reading["ball"], ", ".join(marks), f"{reading['epsilon']:g}"]
+        cells.append(f"{reading['relative_norm']:.2f} %")
+        for metric in METRICS:
+            clean, attacked, lost = (reading[f"{metric} {what}"] for what in ("clean", "attacked", "lost"))
+            cells.append(f"{clean:.2f} → {attacked:.2f} ({lost:.0f} %)")
+        lines.append([*cells, f"{reading['distance']:.1f}"])
+    scores = [(row(1, metric, "test").non_art, row(1, metric, "adversarial").non_art) for metric in METRICS]
+    printed = [
+        f"{clean} → {attacked} ({paper_lost(metric):.0f} %)"
+        for metric, (clean, attacked) in zip(METRICS, scores, strict=True)
+    ]
+    lines.append(["the paper", "", "", "0.5", "", *printed, ""])
+    seeds = len(params.experiment.seeds)
+    text = [
+        f"**Which epsilon?** Non-ART alone, validation set, {DATA[params.data.source]}, "
+        f"{seeds} training seed{'s' if seeds > 1 else ''}; percent. Distance: mean over metrics of the difference "
+        "between the share lost here and in the paper, in points.",
+        "",
+        markdown_table(header, lines, names=3),
+        _verdict(table),
+    ]
+    return "\n".join(text) + "\n"
+
+
+def _verdict(table: pd.DataFrame) -> str:
+    closest = table[table["closest"]].iloc[0]
+    used = table[table["in_use"]]
+    if used.empty:
+        return f"Closest to the paper: {_name(closest)}. The reading in use is not among these."
+    if used.iloc[0]["closest"]:
+        return f"Closest to the paper, and in use: {_name(closest)}."
+    used = used.iloc[0]
+    stronger = np.mean([used[f"{metric} lost"] - paper_lost(metric) for metric in METRICS]) > 0
+    return (
+        f"Closest to the paper: {_name(closest)}. In use is {_name(used)}, {used['relative_norm']:.1f} % of a video's "
+        f"norm; it takes {'more' if stronger else 'less'} from Non-ART than the paper's attack did."
+    )
+
+
+def _changed(params: Params) -> Iterator[Params]:
+    """The parameters under each reading. Raw frames are long enough without the scaling of row 22."""
+    for reading in params.calibration.readings:
+        same = reading.norm == params.features.norm
+        model = params.model if same else dataclasses.replace(params.model, scale_input=reading.norm != "none")
+        attack = AttackConfig(reading.epsilon, reading.scope, params.attack.labels, params.attack.batch_size)
+        features = dataclasses.replace(params.features, norm=reading.norm)
+        yield dataclasses.replace(params, features=features, model=model, attack=attack)
+
+
+def _in_use(reading: Reading, params: Params) -> bool:
+    used = (params.features.norm, params.attack.scope, params.attack.epsilon)
+    return (reading.norm, reading.scope, reading.epsilon) == used
+
+
+def _name(reading: pd.Series) -> str:
+    return f"{reading['features']}, {reading['ball']}, {reading['epsilon']:g}"

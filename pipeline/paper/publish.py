@@ -1,0 +1,134 @@
+"""Keep a run's tables and figures under ``results/`` with what made them: commit, command, parameters and machine.
+
+Where Git does not have the project, as in a downloaded archive, the commit is ``no commit``.
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from pipeline.base.atomic import atomic_file, replace_folder
+from pipeline.base.errors import ArtpaperError
+from pipeline.base.git import revision, tell_dvc
+from pipeline.base.parameters import load_params
+
+NOT_OURS = (".gitignore", "synthetic_data*", "stress.*", "sweeps.*")  # of figures/: not made by dvc.yaml
+PACKAGES = ("torch", "numpy", "pyarrow", "tensorflow-cpu", "tensorflow", "dvc", "papermill")
+
+
+def publish(workspace: Path, target: Path, command: str) -> dict[str, Any]:
+    """Copy tables, figures, parameters and training histories to ``target``, with a ``provenance.json`` beside them.
+
+    Args:
+        workspace: the project's folder, where the pipeline has run.
+        target: the folder to fill; replaced as a whole but for a README.md.
+        command: what a reader types to make the same.
+    Returns:
+        What provenance.json says.
+    Raises:
+        ArtpaperError: the tables are missing, or code has uncommitted changes, so that no commit names what ran.
+    """
+    if not (workspace / "tables" / "table1.md").is_file():
+        raise ArtpaperError(f"{workspace / 'tables'}: no tables to publish; `dvc repro` makes them")
+    commit = _clean(workspace, "dvc.yaml")
+    params = load_params(workspace / "params.yaml")
+    made = target.with_name(f".{target.name}.new")
+    shutil.rmtree(made, ignore_errors=True)
+    for name in ("tables", "figures", "claims", "metrics"):
+        shutil.copytree(workspace / name, made / name, ignore=shutil.ignore_patterns(*NOT_OURS))
+    for name in ("params.yaml", "frames/summary.json"):
+        shutil.copy2(workspace / name, made / Path(name).name)
+    for model in params.experiment.models:
+        for seed in params.experiment.seeds:
+            run = workspace / "models" / model / f"seed{seed}"
+            for name in ("model.json", "history.csv"):
+                (made / "models" / model / f"seed{seed}").mkdir(parents=True, exist_ok=True)
+                shutil.copy2(run / name, made / "models" / model / f"seed{seed}" / name)
+    if (target / "README.md").is_file():  # written by hand
+        shutil.copy2(target / "README.md", made / "README.md")
+    if (target / "stress").is_dir():  # published by itself
+        shutil.copytree(target / "stress", made / "stress")
+    provenance = _provenance(made, commit, command)
+    replace_folder(made, target)
+    return provenance
+
+
+def publish_stress(workspace: Path, target: Path, command: str) -> dict[str, Any]:
+    """Copy the stress test's verdict, tables and figures to ``target/stress``, with a ``provenance.json`` beside them.
+
+    Args:
+        workspace: the project's folder, where the stress test has run.
+        target: the published run it belongs to, such as ``results/audioset``.
+        command: what a reader types to make the same.
+    Returns:
+        What provenance.json says.
+    Raises:
+        ArtpaperError: there is no verdict, it is older than the parameters or the code, or code has uncommitted
+            changes.
+    """
+    if not (workspace / "verdict" / "verdict.md").is_file():
+        raise ArtpaperError(f"{workspace / 'verdict'}: nothing to publish; `dvc repro stress/dvc.yaml` makes it")
+    commit = _clean(workspace, "stress/dvc.yaml")
+    made = target / ".stress.new"
+    shutil.rmtree(made, ignore_errors=True)
+    shutil.copytree(workspace / "verdict", made)
+    for path in (*workspace.glob("figures/stress.*"), *workspace.glob("figures/sweeps.*")):
+        shutil.copy2(path, made)
+    for name in ("params.yaml", "stress/training.csv"):
+        shutil.copy2(workspace / name, made)
+    provenance = _provenance(made, commit, command)
+    replace_folder(made, target / "stress")
+    return provenance
+
+
+def _clean(workspace: Path, pipeline: str) -> str:
+    """The commit that made these results; refused where code is not as committed, or results are older than code."""
+    tell_dvc(workspace)
+    commit, changed = revision(workspace)
+    if changed:
+        raise ArtpaperError("\n".join(["commit these first, or no commit says what was run:", *changed]))
+    if subprocess.run([sys.executable, "-m", "dvc", "status", "--quiet", pipeline], cwd=workspace).returncode:
+        raise ArtpaperError(
+            f"the results are older than params.yaml or the code (see `dvc status {pipeline}`); run `dvc repro "
+            f"{pipeline}` first"
+        )
+    return commit
+
+
+def _provenance(folder: Path, commit: str, command: str) -> dict[str, Any]:
+    provenance = {"commit": commit, "command": command, **environment()}
+    with atomic_file(folder / "provenance.json") as temporary:
+        temporary.write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
+    return provenance
+
+
+def environment() -> dict[str, Any]:
+    """This machine, Python and the packages that a result may hang on, as ``provenance.json`` has them."""
+    return {
+        "machine": {"processor": processor(), "cores": os.cpu_count(), "system": platform.system()},
+        "python": platform.python_version(),
+        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def processor() -> str:
+    """The name of this machine's processor, as its system tells it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,336 @@
+"""The computed tables in words and symbols: captions, Markdown, LaTeX, and the files.
+
+A metric has a line of the paper's figures, a line of ours and their difference.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from artpaper.attacks.result import FLAGS
+from pipeline.base.atomic import atomic_file
+from pipeline.paper.paper import GAIN, GROUPS, METRICS, SPLITS, slips
+
+FEW_VIDEOS = 100  # below this a group's differences are mostly chance: the standard error of Hit@1 is 3 points or more
+TOLD = 10  # damaged shards that a caption names
+SOURCES = {
+    "synthetic": "SYNTHETIC data, generated in YouTube-8M's format: the paper's figures, on YouTube-8M, are no target.",
+    "audioset": "Data: AudioSet; the paper's figures, on YouTube-8M, are no target.",
+    "yt8m": "Data: YouTube-8M.",
+    "arrays": "Data: one's own (source arrays); the paper's figures, on YouTube-8M, are no target.",
+}
+SCOPES = {"joint": "around each video", "modality": "around each modality of a video", "frame": "around each frame"}
+NORMS = {
+    "none": "features as stored",
+    "l2_frame": "frames scaled to unit norm",
+    "l2_frame_per_modality": "frames scaled to unit norm, each modality by itself",
+}
+TARGETS = {"truth": "the true labels", "predicted": "the labels that the model predicts"}
+LATEX_CHARACTERS = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "±": r"$\pm$",
+    "ε": r"$\varepsilon$",
+    "‖": r"$\|$",
+    "–": "--",
+}
+MARKDOWN_CHARACTERS = {character: "\\" + character for character in "\\|*_`<["}
+
+
+@dataclass(frozen=True)
+class Table:
+    """One of the paper's tables: its number, its caption and notes in plain text, and its cells in long format.
+
+    ``cells`` has the columns table, group, metric, split, column (as displayed), ours, std, seed_std, paper, paper_std,
+    difference (figures in percent, NaN where there is none), n (videos), seeds, partitions, and over_non_art and
+    over_art: how much a model's figure exceeds theirs on the same videos, with its standard error. ``retrained``: the
+    second reading of Tables 2 and 3, models trained on the group's videos alone.
+    """
+
+    number: int
+    caption: str
+    notes: tuple[str, ...]
+    cells: pd.DataFrame
+    retrained: bool = False
+
+    @property
+    def name(self) -> str:
+        """Of its files."""
+        return f"table{self.number}" + ("_retrained" if self.retrained else "")
+
+    def _repr_markdown_(self) -> str:
+        return markdown(self)
+
+
+@dataclass(frozen=True)
+class PaperTables:
+    """Tables 1-3; ``metrics`` holds our own figures for ``dvc metrics``: a row a model under each table's name."""
+
+    tables: tuple[Table, ...]
+    metrics: dict[str, dict[str, dict[str, Any]]]
+
+    @property
+    def cells(self) -> pd.DataFrame:
+        """Every cell of every table, one a row (columns as in ``table1.csv``)."""
+        return pd.concat([table.cells for table in self.tables], ignore_index=True)
+
+    def _repr_markdown_(self) -> str:
+        return "\n".join(markdown(table) for table in self.tables)
+
+
+def write_tables(tables: PaperTables, folder: str | Path) -> None:
+    """Write ``table1.csv``, ``.md`` and ``.tex`` and the same for the others; equal input, equal bytes.
+
+    Args:
+        tables: what to write.
+        folder: where the tables go.
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    folder = Path(folder)
+    texts = {}
+    for table in tables.tables:
+        path = folder / table.name
+        texts[path.with_suffix(".csv")] = table.cells.to_csv(index=False, float_format="%.6f", lineterminator="\n")
+        texts[path.with_suffix(".md")] = markdown(table)
+        texts[path.with_suffix(".tex")] = latex(table)
+    for path, text in texts.items():
+        with atomic_file(path) as temporary:
+            temporary.write_bytes(text.encode())
+
+
+def describe(
+    number: int,
+    group: str | None,
+    videos: int,
+    partitions: int,
+    seeds: Sequence[int],
+    settings: dict[str, Any],
+    label_space_note: str,
+    retrained: bool = False,
+) -> str:
+    """The caption: which videos, data, label space, attack and seeds.
+
+    Args:
+        number: of the table.
+        group: the vertical or family; None for the whole test set.
+        videos, partitions: how many videos in how many parts.
+        seeds: training seeds.
+        settings: what the predictions files say of themselves.
+        label_space_note: what the label space says of itself.
+        retrained: whether the models were trained on the group's videos alone.
+    """
+    if group is None:
+        where = (
+            f"{videos:,} test videos: mean ± standard deviation (ddof = 1) over {partitions} disjoint partitions of "
+            "the test set, drawn by a seeded hash of the ids."
+        )
+    else:
+        where = f"{videos:,} test videos of {group} (those with at least one of its classes), every class ranked."
+    text = [f"GAP, PERR and Hit@1 in percent on {where}"]
+    if retrained:
+        text.append("SECOND READING: the models were trained and validated on such videos alone.")
+    if group is not None and group != GROUPS[number]:
+        text.append(f"The paper's vertical {GROUPS[number]} does not exist here; {group} takes its place.")
+    if videos == 0:
+        text.append("The test set holds NO video of this group, so there is nothing of ours to show.")
+        if settings["data source"] == "arrays":
+            text.append("Two groups of classes in classes.csv take the places of the paper's (docs/own_data.md).")
+    elif videos < FEW_VIDEOS:
+        text.append(f"Only {videos} videos: TOO FEW to read differences.")
+    text.append(SOURCES[settings["data source"]] + left_out(settings["damaged shards"]))
+    text.append(
+        f"Label space {settings['label space']}, {settings['classes']} classes, not the paper's own. "
+        f"{label_space_note.rstrip('. ')}."
+    )
+    text.append(
+        f"Adversarial test: one gradient step (Eq. 4) against each model on {TARGETS[settings['attack labels']]}, "
+        f"ε = {settings['epsilon']:g} in the L2 ball {SCOPES[settings['scope']]}, {NORMS[settings['feature norm']]}."
+    )
+    if len(seeds) == 1:
+        text.append(f"Training seed {seeds[0]}.")
+    else:
+        text.append(
+            f'Mean over training seeds {", ".join(map(str, seeds))}; the line "± over seeds" is the standard deviation '
+            "(ddof = 1) over them of the value on all these videos at once."
+        )
+    return " ".join(text)
+
+
+def left_out(shards: Sequence[str]) -> str:
+    """What a caption says of damaged shards, after a space; nothing where there are none.
+
+    Args:
+        shards: the names of those that were left out (``data.damaged`` skip); the first ten are told.
+    """
+    if not shards:
+        return ""
+    more = f" and {len(shards) - TOLD} more, which frames/summary.json lists" if len(shards) > TOLD else ""
+    count = f"{len(shards)} shard{'s' if len(shards) > 1 else ''}"
+    return f" LEFT OUT as damaged: {count} ({', '.join(shards[:TOLD])}{more})."
+
+
+def notes(number: int, videos: int, printed: bool, diagnostics: dict[str, list[pd.DataFrame]]) -> tuple[str, ...]:
+    """What stands below a table: how to read the gains, the paper's slips, and what the attack did to each model.
+
+    Args:
+        number: of the table.
+        videos: rows of every diagnostics table.
+        printed: whether the paper's figures stand in the table.
+        diagnostics: per column, one table a seed with relative_norm, zero_gradient, fooled and the flags of no result.
+    Returns:
+        One line each.
+    """
+    lines = [f"{GAIN}: A-ART minus Non-ART, in points, recomputed from the columns."]
+    lines += slips(number) if printed else []
+    for column, runs in diagnostics.items() if videos else ():
+        every = pd.concat(runs)
+        lines.append(
+            f"Attack on {column}: perturbation / video norm {100 * every['relative_norm'].mean():.2f} % on average, "
+            f"zero gradient on {_count(every['zero_gradient'], runs)} and fooled on {_count(every['fooled'], runs)} of "
+            f"{videos:,} videos."
+        )
+        lost = every[[*FLAGS]].any(axis=1)
+        if lost.any():
+            lines[-1] += (
+                f" NO RESULT on {_count(lost, runs)}, where a gradient or an answer was not a finite number: they are "
+                "in the table as if they had not been attacked."
+            )
+    return tuple(lines)
+
+
+def _count(flags: pd.Series, runs: list[pd.DataFrame]) -> str:
+    """Flagged videos, the mean over the runs where there are several."""
+    return f"{flags.sum() / len(runs):,.1f}".removesuffix(".0")
+
+
+def markdown(table: Table) -> str:
+    """The table as a GitHub-flavoured Markdown fragment, caption first, notes last."""
+    columns = printed_columns(table.cells)
+    header = ["Metric", "", *(f"{short}: {column}" for short in ("Test", "Adv.") for column in columns)]
+    lines = [_escape(header, MARKDOWN_CHARACTERS), ["---", "---", *["---:"] * (len(header) - 2)]]
+    for metric, line, values in _lines(table):
+        lines.append([metric, line, *(value or "–" for value in values)])
+    widths = [max(len(line[place]) for line in lines) for place in range(len(header))]
+    body = ["| " + " | ".join(_pad(line, widths)) + " |" for line in lines]
+    caption, *notes = _escape([table.caption, *table.notes], MARKDOWN_CHARACTERS)
+    return "\n".join([f"**Table {table.number}.** {caption}", "", *body, "", *(f"- {note}" for note in notes)]) + "\n"
+
+
+def latex(table: Table) -> str:
+    """The table as a LaTeX float; needs the packages booktabs and graphicx, and UTF-8 input."""
+    columns = printed_columns(table.cells)
+    numbers = "r" * len(columns)
+    first, last = 3, 2 + len(columns)
+    spans = " & ".join(rf"\multicolumn{{{len(columns)}}}{{c}}{{{name}}}" for name in SPLITS.values())
+    rules = rf"\cmidrule(lr){{{first}-{last}}} \cmidrule(lr){{{last + 1}-{last + len(columns)}}}"
+    body: list[str] = []
+    for metric, line, values in _lines(table):
+        if metric and body:
+            body.append(r"\addlinespace")
+        cells = [f"${value.replace('±', chr(92) + 'pm')}$" if value else "--" for value in values]
+        body.append(" & ".join([metric, *_escape([line], LATEX_CHARACTERS), *cells]) + r" \\")
+    names = " & ".join(_escape(columns, LATEX_CHARACTERS) * len(SPLITS))
+    caption = " ".join(_escape([table.caption, *table.notes], LATEX_CHARACTERS))
+    return "\n".join(
+        [
+            r"\begin{table*}",
+            r"\centering",
+            rf"\caption{{{caption}}}",
+            rf"\label{{tab:table{table.number}}}",
+            r"\resizebox{\textwidth}{!}{%",
+            rf"\begin{{tabular}}{{ll{numbers}{numbers}}}",
+            r"\toprule",
+            rf"& & {spans} \\",
+            rules,
+            rf"Metric & & {names} \\",
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}}",
+            r"\end{table*}",
+            "",
+        ]
+    )
+
+
+def printed_columns(cells: pd.DataFrame) -> list[str]:
+    """The columns of a table as displayed, in order: models and gain."""
+    return list(dict.fromkeys(cells["column"]))
+
+
+def printed_lines(cells: pd.DataFrame) -> dict[str, list[tuple[str, list[str]]]]:
+    """A table as it is printed.
+
+    Args:
+        cells: as :class:`Table` holds them.
+    Returns:
+        Per metric its lines: what a line holds, and a text for each column, test set by test set, empty where there is
+        no figure; lines without any figure are left out.
+    """
+    places = [(split, column) for split in SPLITS for column in printed_columns(cells)]
+    lines = {}
+    for metric in METRICS:
+        found = cells[cells["metric"] == metric].set_index(["split", "column"])
+        kinds = [("paper", "paper", "paper_std"), ("ours", "ours", "std"), ("difference", "difference", None)]
+        kinds += [("± over seeds", "seed_std", None)]
+        lines[metric] = [
+            (
+                name,
+                [
+                    _text(
+                        found.loc[place, value],
+                        found.loc[place, std] if std else float("nan"),
+                        signed=value == "difference" or (place[1] == GAIN and value != "seed_std"),
+                    )
+                    for place in places
+                ],
+            )
+            for name, value, std in kinds
+            if value == "ours" or found[value].notna().any()
+        ]
+    return lines
+
+
+def _lines(table: Table) -> list[tuple[str, str, list[str]]]:
+    """Metric (on its first line only), what the line holds, and its cells."""
+    return [
+        (metric if place == 0 else "", name, texts)
+        for metric, lines in printed_lines(table.cells).items()
+        for place, (name, texts) in enumerate(lines)
+    ]
+
+
+def _text(value: float, std: float, signed: bool) -> str:
+    if pd.isna(value):
+        return ""
+    number = round(value, 2) + 0.0  # no -0.00
+    text = f"{number:+.2f}" if signed else f"{number:.2f}"
+    return text if pd.isna(std) else f"{text} ± {std:.2f}"
+
+
+def _pad(line: list[str], widths: list[int]) -> list[str]:
+    """Cells as wide as their column: names to the left, figures to the right."""
+    return [
+        cell.ljust(width) if place < 2 else cell.rjust(width)
+        for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+    ]
+
+
+def _escape(texts: list[str], characters: dict[str, str]) -> list[str]:
+    table = str.maketrans(characters)
+    return [" ".join(text.split()).translate(table) for text in texts]

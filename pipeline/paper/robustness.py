@@ -1,0 +1,219 @@
+"""How far videos must move to fool each model, from DeepFool files alone (section 3.2.4, Figure 4)."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Bool, Float64
+
+from artpaper.attacks.result import FLAGS
+from pipeline.base.errors import DataError
+from pipeline.predict.deepfool import CRITERIA
+
+COLUMNS = ["id", "criterion", "norm", "relative_norm", "iterations", "zero_gradient", "already_wrong", "fooled", *FLAGS]
+SHARED = ("source", "split", "label_space", "feature_norm", "max_frames", "deepfool", "test_videos")
+CHUNK = 4_000_000  # entries of the resampling counts that are in memory at once
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """DeepFool results side by side, every model about the same videos.
+
+    Attributes:
+        models, seeds: the axes of the arrays.
+        settings: what all files share.
+        columns: per criterion and column of the files an array (models, seeds, videos); ``already_wrong`` is True only
+            where nothing was moved, ``fooled`` never where it is, ``not_fooled`` is the rest.
+    """
+
+    models: tuple[str, ...]
+    seeds: tuple[int, ...]
+    settings: dict[str, Any]
+    columns: dict[str, dict[str, np.ndarray]]
+
+
+def read_robustness(files: Mapping[str, Sequence[str | Path]]) -> Robustness:
+    """Read DeepFool files and check that they can be compared.
+
+    Args:
+        files: per model its ``deepfool.parquet``, one a seed.
+    Raises:
+        DataError: a file is missing, damaged, of another kind or model, or holds NaN; the files differ in seeds,
+            videos, data or how DeepFool was run.
+    """
+    read = {model: [_read(Path(path), model) for path in paths] for model, paths in files.items()}
+    every = [file for runs in read.values() for file in runs]
+    if not every:
+        raise DataError("no DeepFool files given; make them with `dvc repro`")
+    first_path, first_note, first = every[0]
+    for path, note, table in every:
+        for name in SHARED:
+            if note[name] != first_note[name]:
+                raise DataError(
+                    f"{path} and {first_path} cannot be compared: {name} {note[name]} against {first_note[name]}; "
+                    "make both anew with `dvc repro`"
+                )
+        if not table.index.equals(first.index):
+            raise DataError(f"{path} and {first_path} hold different videos; make both anew with `dvc repro`")
+    seeds = {model: tuple(int(note["seed"]) for _, note, _ in runs) for model, runs in read.items()}
+    one = next(iter(seeds.values()))
+    if any(used != one for used in seeds.values()) or len(set(one)) < len(one):
+        raise DataError(f"every model needs the same seeds, each once, not {seeds}")
+    present = set(first.index.get_level_values("criterion"))
+    columns = {}
+    for criterion in (name for name in CRITERIA if name in present):
+        parts = [[table.xs(criterion, level="criterion") for _, _, table in runs] for runs in read.values()]
+        found = {name: np.stack([[part[name].to_numpy() for part in runs] for runs in parts]) for name in COLUMNS[2:]}
+        found["already_wrong"] = found["already_wrong"] & (found["norm"] == 0)
+        found["fooled"] = found["fooled"] & ~found["already_wrong"]
+        found["no_result"] = np.any([found[name] for name in FLAGS], axis=0)
+        found["not_fooled"] = ~(found["fooled"] | found["already_wrong"] | found["no_result"])
+        columns[criterion] = found
+    settings = {name: first_note[name] for name in (*SHARED, "damaged_shards")}
+    return Robustness(tuple(files), one, settings, columns)
+
+
+def _read(path: Path, model: str) -> tuple[Path, dict[str, Any], pd.DataFrame]:
+    if not path.is_file():
+        raise DataError(f"{path}: no such DeepFool file; make it with `dvc repro`")
+    try:
+        table = pq.read_table(path, columns=COLUMNS)
+        note = json.loads(table.schema.metadata[b"artpaper"])
+        if note["attack"] != "deepfool":
+            raise ValueError(f"it is about the attack {note['attack']}")
+        found, _ = note["model"], note["seed"]
+        shared = {name: note[name] for name in SHARED} | {"damaged_shards": note.get("damaged_shards", [])}
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: not a DeepFool file: {error}; make it anew with `dvc repro`") from None
+    if found != model:
+        raise DataError(f"{path}: holds model {found}, expected {model}")
+    rows = table.to_pandas().set_index(["criterion", "id"]).sort_index()
+    unknown = set(rows.index.get_level_values("criterion")) - set(CRITERIA)
+    if rows.empty or unknown or rows.index.has_duplicates or rows[["norm", "relative_norm"]].isna().any(axis=None):
+        why = "no video" if rows.empty else f"criteria {sorted(unknown)}" if unknown else "a video twice, or NaN"
+        raise DataError(f"{path}: holds {why}; delete it and make it anew with `dvc repro`")
+    return path, shared | {"seed": note["seed"]}, rows
+
+
+def robustness_table(files: Mapping[str, Sequence[str | Path]], resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """Mean minimal perturbations with confidence intervals, and whether one model's exceed another's.
+
+    A video counts for ``mean_rho`` when it had to be moved and was fooled. One that the model was wrong about needs no
+    perturbation, and one that outlasted the attack needs more than was tried: they are counted beside the mean, for a
+    0 or a bound in it would make it depend on clean accuracy and on the number of steps. ``mean_rho_all`` has them in.
+
+    Args:
+        files: per model its DeepFool files, one a seed.
+        resamples: bootstrap samples of the videos; every model and seed is resampled alike.
+        seed: of the bootstrap.
+    Returns:
+        A row per criterion, model and seed, and one with seed "all", the mean over seeds: ``videos``; numbers of those
+        ``already_wrong``, ``not_fooled`` and (of all) with ``zero_gradient``; over fooled videos ``mean_rho`` (a share
+        of the video's L2 norm) with its 95 % interval ``ci_low`` and ``ci_high``, ``median_rho``, ``mean_norm`` (unit
+        of the normalised features) and ``mean_iterations``; over all videos ``mean_rho_all``; on "all" ``seed_std``,
+        the standard deviation of ``mean_rho`` over seeds (ddof 1). Paired differences of rho from the first model
+        (``difference``) and from ART (``art_difference``) over the videos that were fooled for both (``pairs``,
+        ``art_pairs``), each with ``_low`` and ``_high``. NaN where there is nothing to average. Intervals tell the
+        chance in the choice of videos, not in the training.
+    Raises:
+        DataError: as :func:`read_robustness`.
+    Source: section 3.2.4, Figure 4; percentile bootstrap, Efron and Tibshirani 1993, chapter 13.
+    """
+    found = read_robustness(files)
+    rows: list[dict[str, Any]] = []
+    for criterion, columns in found.columns.items():
+        rho, fooled = columns["relative_norm"], columns["fooled"]  # (models, seeds, videos) each
+        bases = {"": 0} | ({"art_": found.models.index("art")} if "art" in found.models else {})
+        values, chosen = [rho], [fooled]
+        for base in bases.values():
+            values.append(rho - rho[base])
+            chosen.append(fooled & fooled[base])
+        samples = bootstrap_means(np.stack(values), np.stack(chosen), resamples, seed)  # (samples, 1 + bases, M, S)
+        middle = _means(np.stack(values), np.stack(chosen))  # (1 + bases, models, seeds)
+        for place, model in enumerate(found.models):
+            each = [_row(columns, place, run) for run in range(len(found.seeds))]
+            parts = [slice(run, run + 1) for run in range(len(found.seeds))]
+            for name, part, own in zip((*found.seeds, "all"), (*parts, slice(None)), (*each, _mean(each)), strict=True):
+                row = {"criterion": criterion, "model": model, "seed": str(name), "videos": rho.shape[-1]} | own
+                row["ci_low"], row["ci_high"] = _interval(samples[:, 0, place, part])
+                row["seed_std"] = float(np.std(middle[0, place], ddof=1)) if name == "all" and len(each) > 1 else np.nan
+                for number, (prefix, base) in enumerate(bases.items(), start=1):
+                    compared = place != base and not np.isnan(middle[number, place, part]).all()
+                    low, high = _interval(samples[:, number, place, part]) if compared else (np.nan, np.nan)
+                    row[f"{prefix}difference"] = float(middle[number, place, part].mean()) if compared else np.nan
+                    row |= {f"{prefix}difference_low": low, f"{prefix}difference_high": high}
+                    pairs = float(chosen[number][place, part].sum(axis=-1).mean())
+                    row[f"{prefix}pairs"] = pairs if place != base else np.nan
+                rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def bootstrap_means(
+    values: Float64[np.ndarray, "*quantities videos"],
+    chosen: Bool[np.ndarray, "*quantities videos"],
+    resamples: int,
+    seed: int,
+) -> Float64[np.ndarray, "samples ..."]:
+    """Means of each quantity over its chosen videos, in samples of the videos drawn with replacement.
+
+    Every quantity sees the same samples, so differences of quantities are paired. NaN where no chosen video was drawn.
+
+    Args:
+        values: the quantities.
+        chosen: which videos each is averaged over.
+        resamples: number of samples.
+        seed: of the draws.
+    Returns:
+        The means (samples, quantities), the shape of the quantities kept.
+    """
+    *shape, videos = values.shape
+    sums = np.where(chosen, values, 0).reshape(-1, videos).T  # (videos, quantities)
+    counted = chosen.reshape(-1, videos).T.astype(float)  # (videos, quantities)
+    draw = np.random.default_rng(seed)
+    means = np.empty((resamples, sums.shape[1]))
+    size = max(1, CHUNK // videos)
+    for start in range(0, resamples, size):
+        rows = min(size, resamples - start)
+        drawn = draw.integers(videos, size=(rows, videos)) + videos * np.arange(rows)[:, None]
+        weights = np.bincount(drawn.ravel(), minlength=rows * videos).reshape(rows, videos).astype(float)
+        total = weights @ counted  # (rows, quantities)
+        means[start : start + rows] = np.divide(weights @ sums, total, out=np.full_like(total, np.nan), where=total > 0)
+    return means.reshape(resamples, *shape)
+
+
+def _means(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Means over the chosen videos of the last axis, NaN without any."""
+    total = chosen.sum(axis=-1).astype(float)
+    return np.divide(np.where(chosen, values, 0).sum(axis=-1), total, out=np.full_like(total, np.nan), where=total > 0)
+
+
+def _interval(samples: np.ndarray) -> tuple[float, float]:
+    """95 % of the samples' means over seeds (samples, seeds)."""
+    means = samples.mean(axis=1)
+    means = means[~np.isnan(means)]
+    if not len(means):
+        return np.nan, np.nan
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def _row(columns: Mapping[str, np.ndarray], model: int, run: int) -> dict[str, float]:
+    """What one DeepFool file says under one criterion."""
+    one = {name: values[model, run] for name, values in columns.items()}
+    rho, fooled = one["relative_norm"], one["fooled"]
+    row = {name: float(one[name].sum()) for name in ("already_wrong", "not_fooled", "zero_gradient")}
+    row |= {"mean_rho": float(_means(rho, fooled)), "ci_low": np.nan, "ci_high": np.nan}
+    row["median_rho"] = float(np.median(rho[fooled])) if fooled.any() else np.nan
+    row["mean_rho_all"] = float(_means(np.where(one["already_wrong"], 0, rho), ~one["no_result"]))
+    row |= {f"mean_{name}": float(_means(one[name], fooled)) for name in ("norm", "iterations")}
+    return row
+
+
+def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}

@@ -1,0 +1,231 @@
+"""One look for all figures: what colour tells apart, line styles, markers and hatches tell apart too."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import pandas as pd
+from anyascii import anyascii
+from matplotlib.artist import setp
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.text import Text
+from matplotlib.ticker import FixedLocator
+
+from pipeline.base.atomic import atomic_file
+from pipeline.paper.paper import MODELS
+from pipeline.paper.render import MARKDOWN_CHARACTERS
+
+# what a title calls the data: synthetic results are labelled wherever they appear
+DATA = {"synthetic": "SYNTHETIC data", "audioset": "AudioSet", "yt8m": "YouTube-8M", "arrays": "OWN data"}
+DPI = 150
+SETTLED = 3  # rounds of the layout's search; each leaves about a thousandth of the error of the one before
+CONTENT: dict[Any, Any] = {"pdf.fonttype": 42, "pdf.compression": 6, "savefig.bbox": None, "savefig.facecolor": "auto"}
+
+
+@dataclass(frozen=True)
+class ModelStyle:
+    """How a model looks: a colour of the colour-blind palette, and what stands for it in black and white."""
+
+    color: str
+    marker: str
+    linestyle: str | tuple[int, tuple[int, ...]]
+    hatch: str
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """Keywords of a line."""
+        return {"color": self.color, "linestyle": self.linestyle}
+
+    @property
+    def bar(self) -> dict[str, Any]:
+        """Keywords of a bar or a box: hatched in its colour on white."""
+        return {"facecolor": "white", "edgecolor": self.color, "hatch": self.hatch}
+
+
+MODEL_STYLES = {
+    "Non-ART": ModelStyle("#0173b2", "o", "-", ""),
+    "ART": ModelStyle("#de8f05", "s", "--", "///"),
+    "A-ART": ModelStyle("#029e73", "^", "-.", "xxx"),
+}
+OTHER_STYLES = (
+    ModelStyle("#cc78bc", "D", ":", "..."),
+    ModelStyle("#ca9161", "v", (0, (5, 1, 1, 1, 1, 1)), "|||"),
+    ModelStyle("#949494", "P", (0, (8, 3)), "---"),
+    ModelStyle("#d55e00", "X", (0, (1, 3)), "ooo"),
+)
+
+
+def frame_unit(source: str) -> str:
+    """Of a frame's number, for an axis: released frames are a second apart, of one's own nothing is known.
+
+    Args:
+        source: ``data.source``.
+    """
+    return "" if source == "arrays" else " (s)"
+
+
+def model_styles(models: Iterable[str]) -> dict[str, ModelStyle]:
+    """A style for each model, the paper's three always the same ones.
+
+    Args:
+        models: names of group ``models``; those beyond the paper's take :data:`OTHER_STYLES` in turn.
+    Returns:
+        The style under each name, in the order given.
+    """
+    models = list(models)
+    others = [model for model in models if model not in MODELS]
+    return {
+        model: MODEL_STYLES[MODELS[model]] if model in MODELS else OTHER_STYLES[others.index(model) % len(OTHER_STYLES)]
+        for model in models
+    }
+
+
+def plain(name: str) -> str:
+    """A name as a figure shows it: no dollar may start a formula."""
+    return name.replace("$", r"\$")
+
+
+def legible(figure: Figure) -> Figure:
+    """Write what the font lacks, such as a name in Japanese or an emoji, in Latin letters; print what stands for what.
+
+    matplotlib's font has Latin, Greek, Cyrillic, Arabic and Hebrew. Two names that read alike are told apart by their
+    code points.
+
+    Args:
+        figure: changed in place; its numbers, and the tables beside it, keep the names as they are.
+    Returns:
+        The same figure.
+    """
+    read: dict[str, str] = {}  # Latin letters -> what they stand for
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            if isinstance(axis.get_major_locator(), FixedLocator):  # labels given; setting one alone would not last
+                given = [label.get_text() for label in axis.get_ticklabels()]
+                labels = [_in_letters(text, _characters(FontProperties()), read) for text in given]
+                if labels != given:
+                    axis.set_ticks(axis.get_ticklocs(), labels)
+    for text in figure.findobj(Text):
+        text.set_text(_in_letters(text.get_text(), _characters(text.get_fontproperties()), read))
+    if read:
+        told = ", ".join(f"{letters} is {name}" for letters, name in read.items())
+        print(f"in Latin letters, for want of others in the figure's font: {told}")
+    return figure
+
+
+def _characters(font: FontProperties) -> Collection[int]:
+    return get_font(findfont(font)).get_charmap()
+
+
+def _in_letters(text: str, drawn: Collection[int], read: dict[str, str]) -> str:
+    parts = []
+    for missing, group in groupby(text, lambda character: character != "\n" and ord(character) not in drawn):
+        part = "".join(group)
+        if missing:
+            codes = " ".join(f"U+{ord(character):04X}" for character in part)
+            letters = "".join(filter(str.isprintable, anyascii(part))) or codes
+            if read.setdefault(letters, part) != part:
+                letters = f"{letters} ({codes})"
+                read[letters] = part
+            part = plain(letters)
+        parts.append(part)
+    return "".join(parts)
+
+
+def save_figure(figure: Figure, path: str | Path) -> tuple[Path, Path]:
+    """Write a figure as PNG (150 dots an inch) and PDF (text stays text); equal figures, equal bytes.
+
+    Args:
+        figure: what to write; it is made legible, and its layout is settled and stays as it is from here on.
+        path: the files without their suffix.
+    Returns:
+        The PNG and the PDF.
+    Raises:
+        OSError: the folder cannot be written, or the disk is full.
+    """
+    png, pdf = Path(f"{path}.png"), Path(f"{path}.pdf")
+    # neither dates nor versions: they would change the bytes without changing the figure
+    bare: dict[Path, dict[str, None]] = {png: {"Software": None}, pdf: {"CreationDate": None, "Creator": None}}
+    bare[pdf]["Producer"] = None
+    _settle(legible(figure))
+    for target, metadata in bare.items():
+        with atomic_file(target) as temporary, matplotlib.rc_context(CONTENT):
+            figure.savefig(temporary, format=target.suffix[1:], dpi=DPI, metadata=metadata)
+    return png, pdf
+
+
+def save_table(table: pd.DataFrame, path: str | Path) -> Path:
+    """Write a table as CSV, nine significant digits; equal tables, equal bytes.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full.
+    """
+    return save_text(table.to_csv(index=False, float_format="%.9g", lineterminator="\n"), path)
+
+
+def save_text(text: str, path: str | Path) -> Path:
+    """Write a text as UTF-8 with plain line ends.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full.
+    """
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(text.encode())
+    return Path(path)
+
+
+def markdown_table(header: Sequence[str], lines: Iterable[Sequence[str]], names: int = 1) -> str:
+    """A GitHub-flavoured Markdown table, padded so that its source is readable too.
+
+    Args:
+        header: names of the columns.
+        lines: cells; what Markdown would read is escaped.
+        names: so many first columns are set to the left, the others to the right.
+    """
+    escape = str.maketrans(MARKDOWN_CHARACTERS)
+    rows = [[cell.translate(escape) for cell in line] for line in (header, *lines)]
+    rule = [":--" if place < names else "--:" for place in range(len(header))]
+    rows.insert(1, rule)
+    widths = [max(len(row[place]) for row in rows) for place in range(len(header))]
+    text = [
+        [
+            cell.ljust(width) if place < names else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        for row in rows
+    ]
+    return "\n".join("| " + " | ".join(row) + " |" for row in text) + "\n"
+
+
+def _settle(figure: Figure) -> None:
+    """End the layout's search for places, which goes on from drawing to drawing: shown before or not, equal bytes."""
+    engine = figure.get_layout_engine()
+    if not isinstance(engine, ConstrainedLayoutEngine):
+        return
+    shown_at = figure.dpi
+    figure.set_dpi(DPI)
+    for _ in range(SETTLED):
+        engine.execute(figure)
+    figure.set_layout_engine("none")
+    for axes in figure.axes:
+        axes.set_position(tuple(round(bound, 6) for bound in axes.get_position(original=True).bounds))
+    figure.set_dpi(shown_at)
+
+
+def tell_apart(axes: Axes) -> None:
+    """Give the lines of a seaborn plot different styles, in the plot and in its legend.
+
+    Args:
+        axes: a plot with one line per hue, drawn in the reverse order of the legend, as seaborn does.
+    """
+    legend = axes.get_legend()
+    handles = reversed(legend.legend_handles) if legend is not None else [None] * len(axes.lines)
+    for line, handle, style in zip(axes.lines, handles, ("-", "--", ":", "-."), strict=False):
+        setp(line, linestyle=style)
+        if handle is not None:
+            setp(handle, linestyle=style)

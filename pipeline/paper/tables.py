@@ -1,0 +1,269 @@
+"""Tables 1-3 from predictions files alone: ours beside the paper's.
+
+A partition of the test set (the ± of Table 1) and a vertical (Tables 2-3) are choices of rows of a predictions file, so
+nothing here runs a model. Gains are A-ART minus Non-ART, ours and the paper's alike.
+"""
+
+import hashlib
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Integer
+
+from artpaper import metrics
+from pipeline.base.errors import DataError
+from pipeline.base.groups import Tables
+from pipeline.base.parameters import Params
+from pipeline.data.labels import LabelSpace
+from pipeline.paper import paper, render
+from pipeline.paper.dvc_metrics import table_metrics, write_metrics
+from pipeline.paper.render import PaperTables, write_tables
+from pipeline.predict.reader import LISTS, Predictions, read_predictions
+
+__all__ = ["PaperTables", "Predictions", "make_tables", "partitions", "read_predictions", "tables", "write_tables"]
+
+CELLS = ["table", "group", "metric", "split", "column", "ours", "std", "seed_std"]
+CELLS += ["paper", "paper_std", "difference", "n", "seeds", "partitions"]
+OVER = ("non_art", "art")  # models that each model's figure is compared with, seed by seed
+CELLS += [f"over_{base}{end}" for base in OVER for end in ("", "_error")]
+Values = dict[str, dict[tuple[str, str], np.ndarray]]  # model -> (metric, split) -> percent (seeds, 3 + partitions)
+
+
+def tables(params: Params, workspace: Path) -> Path:
+    """Make Tables 1-3 of a workspace: ``tables/`` and, for ``dvc metrics``, ``metrics/`` beside it.
+
+    Args:
+        params: groups ``experiment`` (which predictions), ``tables`` and ``base`` (the partitions' seed).
+        workspace: holds ``frames/`` and ``predictions/``.
+    Returns:
+        The folder of the tables.
+    Raises:
+        DataError: as :func:`make_tables`.
+    """
+    files = {
+        model: [
+            workspace / "predictions" / model / f"seed{seed}" / "one_step.parquet" for seed in params.experiment.seeds
+        ]
+        for model in params.experiment.models
+    }
+    made = make_tables(files, workspace / "frames" / "label_space.json", params.tables, params.base.seed)
+    write_tables(made, workspace / "tables")
+    for name, rows in made.metrics.items():
+        write_metrics(rows, workspace / "metrics" / name)
+    return workspace / "tables"
+
+
+def make_tables(
+    predictions: Mapping[str, Sequence[str | Path]], label_space: str | Path, config: Tables, split_seed: int
+) -> PaperTables:
+    """Compute Tables 1-3.
+
+    Args:
+        predictions: per model its predictions files, one a seed; the paper's models are non_art, art and a_art, others
+            get columns of their own, and those trained on one vertical (``art_...`` for ART) a table of their own.
+        label_space: ``label_space.json`` of the frames that the models were evaluated on.
+        config: number of partitions of Table 1.
+        split_seed: seed of the partitions (``base.seed``).
+    Raises:
+        DataError: a file is missing, damaged or of another model or label space; the files differ in videos, labels,
+            seeds or attack; scores are NaN; the test set has fewer videos than there are partitions; a model was
+            trained on a vertical that has no table.
+    """
+    taken = sorted({*paper.MODELS.values(), paper.GAIN} & set(predictions))
+    if taken:
+        raise DataError(f"a model cannot be named {taken[0]}: Table 1 has a column of that name")
+    space = LabelSpace.load(label_space)
+    first: Predictions | None = None
+    measured: dict[str, list[dict[tuple[str, str], np.ndarray]]] = {}
+    diagnostics: dict[str, list[pd.DataFrame]] = {}
+    seeds: dict[str, list[int]] = {}
+    verticals: dict[str, str] = {}
+    for model, paths in predictions.items():
+        for path in paths:
+            found = read_predictions(path)
+            if first is None:
+                first = found
+                groups = _groups(found, space)
+                parts = partitions(found.ids.to_pylist(), config.partitions, split_seed)
+                members = [np.arange(len(found.ids)), *groups.values(), *parts]
+            _check_alike(found, first, model, space)
+            measured.setdefault(model, []).append(_measure(found, members))
+            diagnostics.setdefault(model, []).append(found.diagnostics)
+            seeds.setdefault(model, []).append(found.seed)
+            if found.vertical is not None:
+                verticals[model] = found.vertical
+    if first is None:
+        raise DataError("no predictions files given; make them with `dvc repro`")
+    one = next(iter(seeds.values()))
+    if any(used != one or len(set(used)) < len(used) for used in seeds.values()):
+        raise DataError(f"every model needs the same seeds, each once, but they have different seeds: {seeds}")
+
+    values: Values = {
+        model: {key: np.stack([run[key] for run in runs]) for key in runs[0]} for model, runs in measured.items()
+    }
+    whole = {model: found for model, found in values.items() if model not in verticals}
+    if not whole:
+        raise DataError("no model was trained on all videos; Tables 1-3 need one, add it to experiment.models")
+    made, figures = [], {}
+    for number, group, rows in zip((1, 2, 3), (None, *groups), members, strict=False):
+        retrained = _retrained(group, verticals)
+        for chosen in ({model: model for model in whole}, retrained):
+            if chosen:
+                printed = group in (None, paper.GROUPS.get(number))
+                shared = (number, group, len(rows))
+                second = chosen is retrained
+                caption = render.describe(
+                    *shared, config.partitions, seeds[next(iter(seeds))], first.settings, space.note, second
+                )
+                attacked = {
+                    paper.MODELS.get(column, column): [run.iloc[rows] for run in diagnostics[model]]
+                    for column, model in chosen.items()
+                }
+                below = render.notes(number, len(rows), printed, attacked)
+                cells = _cells(
+                    *shared, printed, {column: values[model] for column, model in chosen.items()}, len(members[0])
+                )
+                made.append(render.Table(number, caption, below, cells, second))
+                if not second:
+                    shown = {paper.MODELS.get(model, model): model for model in chosen}
+                    figures[f"table{number}"] = table_metrics(cells, shown, attacked)
+    homeless = set(verticals) - {model for group in groups for model in _retrained(group, verticals).values()}
+    if homeless:
+        name = min(homeless)
+        raise DataError(
+            f"model {name} was trained on {verticals[name]} alone and fits no table: Tables 2 and 3 are about "
+            f"{' and '.join(groups)}, and its name must begin with {', '.join(f'{base}_' for base in paper.MODELS)}"
+        )
+    return PaperTables(tuple(made), figures)
+
+
+def partitions(ids: Sequence[str], count: int, seed: int) -> list[Integer[np.ndarray, " _"]]:
+    """Split the videos into ``count`` disjoint parts by a seeded hash of their ids, whatever order they come in.
+
+    Args:
+        ids: one per video.
+        count: number of parts; their sizes differ by one at most.
+        seed: another seed, another split.
+    Returns:
+        The rows of each part.
+    Raises:
+        DataError: fewer videos than parts.
+    """
+    if len(ids) < count:
+        raise DataError(f"{len(ids)} test videos cannot make {count} partitions; lower tables.partitions")
+    key = f"partitions {seed}".encode()
+    digests = [hashlib.blake2b(name.encode(), key=key, digest_size=16).digest() for name in ids]
+    order = np.array(sorted(range(len(ids)), key=digests.__getitem__))  # (videos,)
+    return [order[part::count] for part in range(count)]
+
+
+def _retrained(group: str | None, verticals: Mapping[str, str]) -> dict[str, str]:
+    """The paper's models and, for each, the model of that kind which was trained on ``group`` alone."""
+    return {
+        base: model
+        for base in paper.MODELS
+        for model, vertical in verticals.items()
+        if vertical == group and model.startswith(f"{base}_")
+    }
+
+
+def _groups(found: Predictions, space: LabelSpace) -> dict[str, np.ndarray]:
+    """The rows of the groups of Tables 2 and 3: videos with at least one of the group's classes, maybe none."""
+    names = paper.table_groups(found.settings["data source"], itertools.chain.from_iterable(space.groups))
+    owners, classes = np.repeat(np.arange(len(found.ids)), found.positives), found.labels.flatten().to_numpy()
+    members = {name: space.members(name) if name in space.group_names else () for name in names.values()}
+    return {name: np.unique(owners[np.isin(classes, wanted)]) for name, wanted in members.items()}
+
+
+def _check_alike(found: Predictions, first: Predictions, model: str, space: LabelSpace) -> None:
+    if found.model != model:
+        raise DataError(f"{found.path}: holds model {found.model}, expected {model}")
+    if (found.settings["label space"], found.settings["classes"]) != (space.name, len(space.classes)):
+        raise DataError(
+            f"{found.path}: label space {found.settings['label space']} of {found.settings['classes']} classes, "
+            f"but the frames' is {space.name} of {len(space.classes)}"
+        )
+    differing = [key for key in found.settings if found.settings[key] != first.settings[key]]
+    if differing:
+        told = "; ".join(f"{key} {found.settings[key]} against {first.settings[key]}" for key in differing)
+        raise DataError(f"{found.path} and {first.path} cannot stand in one table: {told}")
+    for name, ours, theirs in (("videos", found.ids, first.ids), ("labels", found.labels, first.labels)):
+        if not ours.equals(theirs):
+            raise DataError(f"{found.path} and {first.path} hold different {name}; make both anew with `dvc repro`")
+
+
+def _measure(found: Predictions, members: list[np.ndarray]) -> dict[tuple[str, str], np.ndarray]:
+    """(metric, split) -> percent on each set of rows (sets,); NaN for a set without videos."""
+    empty = np.full(len(members), np.nan)
+    values = {(metric, split): empty.copy() for metric in paper.METRICS for split in LISTS}
+    for split, (scores, hits) in found.lists.items():
+        for place, rows in enumerate(members):
+            if len(rows):
+                right, positives = hits[rows], found.positives[rows]
+                top = scores[rows]  # (rows, top)
+                values["GAP", split][place] = metrics.gap_from_top(top, right[:, : top.shape[1]], positives)
+                values["PERR", split][place] = metrics.perr_from_top(right, positives)
+                values["Hit@1", split][place] = metrics.hit_at_1_from_top(right)
+    return {key: 100 * value for key, value in values.items()}
+
+
+def _cells(number: int, group: str | None, videos: int, printed: bool, values: Values, total: int) -> pd.DataFrame:
+    """A table in long format, the paper's columns first."""
+    seeds, sets = next(iter(next(iter(values.values())).values())).shape
+    extra = [model for model in values if model not in paper.MODELS]
+    rows = []
+    for metric in paper.METRICS:
+        for split in paper.SPLITS:
+            for column in (*paper.MODELS, paper.GAIN, *extra):
+                ours, std, seed_std = _summary(_column(values, column, (metric, split)), number)
+                theirs = paper.row(number, metric, split).value(column) if printed else None
+                mean, spread = theirs or (np.nan, np.nan)
+                shown = paper.MODELS.get(column, column)
+                given = (number, group or "all", metric, split, shown)
+                over = [
+                    value
+                    for base in OVER
+                    for value in _gain(values, column, base, (metric, split), number, videos, total)
+                ]
+                rows.append((*given, ours, std, seed_std, mean, spread, ours - mean, videos, seeds, sets - 3, *over))
+    figures = pd.DataFrame(rows, columns=CELLS)
+    exact = figures.select_dtypes("float").columns
+    figures[exact] = figures[exact].round(6) + 0.0  # the same digits on every machine, and no -0
+    return figures
+
+
+def _gain(
+    values: Values, column: str, base: str, key: tuple[str, str], number: int, videos: int, total: int
+) -> tuple[float, float]:
+    """How much a model's value exceeds another's, and the standard error of that: over seeds, or with one over videos.
+
+    The latter is the spread over Table 1's partitions, scaled to the number of videos.
+    """
+    if column == base or column == paper.GAIN or base not in values or column not in values:
+        return np.nan, np.nan
+    over = values[column][key] - values[base][key]  # (seeds, sets)
+    whole, parts = over[:, number - 1], over[:, 3:]
+    if len(whole) > 1:
+        return whole.mean(), whole.std(ddof=1) / np.sqrt(len(whole))
+    return whole.mean(), parts.std(ddof=1) * np.sqrt(total / parts.shape[1] / max(1, videos))
+
+
+def _column(values: Values, column: str, key: tuple[str, str]) -> np.ndarray:
+    """A model's values, or the gain's, paired by seed and set of rows (seeds, sets); NaN for a model we lack."""
+    if column == paper.GAIN:
+        return _column(values, "a_art", key) - _column(values, "non_art", key)
+    some = next(iter(values.values()))[key]
+    return values[column][key] if column in values else np.full_like(some, np.nan)
+
+
+def _summary(found: np.ndarray, number: int) -> tuple[float, float, float]:
+    """What a cell shows: value, standard deviation over partitions (Table 1 only) and over seeds, each with ddof 1."""
+    whole = found[:, number - 1]  # (seeds,)
+    seed_std = whole.std(ddof=1) if len(whole) > 1 else np.nan
+    if number > 1:
+        return whole.mean(), np.nan, seed_std
+    parts = found[:, 3:]  # (seeds, partitions)
+    return parts.mean(), parts.std(axis=1, ddof=1).mean(), seed_std

@@ -1,0 +1,152 @@
+"""Many trainings, each a variation of the pipeline's, measured on the validation set and kept one by one.
+
+What Figure 3 and the calibration of epsilon are made of. A training that was done before, here or by the pipeline's own
+train stage, is not done again; nor is one that a killed run had finished.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from artpaper import metrics
+from artpaper.attention import NUMBERS
+from pipeline.base.atomic import atomic_file
+from pipeline.base.identity import code, content, fingerprint
+from pipeline.base.parameters import Params, as_dict
+from pipeline.data.splits import training_splits
+from pipeline.predict.one_step import attack, attention_column
+from pipeline.predict.reader import read_predictions
+from pipeline.scale.engine import each
+from pipeline.train.checkpoints import run_identity
+from pipeline.train.training import train
+
+# the modules that decide what a training, and what its measurement, comes out as
+TRAINED_BY = "pipeline.train.training"
+MEASURED_BY = "pipeline.predict.study"
+Measured = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Variation:
+    """One training: entry ``name`` of group ``models`` as ``params`` have it, with this seed."""
+
+    params: Params
+    name: str
+    seed: int
+
+    def folder(self, workspace: Path) -> Path:
+        """Where the model and its measurements are kept: another name for other parameters, frames or code."""
+        return (
+            workspace
+            / "study"
+            / f"{self.name}-seed{self.seed}-{fingerprint([self._identity(workspace), code(TRAINED_BY)])}"
+        )
+
+    def result(self, workspace: Path) -> Path:
+        """The file of the measurement under ``params.attack``."""
+        model = self.model(workspace)
+        own = "" if self.folder(workspace) in model.parents else content(model / "model.safetensors")
+        settings = [as_dict(self.params.attack), own, code(MEASURED_BY)]
+        return self.folder(workspace) / f"validation-{fingerprint(settings)}.json"
+
+    def model(self, workspace: Path) -> Path:
+        """The folder of the trained model: the pipeline's own where it is the same training."""
+        own = workspace / "models" / self.name / f"seed{self.seed}"
+        identity = self._identity(workspace)
+        if (own / "model.json").is_file():
+            note = json.loads((own / "model.json").read_text(encoding="utf-8"))
+            if all(note.get(key) == value for key, value in identity.items()):
+                return own
+        return self.folder(workspace) / "model"
+
+    def _identity(self, workspace: Path) -> dict:
+        splits = training_splits(self.params, self.name, workspace)
+        return run_identity(self.params, self.name, self.seed, splits)
+
+
+def measure_all(
+    variations: Sequence[Variation], workspace: Path, title: str, *, progress: bool = True
+) -> list[Measured]:
+    """Train and measure every variation, ``compute.workers`` at a time.
+
+    Args:
+        variations: what to train; one that is there twice, or was done before, is trained once.
+        workspace: holds ``frames/``; the trainings are kept in ``study/``.
+        title: of the progress bar, which counts points.
+        progress: show it.
+    Returns:
+        One measurement each, in order, as :func:`measure` gives it.
+    Raises:
+        ArtpaperError: as :func:`pipeline.train.training.train`, or :func:`pipeline.scale.engine.each`.
+    """
+    from tqdm import tqdm
+
+    results = [variation.result(workspace) for variation in variations]
+    waiting: dict[Path, dict[Path, Variation]] = {}
+    for variation, result in zip(variations, results, strict=True):
+        if not result.is_file():  # what is one training goes to one process, or two would train it at once
+            waiting.setdefault(variation.folder(workspace), {})[result] = variation
+    work = partial(_measure_group, workspace=workspace)
+    groups = [tuple(group.values()) for group in waiting.values()]
+    with tqdm(total=len(set(results)), unit="point", desc=title, disable=not progress) as bar:
+        bar.update(len(set(results)) - sum(map(len, waiting.values())))
+        for group, found in each(work, groups, variations[0].params.compute, gpu=True):
+            bar.set_postfix_str(f"{group[-1].name} seed {group[-1].seed}: GAP {100 * found[-1]['test_gap']:.2f} %")
+            bar.update(len(group))
+    return [json.loads(result.read_text(encoding="utf-8")) for result in results]
+
+
+def _measure_group(group: Sequence[Variation], workspace: Path) -> list[Measured]:
+    return [measure(variation, workspace) for variation in group]
+
+
+def measure(variation: Variation, workspace: Path) -> Measured:
+    """Train one variation if need be, attack it on the validation set, and keep what came out.
+
+    Args:
+        variation: what to train.
+        workspace: holds ``frames/``.
+    Returns:
+        ``test_gap``, ``test_perr``, ``test_hit_at_1`` (clean) and the same of ``adversarial``, as fractions; of each
+        GAP the ``_error``, its bootstrap standard error over videos; means over videos of ``relative_norm`` and, per
+        modality, of the attention numbers; ``steps`` trained.
+    Raises:
+        ArtpaperError: as :func:`pipeline.train.training.train` and :func:`pipeline.predict.one_step.attack`.
+    """
+    params, name, seed = variation.params, variation.name, variation.seed
+    model, result = variation.model(workspace), variation.result(workspace)
+    if not (model / "model.safetensors").is_file():
+        train(params, name, seed, workspace, target=model, progress=False)
+    target = result.with_suffix("")  # not the training's folder: it may be measured under several attacks
+    path = attack(params, name, seed, workspace, split="validation", model=model, target=target, progress=False)
+    found = read_predictions(path)
+    measured: Measured = {}
+    for split, (scores, hits) in found.lists.items():
+        top = hits[:, : scores.shape[1]]
+        measured[f"{split}_gap"] = metrics.gap_from_top(scores, top, found.positives)
+        measured[f"{split}_gap_error"] = _gap_error(scores, top, found.positives)
+        measured[f"{split}_perr"] = metrics.perr_from_top(hits, found.positives)
+        measured[f"{split}_hit_at_1"] = metrics.hit_at_1_from_top(hits)
+    modalities = json.loads((model / "model.json").read_text(encoding="utf-8"))["modalities"]
+    columns = [attention_column(modality, number) for modality, _ in modalities for number in NUMBERS]
+    means = pd.read_parquet(path, columns=["relative_norm", *columns]).mean()
+    measured |= {column: float(value) for column, value in means.items()}
+    history = pd.read_csv(model / "history.csv")
+    measured["steps"] = float(history["step"].max())
+    with atomic_file(result) as temporary:
+        temporary.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+    return measured
+
+
+def _gap_error(scores: np.ndarray, hits: np.ndarray, positives: np.ndarray) -> float:
+    """Standard error of GAP for the choice of videos: 100 bootstrap resamples, the same ones every time."""
+    random = np.random.default_rng(0)
+    resamples = (random.integers(0, len(scores), len(scores)) for _ in range(100))
+    return float(
+        np.std([metrics.gap_from_top(scores[rows], hits[rows], positives[rows]) for rows in resamples], ddof=1)
+    )

@@ -1,0 +1,1 @@
+"""Stage prepare: from a source's files to the frame stores; downloads."""

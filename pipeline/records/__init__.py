@@ -1,0 +1,1 @@
+"""Frame-level TFRecords of YouTube-8M and AudioSet."""

@@ -1,0 +1,1 @@
+"""The command line, and notebooks as stages."""

@@ -1,0 +1,160 @@
+"""Notebooks as pipeline stages: clean copies that saving does not change, and runs with checked parameters."""
+
+import json
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.base.atomic import atomic_file, replace_folder
+from pipeline.base.errors import ArtpaperError, ConfigError
+from pipeline.base.project import project_root
+from pipeline.run.lineage import KEY, PARAMS, inputs
+
+CHECKED = "nbval-check-output"  # nbval compares the output of cells with this tag
+KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
+
+
+class NotebookError(ArtpaperError):
+    """A notebook stopped with an error of its own."""
+
+
+def clean(source: Path, target: Path) -> list[Path]:
+    """Copy every notebook of ``source`` to ``target`` without what running or saving it changes.
+
+    Kept are each cell's type, id, source and tags; outputs, execution counts and all other metadata go.
+
+    Args:
+        source: the folder of notebooks.
+        target: replaced as a whole.
+    Returns:
+        The copies.
+    Raises:
+        ConfigError: no notebook there, or one that is not valid.
+    """
+    import nbformat
+
+    paths = sorted(source.glob("*.ipynb"))
+    if not paths:
+        raise ConfigError(f"{source}: no notebooks (*.ipynb) here")
+    made = target.with_name(f"{target.name}.new")
+    shutil.rmtree(made, ignore_errors=True)
+    for path in paths:
+        try:
+            notebook = nbformat.read(path, as_version=4)
+        except (ValueError, nbformat.ValidationError, nbformat.reader.NotJSONError) as error:
+            raise ConfigError(f"{path}: not a valid notebook: {error}") from None
+        cells = []
+        for cell in notebook.cells:
+            tags = cell.metadata.get("tags", [])
+            kept: dict[str, Any] = {"cell_type": cell.cell_type, "id": cell.id, "source": cell.source}
+            kept["metadata"] = {"tags": tags} if tags else {}
+            if cell.cell_type == "code":
+                kept |= {"outputs": [], "execution_count": None}
+            cells.append(kept)
+        document = {"cells": cells, "metadata": {"kernelspec": KERNEL}, "nbformat": 4, "nbformat_minor": 5}
+        with atomic_file(made / path.name) as temporary:
+            temporary.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    replace_folder(made, target)
+    return [target / path.name for path in paths]
+
+
+def run(notebook: Path, report: Path, parameters: Mapping[str, str | int | float]) -> None:
+    """Execute a notebook with papermill; its printed output is shown as it comes.
+
+    Args:
+        notebook: must have a cell tagged ``parameters``.
+        report: where the executed copy goes; saved while it runs, so it can be watched, and kept on an error. One that
+            ran to its end keeps what it read in its metadata (:mod:`pipeline.run.lineage`).
+        parameters: replace those of the ``parameters`` cell.
+    Raises:
+        ConfigError: the notebook is missing, or a parameter is not one of its own or of another type.
+        NotebookError: a cell failed; an error this project raised on purpose is passed on in its own words.
+    """
+    import nbformat
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    from pipeline.run.kernel import PATIENCE, KernelDied, kernel
+
+    document = _checked(notebook, parameters)
+    report.parent.mkdir(parents=True, exist_ok=True)
+    read = inputs(project_root(), str(parameters.get("params", PARAMS)))
+    try:
+        with kernel() as process:
+            papermill.execute_notebook(
+                document, report, dict(parameters), cwd=project_root(), km=process, start_timeout=PATIENCE,
+                progress_bar=False, stdout_file=sys.stdout, stderr_file=sys.stderr, autosave_cell_every=10,
+            )  # fmt: skip
+    except KernelDied as error:
+        raise NotebookError(f"{notebook}: {error}") from None
+    except PapermillExecutionError as error:
+        known = {error_class.__name__ for error_class in _subclasses(ArtpaperError)}
+        if error.ename in known:
+            raise NotebookError(error.evalue) from None
+        raise NotebookError(f"{notebook}: {error.ename}: {error.evalue}; the traceback is in {report}") from None
+    executed = nbformat.read(report, as_version=4)
+    executed.metadata[KEY] = read
+    with atomic_file(report) as temporary:
+        nbformat.write(executed, temporary)
+
+
+def refresh(notebook: Path) -> None:
+    """Run a notebook where it lies and keep, in the file, the outputs of the cells that nbval compares, no others.
+
+    Raises:
+        NotebookError: a cell failed; the file is as it was.
+    """
+    import nbformat
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError
+
+    from pipeline.run.kernel import PATIENCE, KernelDied, kernel
+
+    document = nbformat.read(notebook, as_version=4)
+    place = {"metadata": {"path": str(notebook.parent)}}
+    try:
+        with kernel() as process:
+            NotebookClient(document, km=process, startup_timeout=PATIENCE, resources=place).execute()
+    except KernelDied as error:
+        raise NotebookError(f"{notebook}: {error}") from None
+    except CellExecutionError as error:
+        raise NotebookError(f"{notebook}: {error.ename}: {error.evalue}") from None
+    for cell in document.cells:
+        cell.metadata = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
+        if cell.cell_type == "code" and CHECKED not in cell.metadata.get("tags", []):
+            cell.outputs, cell.execution_count = [], None
+    document.metadata = {"kernelspec": KERNEL}
+    with atomic_file(notebook) as temporary:
+        nbformat.write(document, temporary)
+
+
+def _checked(notebook: Path, parameters: Mapping[str, str | int | float]) -> Any:
+    """The notebook as this interpreter runs it, whatever kernel it was saved with."""
+    import nbformat
+    import papermill
+
+    if not notebook.is_file():
+        raise ConfigError(f"{notebook}: no such notebook")
+    try:
+        document = nbformat.read(notebook, as_version=4)
+    except (ValueError, nbformat.ValidationError, nbformat.reader.NotJSONError):
+        raise ConfigError(f"{notebook}: not a notebook") from None
+    document.metadata.kernelspec = KERNEL
+    known = papermill.inspect_notebook(document)
+    for name, value in parameters.items():
+        if name not in known:
+            raise ConfigError(f"{notebook}: unknown parameter {name}; it has {', '.join(known) or 'none'}")
+        default = known[name]["default"]
+        kind = str if default[:1] in "'\"" else float if "." in default else int
+        if not isinstance(value, kind) and not (kind is float and isinstance(value, int)):
+            raise ConfigError(f"{notebook}: {name}: expected {kind.__name__} like {default}, got {value!r}")
+    return document
+
+
+def _subclasses(cls: type[ArtpaperError]) -> set[type]:
+    found: set[type] = {cls}
+    for child in cls.__subclasses__():
+        found |= _subclasses(child)
+    return found

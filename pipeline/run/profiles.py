@@ -1,0 +1,142 @@
+"""Profiles, which say only what they change of the default, and how one becomes a whole ``params.yaml``."""
+
+import copy
+import io
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from artpaper.explain import nearest
+from pipeline.base.atomic import atomic_file
+from pipeline.base.errors import ConfigError
+from pipeline.base.parameters import Params, as_dict, build, parse, read_values
+from pipeline.base.project import project_root
+from pipeline.paper.paper import MODELS, table_groups
+
+
+def whole(path: Path) -> str:
+    """The text of a profile with every parameter and comment, its own in place of the default's.
+
+    Raises:
+        ConfigError: it, or the profile it is like, is missing or no YAML mapping.
+    """
+    return _text(read_values(path, _commented()))
+
+
+def use(
+    profile: str, changes: Mapping[str, str], data: Path | None = None, vocabulary: Path | None = None,
+    retrain: bool = False,
+) -> str:  # fmt: skip
+    """Write ``params.yaml`` from a profile, comments kept, some keys changed; refused as a whole if one does not fit.
+
+    Args:
+        profile: a name in ``profiles/``, or the path of a parameter file.
+        changes: dotted keys and their values as YAML, such as ``{"train.max_steps": "100"}``.
+        data, vocabulary: where the data and the vocabulary lie, for ``data.path`` and ``data.vocabulary``.
+        retrain: add models that are trained on the videos of Table 2's and Table 3's vertical alone.
+    Returns:
+        A description for people: the profile and the changes.
+    Raises:
+        ConfigError: no such profile, an unknown key, or a value that does not fit.
+    """
+    root = project_root()
+    path = root / "profiles" / f"{profile}.yaml"
+    if not path.is_file():
+        path = Path(os.path.expanduser(profile))
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in (root / "profiles").glob("*.yaml")))
+        raise ConfigError(f"no profile {profile!r}; there are {known}, or give the path of a parameter file")
+    read_values(path)  # says what is wrong with it
+    values = read_values(path, _commented())
+    places = {
+        f"data.{name}": _place(place, root) for name, place in (("path", data), ("vocabulary", vocabulary)) if place
+    }
+    changes = {**changes, **places}
+    for key, text in changes.items():
+        *groups, last = key.split(".")
+        place: Any = values
+        for group in groups:
+            if isinstance(place, dict) and group in place:  # copied, for an anchor's values stand in several places
+                place[group] = copy.deepcopy(place[group])
+            place = place.get(group) if isinstance(place, dict) else None
+        if not isinstance(place, dict) or last not in place:
+            raise ConfigError(f"unknown parameter {key}{nearest(key, sorted(_keys(values)))}")
+        place[last] = text if key in places else parse(text, f"--set {key}")
+    if retrain:
+        _add_retrained(values, root)
+    written = _text(values)
+    plain = parse(written, str(path))
+    params = build(Params, plain, str(path))
+    missing = sorted(_keys(as_dict(params)) - _keys(plain))
+    if missing:
+        raise ConfigError(
+            f"{path}: not every parameter is named; add `like: default`, in profiles/, or {', '.join(missing)}"
+        )
+    with atomic_file(root / "params.yaml") as temporary:
+        temporary.write_text(written, encoding="utf-8")
+    told = [path.stem, *(f"{key}={value}" for key, value in changes.items())]
+    return ", ".join([*told, "models of each vertical"] if retrain else told)
+
+
+def _commented() -> Any:
+    """Reads and writes YAML with its comments."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    yaml.width = 120
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml.representer.add_representer(
+        type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
+    return yaml
+
+
+def _text(values: dict[str, Any]) -> str:
+    written = io.StringIO()
+    _commented().dump(values, written)
+    return written.getvalue()
+
+
+def _add_retrained(values: dict[str, Any], root: Path) -> None:
+    """For each of the paper's models two of the same loss, each for one vertical: ``art_finance`` and so on."""
+    data = values["data"]
+    verticals = list(table_groups(data["source"], ()).values())
+    if data["source"] == "arrays":
+        if not data["path"]:
+            raise ConfigError(
+                "--retrain trains a model on each group of your classes.csv; say where with --path FOLDER"
+            )
+        there = _own_groups(root / os.path.expanduser(data["path"]))
+        verticals = [group for group in table_groups("arrays", there).values() if group in there]
+    for vertical in verticals:
+        for name in [name for name in MODELS if name in values["models"]]:
+            added = f"{name}_" + re.sub(r"\W+", "_", vertical.lower())
+            values["models"][added] = copy.deepcopy(values["models"][name])
+            values["models"][added]["vertical"] = vertical
+            values["experiment"]["models"].append(added)
+
+
+def _own_groups(folder: Path) -> list[str]:
+    from pipeline.arrays.labels import read_classes
+
+    listed = folder / "classes.csv"
+    groups = [group for found in read_classes(listed).groups for group in found] if listed.is_file() else []
+    if not groups:
+        raise ConfigError(f"{listed}: names no groups of classes, and --retrain trains a model on each; name two there")
+    return groups
+
+
+def _place(given: Path, root: Path) -> str:
+    """A path as the pipeline, which runs in the project's folder, can use it."""
+    given = Path(os.path.expanduser(given))
+    if not given.exists():
+        raise ConfigError(f"{given}: no such file or folder")
+    return str(given) if given.is_absolute() else os.path.relpath(given.resolve(), root)
+
+
+def _keys(values: Any, prefix: str = "") -> set[str]:
+    if not isinstance(values, Mapping):
+        return {prefix.removesuffix(".")}
+    return set().union(*(_keys(value, f"{prefix}{key}.") for key, value in values.items()))

@@ -1,0 +1,1 @@
+"""How work is spread: worker processes, and the machines of a Ray cluster."""

@@ -1,0 +1,1 @@
+"""Its models, trainings and attacks."""

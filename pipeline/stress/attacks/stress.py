@@ -1,0 +1,110 @@
+"""The stress test from end to end: train, attack, and tell what was trained and what became of its attention."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from pipeline.base.atomic import atomic_file
+from pipeline.base.parameters import Params
+from pipeline.stress.attacks.predictions import attack_all
+from pipeline.stress.attacks.trainings import describe, note_of, passes, train_all, variations
+
+
+def stress(params: Params, workspace: Path, *, target: Path | None = None, progress: bool = True) -> Path:
+    """Train what is missing, put every model to every attack, and write ``training.csv``.
+
+    Everything finished is kept, so a killed run goes on where it was.
+
+    Args:
+        params: all parameters; group ``stress`` says what is run.
+        workspace: holds ``frames/``; trainings are kept in ``study/``.
+        target: where ``predictions/`` and ``training.csv`` go; ``workspace/stress`` by default.
+        progress: show bars that count models.
+    Returns:
+        The target folder.
+    Raises:
+        DataError: frames have not been prepared.
+        OutputError: a file cannot be written, or the disk is full; finished ones are kept.
+        ArtpaperError: as :func:`pipeline.train.training.train`, or :func:`pipeline.scale.engine.each`.
+    """
+    target = target or workspace / "stress"
+    train_all(params, workspace, progress=progress)
+    attack_all(params, workspace, target, progress=progress)
+    with atomic_file(target / "training.csv") as temporary:
+        training_table(params, workspace, target).to_csv(temporary, index=False, lineterminator="\n")
+    return target
+
+
+def training_table(params: Params, workspace: Path, target: Path) -> pd.DataFrame:
+    """One row per trained model, in the order of the parameters.
+
+    Args:
+        params: all parameters.
+        workspace: holds the trained models.
+        target: holds ``predictions/``.
+    Returns:
+        Columns ``model, seed, steps, passes_per_step, best_validation_gap, attention_uniform_rms, attention_change_rms,
+        attention_entropy, minimum_norm_median, minimum_norm_unfooled, description``: the distance of the clean maps to
+        uniform attention, their change under PGD (root mean squares over videos, in units of the uniform map's norm)
+        and their entropy as a share of log T; FMN's median way to a wrong top label (unit of the features) over the
+        videos that were right, those that it did not fool counted as further than any, and the share of these.
+    """
+    rows = []
+    for variation in variations(params):
+        name, seed = variation.name, variation.seed
+        note = note_of(variation.model(workspace))
+        folder = target / "predictions" / name / f"seed{seed}"
+        attention = {
+            column: pq.read_table(folder / f"{attack}.parquet", columns=[f"attention_{column}"]).column(0).to_numpy()
+            for column, attack in (("uniform", "clean"), ("change", "pgd"), ("entropy", "clean"))
+        }
+        rows.append(
+            {
+                "model": name,
+                "seed": seed,
+                "steps": note["steps"],
+                "passes_per_step": passes(variation.params.models[name]),
+                "best_validation_gap": note["best_validation_gap"],
+                "attention_uniform_rms": np.sqrt(np.mean(attention["uniform"] ** 2)),
+                "attention_change_rms": np.sqrt(np.mean(attention["change"] ** 2)),
+                "attention_entropy": np.mean(attention["entropy"]),
+                **_shortest(target / "minimum_norm" / name / f"seed{seed}" / "fmn.parquet"),
+                "description": describe(params, name),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _shortest(path: Path) -> dict[str, float]:
+    rows = pq.read_table(path, columns=["norm", "fooled", "already_wrong"]).to_pandas()
+    right = rows[~rows["already_wrong"]]
+    norm = right["norm"].where(right["fooled"], np.inf)
+    return {"minimum_norm_median": float(norm.median()), "minimum_norm_unfooled": float((~right["fooled"]).mean())}
+
+
+def quick(params: Params) -> Params:
+    """The same stress test in minutes: one seed, a tenth of the training, a few videos and short attacks.
+
+    Nothing follows from its numbers; it shows that everything runs, and how.
+
+    Args:
+        params: all parameters.
+    """
+    stress = params.stress
+    return dataclasses.replace(
+        params,
+        stress=dataclasses.replace(
+            stress,
+            seeds=stress.seeds[:1],
+            max_steps=max(1, (stress.max_steps or params.train.max_steps) // 10),
+            videos=min(64, stress.videos),
+            steps=min(5, stress.steps),
+            restarts=1,
+            queries=min(20, stress.queries),
+            step_counts=tuple(count for count in stress.step_counts if count <= 10),
+        ),
+        verdict=dataclasses.replace(params.verdict, draws=min(200, params.verdict.draws)),
+    )

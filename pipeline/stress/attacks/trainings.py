@@ -1,0 +1,87 @@
+"""What is trained for the stress test: the paper's models and their controls, at equal cost, over many seeds."""
+
+import dataclasses
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from artpaper.settings import Control, Loss
+from pipeline.base.parameters import Params
+from pipeline.predict.study import Variation
+from pipeline.scale.engine import each
+from pipeline.train.training import train
+
+STANDARD = 2  # forward-backward passes of a step of ART, which the cost of the others is measured by
+
+
+def variations(params: Params) -> list[Variation]:
+    """Every model and seed of group ``stress``, seed by seed, so that a run cut short has whole seeds.
+
+    Args:
+        params: all parameters; a model whose step takes more passes than ART's is given fewer steps, unless
+            ``stress.equal_cost`` is false. The validations stay as many steps apart.
+    """
+    params, stress = params.with_controls(), params.stress
+    found = []
+    for seed in stress.seeds:
+        for name in stress.models:
+            steps = stress.max_steps or params.train.max_steps
+            if stress.equal_cost:
+                steps = max(1, steps * STANDARD // max(STANDARD, passes(params.models[name])))
+            own = dataclasses.replace(params, train=dataclasses.replace(params.train, max_steps=steps))
+            found.append(Variation(own, name, seed))
+    return found
+
+
+def passes(loss: Loss) -> int:
+    """Forward-backward passes of one training step; the part of A-ART's that goes through the maps is not counted."""
+    if isinstance(loss, Control):
+        return loss.passes
+    return STANDARD if loss.alpha or loss.beta else 1
+
+
+def train_all(params: Params, workspace: Path, *, progress: bool = True) -> list[Path]:
+    """Train what has not been trained before, ``compute.workers`` at a time.
+
+    Args:
+        params: all parameters.
+        workspace: holds ``frames/``; trainings are kept in ``study/``, and the pipeline's own models serve where they
+            are the same training.
+        progress: show a bar that counts models.
+    Returns:
+        The models' folders, in the order of :func:`variations`.
+    Raises:
+        ArtpaperError: as :func:`pipeline.train.training.train`, or :func:`pipeline.scale.engine.each`.
+    """
+    from tqdm import tqdm
+
+    wanted = variations(params)
+    folders = [variation.model(workspace) for variation in wanted]
+    waiting = [v for v, folder in zip(wanted, folders, strict=True) if not (folder / "model.safetensors").is_file()]
+    work = partial(_train, workspace=workspace)
+    done = len(wanted) - len(waiting)
+    with tqdm(total=len(wanted), initial=done, unit="model", desc="train", disable=not progress) as bar:
+        for variation, gap in each(work, waiting, params.compute, gpu=True):
+            bar.set_postfix_str(f"{variation.name} seed {variation.seed}: GAP {100 * gap:.2f} %")
+            bar.update(1)
+    return folders
+
+
+def _train(variation: Variation, workspace: Path) -> float:
+    folder = variation.model(workspace)
+    train(variation.params, variation.name, variation.seed, workspace, target=folder, progress=False)
+    return float(note_of(folder)["best_validation_gap"])
+
+
+def describe(params: Params, name: str) -> str:
+    """What sets a model apart, as the parameter file says it: ``like art, attention uniform``."""
+    if name in params.controls:
+        return ", ".join(f"{key} {value}" for key, value in params.controls[name].items())
+    loss = params.models[name]
+    return f"alpha {loss.alpha:g}, epsilon {loss.epsilon:g}, beta {loss.beta:g}"
+
+
+def note_of(folder: Path) -> dict[str, Any]:
+    """What a trained model's ``model.json`` says."""
+    return json.loads((folder / "model.json").read_text(encoding="utf-8"))

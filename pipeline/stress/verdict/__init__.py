@@ -1,0 +1,1 @@
+"""Its statistics, figures and statements."""

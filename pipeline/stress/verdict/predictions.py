@@ -1,0 +1,251 @@
+"""The stress test's files, read and checked: every model, seed and attack about the same videos."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from artpaper.metrics import TOP_K, hit_at_1_from_top
+from pipeline.base.errors import DataError
+from pipeline.paper.evidence import NotMeasured
+from pipeline.paper.paper import MODELS
+from pipeline.paper.render import SOURCES, left_out
+from pipeline.paper.style import DATA
+from pipeline.stress.verdict.statistics import Gap, Sample, bootstrap_counts
+
+METRICS = {"gap": "GAP (%)", "hit_at_1": "Hit@1 (%)", "loss": "loss (nats)"}
+MAKER = "`dvc repro stress/dvc.yaml`"
+COLUMNS = ["id", "labels", "classes", "scores", "loss"]
+NAMES = MODELS | {
+    "a_art_strong": "A-ART, β 1",
+    "random_att": "A-ART, random step",
+    "entropy_art": "entropy + ART",
+    "temperature_art": "temperature + ART",
+    "uniform": "uniform attention",
+    "uniform_art": "uniform + ART",
+    "uniform_wide": "uniform + ART, 4ε",
+    "pgd_at": "PGD-AT",
+    "trades": "TRADES",
+    "vat": "VAT",
+    "gradalign": "GradAlign",
+    "art_wide": "ART, 4ε",
+    "relative_att": "relative attention, 4ε",
+    "relative_sharp": "relative + peaked, 4ε",
+}
+ATTACKS = {
+    "clean": "clean",
+    "random": "random",
+    "one_step": "one step",
+    "pgd": "PGD",
+    "apgd_bce": "APGD, BCE",
+    "apgd_margin": "APGD, margin",
+    "apgd_dlr": "APGD, DLR",
+    "apgd_top_k_ap": "APGD, top-k AP",
+    "attention_maps": "attention, maps",
+    "attention_scores": "attention, scores",
+    "square": "Square",
+    "transfer": "transfer",
+    "ensemble": "ensemble",
+    "one_step_predicted": "one step, predicted",
+    "pgd_predicted": "PGD, predicted",
+    "frames_1": "one frame",
+    "universal": "universal",
+    "fgsm_linf": "FGSM, L∞",
+    "pgd_linf": "PGD, L∞",
+}
+SWEEPS = ("epsilon", "steps")
+
+
+@dataclass(frozen=True)
+class Stress:
+    """Everything the stress test measured, ready to be compared.
+
+    Attributes:
+        source: ``data.source`` of the predictions.
+        videos: how many test videos, the same for every model.
+        epsilon: of each attack, unit of the normalised features; 0 on clean videos.
+        damaged: shards of the source that were left out.
+        samples: metric ("gap", "hit_at_1" in percent, "loss" in nats), model and attack -> its values over seeds and
+            bootstrap samples; a model without some attack has no entry.
+    """
+
+    source: str
+    videos: int
+    epsilon: Mapping[str, float]
+    samples: Mapping[tuple[str, str, str], Sample]
+    damaged: tuple[str, ...] = ()
+
+    @property
+    def told(self) -> dict[str, str]:
+        """Columns that every table has about its data, for :func:`data_note`."""
+        return {"source": self.source, "left_out": " ".join(left_out(self.damaged).split())}
+
+    @property
+    def models(self) -> list[str]:
+        """The paper's first, then the controls and baselines, then others, as :data:`NAMES` has them."""
+        return _ordered({model for _, model, _ in self.samples}, NAMES)
+
+    @property
+    def attacks(self) -> list[str]:
+        """In the order of :data:`ATTACKS`; others, the sweeps among them, after these by name."""
+        return _ordered({attack for _, _, attack in self.samples}, ATTACKS)
+
+    def sample(self, metric: str, model: str, attack: str) -> Sample:
+        """One model under one attack.
+
+        Args:
+            metric: one of :data:`METRICS`.
+            model, attack: names.
+        Raises:
+            NotMeasured: the stress test has no such file.
+        """
+        found = self.samples.get((metric, model, attack))
+        if found is None:
+            raise NotMeasured(f"stress/predictions: no {metric} of model {model} under attack {attack}")
+        return found
+
+
+def read_stress(folder: str | Path, draws: int = 1000, seed: int = 0) -> Stress:
+    """Read ``predictions/<model>/seed<k>/<attack>.parquet``, each file once, and resample its videos.
+
+    Args:
+        folder: the stress test's, which holds ``predictions``.
+        draws: bootstrap samples of the videos; every file sees the same ones.
+        seed: of the bootstrap.
+    Raises:
+        DataError: no file there, or one that is damaged, says another model, seed, attack, data source or epsilon than
+            the others of its place, holds other videos or labels than the first, or NaN.
+    """
+    folder = Path(folder)
+    paths = sorted((folder / "predictions").glob("*/seed*/*.parquet"))
+    if not paths:
+        raise DataError(f"{folder / 'predictions'}: no predictions under attack; make them with {MAKER}")
+    counts = np.empty((0, 0), np.int32)
+    first: tuple[Path, dict[str, Any], pa.Table] | None = None
+    epsilons: dict[str, tuple[Path, float]] = {}
+    parts: dict[tuple[str, str, str], dict[int, tuple[float, np.ndarray]]] = {}
+    for path in paths:
+        note, rows = _read(path)
+        if first is None:
+            first = (path, note, rows)
+            counts = bootstrap_counts(len(rows), draws, seed)
+        _check(path, note, rows, *first)
+        known, epsilon = epsilons.setdefault(note["attack"], (path, note["epsilon"]))
+        if epsilon != note["epsilon"]:
+            raise DataError(f"{path} and {known}: epsilon {note['epsilon']} against {epsilon}; make both anew")
+        for metric, one in _resample(path, rows, counts).items():
+            parts.setdefault((metric, note["model"], note["attack"]), {})[note["seed"]] = one
+    assert first is not None  # there was a path
+    samples = {}
+    for key, seeds in parts.items():
+        used = tuple(sorted(seeds))
+        values = np.array([seeds[one][0] for one in used])  # (seeds,)
+        samples[key] = Sample(used, values, np.stack([seeds[one][1] for one in used]), len(first[2]))
+    radii = {name: value for name, (_, value) in epsilons.items()}
+    return Stress(first[1]["source"], len(first[2]), radii, samples, first[1]["damaged"])
+
+
+def model_name(model: str) -> str:
+    """What a model is called in tables and figures: the name itself where nothing better is known."""
+    return NAMES.get(model, model.replace("_", " "))
+
+
+def attack_name(attack: str) -> str:
+    """What an attack is called in tables and figures."""
+    return ATTACKS.get(attack, attack.replace("_", " "))
+
+
+def data_name(source: str) -> str:
+    """What a title calls the data of ``data.source``; synthetic ones in capitals."""
+    return DATA[source]
+
+
+def data_note(table: pd.DataFrame) -> str:
+    """What a caption says of the data: where they are from, and the damaged shards that were left out.
+
+    Args:
+        table: with the columns :attr:`Stress.told`, of a row or more.
+    """
+    return " ".join([SOURCES[str(table["source"].iloc[0])], *left_out_note(table)])
+
+
+def left_out_note(table: pd.DataFrame) -> list[str]:
+    """The sentence about the damaged shards that were left out, or nothing where there are none.
+
+    Args:
+        table: with the column ``left_out`` of :attr:`Stress.told`, of a row or more.
+    """
+    without = table["left_out"].iloc[0]
+    return [without] if isinstance(without, str) and without else []  # of a CSV file an empty cell is NaN
+
+
+def _read(path: Path) -> tuple[dict[str, Any], pa.Table]:
+    try:
+        rows = pq.read_table(path, columns=COLUMNS)
+        given = json.loads(rows.schema.metadata[b"artpaper"])
+        note: dict[str, Any] = {name: str(given[name]) for name in ("model", "attack", "source")}
+        note |= {"damaged": tuple(map(str, given.get("damaged_shards", ())))}
+        note |= {"seed": int(given["seed"]), "epsilon": float(given["epsilon"] or 0)}
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: not a file of the stress test: {error}; make it anew with {MAKER}") from None
+    return note, rows.combine_chunks()
+
+
+def _check(
+    path: Path, note: dict[str, Any], rows: pa.Table, first: Path, first_note: dict[str, Any], first_rows: pa.Table
+) -> None:
+    model, seed, attack = path.parts[-3:]
+    told = (note["model"], f"seed{note['seed']}", f"{note['attack']}.parquet")
+    if told != (model, seed, attack):
+        raise DataError(f"{path}: says of itself {'/'.join(told)}; make it anew with {MAKER}")
+    if note["source"] not in DATA or note["source"] != first_note["source"]:
+        raise DataError(f"{path}: data source {note['source']}, {first} has {first_note['source']}; make both anew")
+    if note["damaged"] != first_note["damaged"]:
+        raise DataError(f"{path} and {first}: other shards were left out as damaged; make both anew with {MAKER}")
+    if not len(rows) or len(rows["id"].unique()) < len(rows):
+        raise DataError(f"{path}: holds no video, or one twice; make it anew with {MAKER}")
+    for column in ("id", "labels"):
+        if not rows[column].equals(first_rows[column]):
+            raise DataError(f"{path} and {first}: other videos or labels ({column}); make both anew with {MAKER}")
+
+
+def _resample(path: Path, rows: pa.Table, counts: np.ndarray) -> dict[str, tuple[float, np.ndarray]]:
+    """Per metric its value and its values in the bootstrap samples (draws,)."""
+    scores, hits, positives = _lists(path, rows)
+    gap, first, loss = Gap(scores, hits, positives), hits[:, 0].astype(float), rows["loss"].to_numpy()
+    if np.isnan(loss).any():
+        raise DataError(f"{path}: the loss of video {rows['id'][int(np.isnan(loss).argmax())]} is NaN")
+    resampled = np.array([gap.resampled(row) for row in counts])  # (draws,)
+    return {
+        "gap": (100 * gap.value, 100 * resampled),
+        "hit_at_1": (100 * hit_at_1_from_top(hits), 100 * (counts @ first) / len(rows)),
+        "loss": (float(loss.mean()), (counts @ loss) / len(rows)),
+    }
+
+
+def _lists(path: Path, rows: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scores (videos, top), hits (videos, top) and numbers of labels (videos,)."""
+    labels, classes, scores = (rows[name].combine_chunks() for name in ("labels", "classes", "scores"))
+    lengths = classes.value_lengths().to_numpy(zero_copy_only=False)  # (videos,)
+    top = int(min(TOP_K, lengths.min()))
+    if not classes.value_lengths().equals(scores.value_lengths()) or (top < TOP_K and (lengths > top).any()):
+        raise DataError(f"{path}: lists of scores and classes differ in length, or are shorter than {TOP_K} classes")
+    places = (np.cumsum(lengths) - lengths)[:, None] + np.arange(top)  # (videos, top)
+    best, values = (part.flatten().to_numpy(zero_copy_only=False)[places] for part in (classes, scores))
+    if np.isnan(values).any() or (np.diff(values, axis=1) > 0).any():
+        raise DataError(f"{path}: scores are NaN or not in descending order; make it anew with {MAKER}")
+    positives = labels.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)  # (videos,)
+    truth = labels.flatten().to_numpy(zero_copy_only=False)  # (labels,)
+    width = 1 + int(max(best.max(), truth.max(initial=0)))
+    pairs = np.repeat(np.arange(len(lengths)), positives) * width + truth  # (labels,) video and class as one number
+    return values, np.isin(np.arange(len(lengths))[:, None] * width + best, pairs), positives
+
+
+def _ordered(found: set[str], known: Mapping[str, str]) -> list[str]:
+    return [name for name in known if name in found] + sorted(found - set(known))

@@ -1,0 +1,1 @@
+"""The synthetic data: its generator, and what that was fitted to."""

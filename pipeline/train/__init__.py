@@ -1,0 +1,1 @@
+"""Stage train: the loop, its checkpoints and its history."""
