@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 
-from benchmarks.fault_world import STAGES, Stage, World, digest
 from pipeline.base.errors import ArtpaperError
 from pipeline.data.store import FrameStore
 from pipeline.predict import deepfool as robustness
@@ -22,6 +21,7 @@ from pipeline.predict import one_step as evaluation
 from pipeline.prepare.verify import verify
 from pipeline.train import checkpoints, training
 from pipeline.train.device import best_device
+from tests.faults.world import STAGES, Stage, World, digest
 
 BY_NAME = {stage.name: stage for stage in STAGES}
 SLOWER = "done before"  # the fault came after the end of the run, so nothing was to happen
