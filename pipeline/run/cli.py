@@ -226,7 +226,8 @@ def _step(parsed: argparse.Namespace) -> None:
 
         print(minimal_perturbations(params, parsed.model, parsed.seed, workspace))
     elif parsed.step == "study":
-        from pipeline.paper.hyperparameters import summary, sweep
+        from pipeline.paper.hyperparameters import summary
+        from pipeline.predict.sweep import sweep
 
         print(summary(sweep(params, workspace)).to_string(index=False))
     elif parsed.step == "stress":
