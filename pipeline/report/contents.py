@@ -22,13 +22,13 @@ from ruamel.yaml import YAML
 from artpaper import __version__
 from pipeline.base.errors import ArtpaperError, DataError
 from pipeline.base.git import NO_COMMIT, revision, tell_dvc
+from pipeline.base.sources import SOURCES
 from pipeline.base.parameters import as_dict, load_params
 from pipeline.base.project import project_root
 from pipeline.paper.claims_page import claims_markdown, findings
 from pipeline.paper.evidence import Evidence
 from pipeline.paper.paper import GAIN, METRICS, MODELS, SPLITS
 from pipeline.paper.publish import environment
-from pipeline.paper.render import SOURCES
 from pipeline.paper.results import read_json, read_table, read_text
 from pipeline.paper.style import DATA
 from pipeline.paper.verdicts import DIRECTION, FAILS, HOLDS, OPEN
@@ -79,7 +79,6 @@ TRAINED = {"name": "model", "seed": "seed", "steps": "steps", "stopped": "stoppe
            "best_validation_gap": "its validation GAP (%)", "zero_gradients": "zero gradients"}  # fmt: skip
 SUMMARY = ("provenance", "seed", "label_space", "label_space_note", "classes", "classes_without_train_video",
            "modalities", "partitions", "splits")  # fmt: skip
-DATA_PATHS = {"audioset": " --path features.tar.gz", "yt8m": " --path FOLDER", "arrays": " --path FOLDER"}
 
 
 def headline(ws: Workspace) -> HTML:
@@ -92,7 +91,7 @@ def headline(ws: Workspace) -> HTML:
     )
     return HTML(
         f"<p>Run again on <strong>{DATA[source]}</strong> by <code>artpaper</code> {__version__}. "
-        f"Written {moment(datetime.now(UTC))}.</p>{alarm * bool(stages)}<p class='notice'><strong>{SOURCES[source]}"
+        f"Written {moment(datetime.now(UTC))}.</p>{alarm * bool(stages)}<p class='notice'><strong>{SOURCES[source].caption}"
         "</strong></p>"
     )
 
@@ -242,7 +241,7 @@ def compared_parameters(ws: Workspace, path: Path) -> pd.DataFrame:
     rows = {}
     for name in (name for name in ours if "like" in named or name in named):
         here, there = _shown(ours[name]), _shown(theirs[name]) if name in theirs else "–"
-        unread = name.startswith("synthetic.") and ws.params.data.source != "synthetic"
+        unread = name.partition(".")[0] in {*SOURCES} - {ws.params.data.source}  # such a group is read by that source alone
         rows[name] = (here, there, "not read" if unread else "the same" if here == there else "differs")
     columns = ["in force", "the paper's profile", "comparison"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
@@ -419,7 +418,8 @@ def profile(ws: Workspace) -> str:
         here = replace(theirs.data, path=ours.data.path, vocabulary=ours.data.vocabulary)  # wherever the data lie
         if theirs.data.source == ours.data.source and replace(theirs, data=here) == ours:
             vocabulary = " --vocabulary FILE" * bool(ours.data.vocabulary)
-            return path.stem + DATA_PATHS.get(ours.data.source, "") + vocabulary
+            place = SOURCES[ours.data.source].path
+            return path.stem + f" --path {place}" * bool(place) + vocabulary
     return ""
 
 
