@@ -22,9 +22,9 @@ from ruamel.yaml import YAML
 from artpaper import __version__
 from pipeline.base.errors import ArtpaperError, DataError
 from pipeline.base.git import NO_COMMIT, revision, tell_dvc
-from pipeline.base.sources import SOURCES
 from pipeline.base.parameters import as_dict, load_params
 from pipeline.base.project import project_root
+from pipeline.base.sources import SOURCES
 from pipeline.paper.claims_page import claims_markdown, findings
 from pipeline.paper.evidence import Evidence
 from pipeline.paper.paper import GAIN, METRICS, MODELS, SPLITS
@@ -219,7 +219,9 @@ def parameters(ws: Workspace, path: Path) -> HTML:
     """
     rows = compared_parameters(ws, path)
     differs = rows[rows["comparison"] == "differs"].drop(columns="comparison")
-    unread = "Those that only the synthetic data use are not read here." if "not read" in set(rows["comparison"]) else ""
+    unread = (
+        "Those that only the synthetic data use are not read here." if "not read" in set(rows["comparison"]) else ""
+    )
     text = (
         f"<p>{len(rows)} parameters are in force; {len(differs)} of them differ from the profile with the paper's values "
         f"(<code>profiles/paper.yaml</code>). {unread}</p>"
@@ -241,7 +243,9 @@ def compared_parameters(ws: Workspace, path: Path) -> pd.DataFrame:
     rows = {}
     for name in (name for name in ours if "like" in named or name in named):
         here, there = _shown(ours[name]), _shown(theirs[name]) if name in theirs else "–"
-        unread = name.partition(".")[0] in {*SOURCES} - {ws.params.data.source}  # such a group is read by that source alone
+        unread = name.partition(".")[0] in {*SOURCES} - {
+            ws.params.data.source
+        }  # such a group is read by that source alone
         rows[name] = (here, there, "not read" if unread else "the same" if here == there else "differs")
     columns = ["in force", "the paper's profile", "comparison"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
@@ -298,9 +302,7 @@ def _left_out(summary: dict[str, Any]) -> str:
     items = [f"{shard['partition']}: {shard['shard']}: {shard['reason']}" for shard in summary["damaged"]]
     count = f"{len(items)} damaged {'shard was' if len(items) == 1 else 'shards were'} left out"
     listed = "".join(f"<li>{html.escape(item)}</li>" for item in items)
-    return (
-        f"<div class='alarm'><strong>{count}</strong> (<code>data.damaged</code> is skip):<ul>{listed}</ul></div>"
-    )
+    return f"<div class='alarm'><strong>{count}</strong> (<code>data.damaged</code> is skip):<ul>{listed}</ul></div>"
 
 
 def executed(ws: Workspace) -> Iterator[tuple[str, Path, Any]]:
@@ -425,9 +427,7 @@ def profile(ws: Workspace) -> str:
 
 def missing(what: str, stage: str) -> str:
     """That something was not made, and what makes it."""
-    return (
-        f"<p class='missing'><strong>{what}: not made in this run.</strong> <code>dvc repro {stage}</code> makes it.</p>"
-    )
+    return f"<p class='missing'><strong>{what}: not made in this run.</strong> <code>dvc repro {stage}</code> makes it.</p>"
 
 
 def table(frame: pd.DataFrame, caption: str, *, index: bool = True, numbers: bool = True) -> str:

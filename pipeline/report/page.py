@@ -21,8 +21,49 @@ from pipeline.run.notebooks import run
 NOTEBOOK = Path("notebooks", "report.ipynb")
 TITLE = "Can't Fool Me, reproduced"
 ALLOWED = set(
-    "a b blockquote br caption code dd details div dl dt em figcaption figure h1 h2 h3 h4 h5 h6 hr i img li ol p pre "
-    "small span strong sub summary sup table tbody td tfoot th thead tr ul".split()
+    [
+        "a",
+        "b",
+        "blockquote",
+        "br",
+        "caption",
+        "code",
+        "dd",
+        "details",
+        "div",
+        "dl",
+        "dt",
+        "em",
+        "figcaption",
+        "figure",
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+        "h5",
+        "h6",
+        "hr",
+        "i",
+        "img",
+        "li",
+        "ol",
+        "p",
+        "pre",
+        "small",
+        "span",
+        "strong",
+        "sub",
+        "summary",
+        "sup",
+        "table",
+        "tbody",
+        "td",
+        "tfoot",
+        "th",
+        "thead",
+        "tr",
+        "ul",
+    ]
 )
 SILENT = ("script", "style", "iframe", "object", "title")  # dropped with what is in them
 ATTRIBUTES = {"alt", "class", "colspan", "href", "id", "rowspan", "scope", "src", "start"}
@@ -84,7 +125,11 @@ def fragment(notebook: Any, stage: str) -> str:
 
 def _rendered(notebook: Any, **options: bool) -> str:
     exporter = HTMLExporter(
-        template_name="basic", exclude_anchor_links=True, exclude_input_prompt=True, exclude_output_prompt=True, **options
+        template_name="basic",
+        exclude_anchor_links=True,
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
+        **options,
     )
     exporter.register_preprocessor("nbconvert.preprocessors.CoalesceStreamsPreprocessor", enabled=True)
     return exporter.from_notebook_node(notebook)[0]
