@@ -4,7 +4,7 @@
     python -m tests.faults.mutants artpaper/metrics.py --tests tests/test_metrics.py
 
 `[tool.mutmut]` in pyproject.toml says which modules are changed and which tests may notice. mutmut puts a test to a
-mutant only if it calls the changed function, the quick ones first, up to the first that fails. A mutant of which only the
+mutant only if it calls the changed function, quick ones first, up to the first that fails. A mutant of which only the
 words of a string differ is not counted: what a message must say, tests hold by its gist. The run goes on in
 small/mutants, a copy of the project, and takes up what an earlier one has left there. Results, with every survivor:
 tests/faults/results/mutants.md. A survivor is killed by a sharper assertion, or it means the same as the code.
