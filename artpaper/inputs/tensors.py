@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+LABELS = "label sets, 1 for every true class: for counts or -1 and 1 pass {} > 0"
+
 
 def frames_of(x: Any, name: str = "x") -> Tensor:
     """Frames (batch, time, dim) in float32, or float64 if they are; detached and usable in a graph.
@@ -42,7 +44,7 @@ def labels_of(y: Any, x: Tensor, name: str = "y") -> Tensor:
         TypeError: no tensor.
         ValueError: not (batch, classes) for the videos of ``x``, or holds other values than 0 and 1.
     """
-    y = zero_one(name, y, x, f"label sets, 1 for every true class: for counts or -1 and 1 pass {name} > 0")
+    y = zero_one(name, y, x, LABELS.format(name))
     if y.ndim != 2 or len(y) != len(x) or not y.shape[1]:
         raise ValueError(
             f"{name} has the shape {tuple(y.shape)} for {len(x)} videos; label sets are multi-hot (batch, classes): "
@@ -67,10 +69,8 @@ def zero_one(name: str, value: Any, x: Tensor, meaning: str) -> Tensor:
     """
     _check_tensor(name, value)
     value = _usable(value.detach().to(x.device))
-    if value.dtype == torch.bool:
-        return value
     fits = (value == 0) | (value == 1)
-    if not fits.all():
+    if value.dtype != torch.bool and not fits.all():
         row = (~fits).flatten(1).any(dim=1).nonzero()[0].item() if value.ndim > 1 else 0
         wrong = value[~fits][0].item()
         raise ValueError(f"{name} of video {row} (counted from 0) holds {wrong!r}; it is 0 or 1: {meaning}")
@@ -79,9 +79,7 @@ def zero_one(name: str, value: Any, x: Tensor, meaning: str) -> Tensor:
 
 def fit_widths(modalities: Any, dim: int) -> bool:
     """Whether these are positive widths by name that add up to ``dim``."""
-    if not isinstance(modalities, Mapping):
-        return False
-    widths = list(modalities.values())
+    widths = list(modalities.values()) if isinstance(modalities, Mapping) else []
     return all(isinstance(width, int) and width > 0 for width in widths) and sum(widths) == dim
 
 
