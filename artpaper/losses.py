@@ -44,7 +44,7 @@ def guarded(loss: LossFunction) -> LossFunction:
     gradients is taken all the same.
 
     Raises:
-        TypeError, ValueError: as :func:`artpaper.inputs.entry.entered`; the model is no module.
+        TypeError: the model is no module; and TypeErrors and ValueErrors as of an attack.
     """
 
     @functools.wraps(loss)
@@ -229,18 +229,13 @@ def loss_for(config: Loss) -> LossFunction:
 def clean_pass(
     model: Any, x: Frames, y: LabelSets, mask: Mask, config: Loss, *, with_maps: bool
 ) -> tuple[Tensor, Frames, Maps]:
-    """One forward and one backward pass for all that the clean videos give.
-
-    The random generator is put back, so that the next pass drops the same units.
+    """One forward and one backward pass for all that the clean videos give; the next pass drops the same units.
 
     Args:
-        model: as for :func:`attention_adversarial`.
-        x, y, mask: as in :func:`cross_entropy`, checked.
-        config: ``bce_reduction``.
+        model, x, y, mask, config: as for :func:`attention_adversarial`, checked.
         with_maps: keep the attention maps, joined to the graph.
     Returns:
-        L_CE with its parameter gradient attached; dL_CE/dx, as large as x, not masked; the maps (batch, time, time) per
-        modality, or none.
+        L_CE with its parameter gradient attached; dL_CE/dx, not masked; the maps per modality, or none.
     """
     model = Guarded(model, y.shape[1])
     x = x.detach().requires_grad_(True)
@@ -267,12 +262,8 @@ class _KnownGradient(torch.autograd.Function):
 
 
 def step_parts(perturbation: Frames, gradient: Frames, mask: Mask) -> Parts:
-    """What a loss says of its adversaries.
+    """What a loss says of its adversaries R (unit of the features), found along a gradient.
 
-    Args:
-        perturbation: R, unit of the normalised features.
-        gradient: what was followed.
-        mask: True on real frames.
     Returns:
         ``perturbation_norm``, the mean over videos of ||R||_2; ``zero_gradients``, the videos in this batch that the
         attack could not move; and ``gradients_not_finite``, those whose gradient is NaN or infinite on a real frame,
@@ -285,15 +276,7 @@ def step_parts(perturbation: Frames, gradient: Frames, mask: Mask) -> Parts:
 
 
 def mean_bce(logits: Logits, y: LabelSets, config: Loss) -> Tensor:
-    """The paper's l averaged over videos, and over classes averaged or summed as ``config.bce_reduction`` says.
-
-    Args:
-        logits: the model's answers (batch, classes).
-        y: label sets, multi-hot.
-        config: ``bce_reduction``.
-    Returns:
-        The loss, of shape ().
-    """
+    """The paper's l (of shape ()) averaged over videos, and over classes averaged or summed as ``config`` says."""
     return F.binary_cross_entropy_with_logits(logits, y.to(logits.dtype)) * _over_classes(y, config)
 
 

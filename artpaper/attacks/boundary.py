@@ -30,22 +30,13 @@ COPIES = 5
 
 
 def check_labels(criterion: Criterion, y: LabelSets | None) -> None:
-    """Refuse to look for the loss of a true label without label sets.
-
-    Raises:
-        TypeError: the criterion is "hit1_loss" and y is None.
-    """
+    """Refuse to look for the loss of a true label without label sets."""
     if criterion == "hit1_loss" and y is None:
         raise TypeError("y is None: criterion 'hit1_loss' needs label sets (batch, classes)")
 
 
 class Search:
-    """What is known of every video so far; ``rows`` are places of videos in the batch.
-
-    Args:
-        model, x, mask: as for :func:`artpaper.attacks.fgm`.
-        memory: MiB that the search itself may hold; see :meth:`videos`.
-    """
+    """What is known of every video so far; ``rows`` are places of videos in the batch, ``memory`` is in MiB."""
 
     clean: Tensor  # logits (batch, classes)
     adversarial: Tensor
@@ -64,14 +55,7 @@ class Search:
         return max(1, len(self.x) if self.memory == torch.inf else int(self.memory * 2**20 / size))
 
     def ask(self, rows: Tensor, *, gradient: bool) -> tuple[Frames, Logits]:
-        """Ask the model about the videos as they are perturbed, in a new graph or in none.
-
-        Args:
-            rows: of the videos (rows,).
-            gradient: whether the graph is kept.
-        Returns:
-            The frames as a leaf of that graph, and the logits.
-        """
+        """The videos as they are perturbed and the model's logits, in a new graph of which are the leaf, or none."""
         iterate = (self.x[rows] + self.perturbation[rows]).detach().requires_grad_(gradient)
         with torch.set_grad_enabled(gradient):
             return iterate, self.model(iterate, self.mask[rows])

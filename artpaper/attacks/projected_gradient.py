@@ -70,26 +70,22 @@ class Ascent:
 
     def __init__(
         self, model: Classifier, x: Frames, y: LabelSets, mask: Mask, ball: dict[str, Any], objective: Objective,
-        movable: Movable | None,
+        movable: Movable | None = None,
     ) -> None:  # fmt: skip
         self.model, self.x, self.y, self.mask, self.ball, self.objective = model, x, y, mask, ball, objective
         real = mask[:, :, None]
         self.movable = (real if movable is None else movable & real).expand_as(x)
         self.iterations = 0
-        self.followed, self.not_finite, self.broken = torch.zeros(3, len(x), dtype=torch.bool, device=x.device)
-        self.gradient_norm: Tensor | None = None  # at the first point
+        self.silent = self.not_finite = self.broken = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        self.gradient_norm = torch.full(
+            (len(x),), torch.nan, dtype=torch.float64, device=x.device
+        )  # at the first point
         self.best = self.last = torch.zeros_like(self.x)
         self.clean_logits = self.best_logits = self.last_logits = ask(model, x, mask)
         self.best_value = comparable(objective(self.clean_logits, y))
 
     def starts(self, restarts: int, random_start: bool, start: Frames | None, seed: int) -> Iterator[Frames]:
-        """The perturbation that each restart begins at.
-
-        Args:
-            restarts, random_start, start, seed: as for :func:`pgd`.
-        Raises:
-            ValueError: restarts that would repeat one another.
-        """
+        """The perturbation that each restart begins at, as the options of :func:`pgd` say."""
         if not random_start and restarts > 1 + (start is not None):
             raise ValueError(f"{restarts} restarts from the same point repeat one another; leave random_start on")
         for restart in range(restarts):
@@ -102,14 +98,10 @@ class Ascent:
             yield self.project(point)
 
     def visit(self, point: Frames, *, gradient: bool = True) -> tuple[PerVideo, Frames]:
-        """Ask the model about a perturbation and keep it where it is the best so far.
+        """Ask the model about a perturbation in the ball and keep it where it is the best so far.
 
-        Args:
-            point: perturbation inside the ball.
-            gradient: whether to go back through the model, too.
-        Returns:
-            The objective of every video, and its gradient where it can move, 0 elsewhere and in videos where it is not
-            finite.
+        Gives the objective of every video, and its gradient where it can move: 0 elsewhere, in videos where it is not
+        finite, and where none was asked for.
         """
         frames = (self.x + point).requires_grad_(gradient)
         with torch.set_grad_enabled(gradient):
@@ -120,13 +112,13 @@ class Ascent:
             slope = torch.where(self.movable, follow(values, frames), 0.0)
             finite = finite_rows(slope)
             slope = slope.masked_fill(~finite[:, None, None], 0.0)
-            self.not_finite |= ~finite
+            self.not_finite = self.not_finite | ~finite
             steepness = l2_norm(slope.double()).flatten()
-            self.gradient_norm = steepness if self.gradient_norm is None else self.gradient_norm
-            self.followed |= steepness > 0
+            self.gradient_norm = self.gradient_norm if self.iterations else steepness
+            self.silent = (self.silent | (self.iterations == 0)) & (steepness == 0)  # at every point so far
             self.iterations += 1
         self.last, self.last_logits = point, logits.detach()
-        self.broken |= ~(values.detach().isfinite() & self.last_logits.isfinite().all(dim=1))
+        self.broken = self.broken | ~(values.detach().isfinite() & self.last_logits.isfinite().all(dim=1))
         value = comparable(values.detach())
         better = value > self.best_value
         self.best_value = torch.where(better, value, self.best_value)
@@ -135,25 +127,18 @@ class Ascent:
         return value, slope
 
     def step(self, point: Frames, gradient: Frames, length: float | Float[Tensor, "batch 1 1"]) -> Frames:
-        """Go a length, in every ball, along the gradient, and back into the ball.
-
-        Args:
-            point: perturbation inside the ball.
-            gradient: to follow, finite, 0 where nothing may move.
-            length: of the step, unit of x; of every video, or one for all.
-        """
+        """Go a length (unit of x, of every video or one for all) along a finite gradient, and back into the ball."""
         return self.project(point + length * steepest(gradient, self.mask, **self.ball | {"epsilon": 1.0}))
 
     def project(self, point: Frames) -> Frames:
         """The nearest perturbation inside the ball that moves only what may be moved."""
         return project(point * self.movable, self.mask, **self.ball)
 
-    def result(self, keep: Keep = "best") -> Attack:
-        """The attack: the best perturbation so far, or the last, with its diagnostics."""
+    def result(self, keep: Keep = "best", iterations: int | None = None) -> Attack:
+        """The attack: the best perturbation so far, or the last; its iterations are the gradients taken if None."""
         perturbation, logits = (self.best, self.best_logits) if keep == "best" else (self.last, self.last_logits)
-        assert self.gradient_norm is not None  # a gradient was taken
         return diagnosed(
             self.x, self.y, self.mask, perturbation, self.clean_logits, logits, gradient_norm=self.gradient_norm,
-            zero_gradient=~self.followed, gradient_not_finite=self.not_finite, logits_not_finite=self.broken,
-            iterations=self.iterations,
+            zero_gradient=self.silent, gradient_not_finite=self.not_finite, logits_not_finite=self.broken,
+            iterations=self.iterations if iterations is None else iterations,
         )  # fmt: skip

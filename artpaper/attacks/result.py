@@ -111,13 +111,7 @@ def hit(logits: Logits, y: LabelSets) -> Flags:
 
 
 def ask(model: Classifier, x: Frames, mask: Mask) -> Logits:
-    """The model's logits without a graph, for what is asked and never followed.
-
-    Args:
-        model: as an attack is given it by :func:`checked`.
-        x: frames, unit of the normalised features.
-        mask: True on real frames.
-    """
+    """The model's logits without a graph, for what is asked and never followed."""
     with torch.no_grad():
         return model(x, mask)
 
@@ -130,19 +124,15 @@ def comparable(values: PerVideo) -> PerVideo:
 def input_gradient(
     model: Classifier, x: Frames, y: LabelSets, mask: Mask, objective: Objective = bce
 ) -> tuple[Frames, Logits]:
-    """Gradient of each video's own loss with respect to its frames, and the logits it was taken at.
+    """Gradient of each video's own loss with respect to its frames, and the logits it was taken at (Eq. 4).
 
     The losses are summed over the batch, so no video's gradient depends on its neighbours. The parameters' ``.grad``
     is left as it was.
 
     Args:
-        model, x, y, mask: as for :func:`artpaper.attacks.fgm`.
-        objective: loss of every video (batch,) from logits and label sets; the attack's aim.
+        model, x, y, mask, objective: as for :func:`artpaper.attacks.fgm`.
     Returns:
         G, in units of the loss over those of ``x``, 0 on padding; and the logits.
-    Raises:
-        TypeError, ValueError: as :func:`artpaper.inputs.entry.entered`.
-    Source: Eq. 4.
     """
     with entered(model, x, y, mask) as given:
         frames = given.x.requires_grad_(True)
@@ -152,13 +142,7 @@ def input_gradient(
 
 
 def follow(values: Float[Tensor, "..."], frames: Frames, **how: Any) -> Frames:
-    """Gradient of the sum of ``values`` with respect to ``frames``: 0 where they do not depend on them.
-
-    Args:
-        values: of every video, or their sum.
-        frames: leaf of their graph.
-        how: more arguments of :func:`torch.autograd.grad`.
-    """
+    """Gradient of the sum of ``values`` with respect to ``frames``, 0 where they do not depend on them."""
     (gradient,) = torch.autograd.grad(values.sum(), frames, allow_unused=True, **how)
     return torch.zeros_like(frames) if gradient is None else gradient
 
@@ -169,13 +153,8 @@ def attack_result(
 ) -> Attack:  # fmt: skip
     """Ask the model about ``x + perturbation`` and fill in the diagnostics of :class:`Attack`.
 
-    Args:
-        model, x, y, mask: as for :func:`artpaper.attacks.fgm`.
-        perturbation: R, same unit as ``x``, zero on padding.
-        clean_logits: the model's answer to ``x``.
-        gradient: what the attack followed, padding left out, for ``gradient_norm``, ``zero_gradient`` and
-            ``gradient_not_finite``; None if it followed none.
-        iterations: steps that the attack took.
+    ``gradient`` is what the attack followed, for ``gradient_norm``, ``zero_gradient`` and ``gradient_not_finite``; None
+    if it followed none.
     """
     adversarial_logits = ask(model, x + perturbation, mask)
     norm = torch.full((len(x),), torch.nan, dtype=torch.float64, device=x.device)
@@ -196,14 +175,7 @@ def diagnosed(
 ) -> Attack:  # fmt: skip
     """An attack that has the model's answers already, with the diagnostics of :class:`Attack`.
 
-    Args:
-        x, y, mask: as for :func:`artpaper.attacks.fgm`.
-        perturbation, clean_logits, adversarial_logits: what becomes of the attack.
-        gradient_norm: of what the attack followed, NaN where it followed none.
-        zero_gradient: whether the attack had nothing to follow.
-        iterations: steps that the attack took.
-        gradient_not_finite: whether something it had to follow was not finite on a real frame; nowhere if None.
-        logits_not_finite: whether an answer or a loss on the way was not finite; nowhere if None.
+    ``gradient_norm`` is NaN where none was followed; flags that are None are raised for no video.
     """
     nowhere = torch.zeros_like(zero_gradient)
     diagnostics = norms(x, mask, perturbation) | {
@@ -219,14 +191,7 @@ def diagnosed(
 
 
 def goal(clean_logits: Logits, adversarial_logits: Logits, y: LabelSets) -> dict[str, Shaped[Tensor, " batch"]]:
-    """What an attack on the labels has done, in diagnostics of :class:`Attack`.
-
-    Args:
-        clean_logits, adversarial_logits: the model's answers before and after.
-        y: label sets, multi-hot.
-    Returns:
-        ``already_wrong`` and ``fooled``, of the top label; ``clean_loss`` and ``loss``, nats, in float64.
-    """
+    """What an attack on the labels has done to the logits: the last four diagnostics of :class:`Attack`, in float64."""
     right, still_right = hit(clean_logits, y), hit(adversarial_logits, y)
     return {
         "already_wrong": ~right,
@@ -237,15 +202,7 @@ def goal(clean_logits: Logits, adversarial_logits: Logits, y: LabelSets) -> dict
 
 
 def norms(x: Frames, mask: Mask, perturbation: Frames) -> dict[str, PerVideo]:
-    """The diagnostics ``norm`` and ``relative_norm`` of :class:`Attack`, in float64.
-
-    Args:
-        x: frames, unit of the normalised features.
-        mask: True on real frames.
-        perturbation: R, same unit as ``x``, zero on padding.
-    Returns:
-        ``norm`` in the unit of ``x``, and ``relative_norm``, a share of the video's own norm, infinite where that is 0.
-    """
+    """The diagnostics ``norm`` and ``relative_norm`` of :class:`Attack`, in float64; a share of no norm is infinite."""
     norm = l2_norm(perturbation.double()).flatten()
     reference = l2_norm(x.masked_fill(~mask[:, :, None], 0.0).double()).flatten()
     return {"norm": norm, "relative_norm": torch.where(norm == 0, 0.0, norm / reference)}

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from artpaper.attacks.objectives import Objective, bce
-from artpaper.attacks.result import Attack, ask, checked, comparable, diagnosed
+from artpaper.attacks.projected_gradient import Ascent
+from artpaper.attacks.result import Attack, checked
 from artpaper.ball import Norm, Scope, l2_norm, steepest
 from artpaper.settings import Count, Natural, NonNegative, Share
 from artpaper.shapes import Classifier, Frames, LabelSets, Mask, Widths
@@ -51,30 +52,17 @@ def square(
     """
     generator = np.random.default_rng(seed)
     ball: dict[str, Any] = {"epsilon": epsilon, "norm": norm, "scope": scope, "modalities": modalities}
-    clean = logits = ask(model, x, mask)
-    finite = torch.ones(len(x), dtype=torch.bool, device=x.device)
-    best, value = torch.zeros_like(x), comparable(objective(clean, y))
+    search = Ascent(model, x, y, mask, ball, objective)
     for query in range(queries):
         # drawn alike whatever the batch and however long its videos are
         signs = torch.from_numpy(generator.choice([-1.0, 1.0], x.shape[2])).to(x)  # (D,)
         target, source = (_block(mask, generator, x.shape[2], frames, features) for _ in range(2))
         if query:
-            candidate = _redrawn(best, signs, target, source, mask, ball)
+            candidate = _redrawn(search.best, signs, target, source, mask, ball)
         else:
             candidate = steepest(signs.expand_as(x), mask, **ball)
-        answer = ask(model, x + candidate, mask)
-        values = objective(answer, y)
-        finite &= values.isfinite() & answer.isfinite().all(dim=1)
-        loss = comparable(values)
-        better = loss > value
-        best = torch.where(better[:, None, None], candidate, best)
-        logits = torch.where(better[:, None], answer, logits)
-        value = torch.where(better, loss, value)
-    unknown = torch.full((len(x),), torch.nan, dtype=torch.float64, device=x.device)
-    return diagnosed(
-        x, y, mask, best, clean, logits, gradient_norm=unknown, zero_gradient=unknown == 0, logits_not_finite=~finite,
-        iterations=queries,
-    )  # fmt: skip
+        search.visit(candidate, gradient=False)
+    return search.result(iterations=queries)
 
 
 def _redrawn(

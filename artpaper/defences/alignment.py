@@ -17,15 +17,9 @@ def alignment(
     model: Any, x: Frames, y: LabelSets, mask: Mask, ball: dict[str, Any], noise: torch.Generator,
     draws: UInt8[Tensor, " state"],
 ) -> Tensor:  # fmt: skip
-    """Mean cosine of the loss's gradients at a video and at a random point of its ball, on some of the videos.
+    """Mean cosine, of shape (), of the loss's gradients at a video and at a random point of its ball.
 
-    Args:
-        model: ``model(x, mask) -> logits``.
-        x, mask, ball, noise: as for :func:`artpaper.defences.random_step.random_step`.
-        y: label sets, multi-hot.
-        draws: as for :func:`artpaper.defences.random_step.same_units`, or the cosine would be that of two dropouts.
-    Returns:
-        The cosine, of shape (), which can be differentiated again.
+    It is taken of some of the videos, under the dropout that ``draws`` says, or it would be that of two dropouts.
     """
     x, y, mask = x[::ALIGNED].detach(), y[::ALIGNED], mask[::ALIGNED]
     direction = random_step(x, mask, ball, noise)

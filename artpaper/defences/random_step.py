@@ -13,13 +13,9 @@ from artpaper.shapes import Frames, Mask
 
 
 def random_step(x: Frames, mask: Mask, ball: dict[str, Any], noise: torch.Generator) -> Frames:
-    """A step to the ball's edge in a random direction.
+    """A step to the ball's edge in a random direction, for every video of ``x``.
 
-    Args:
-        x: the videos that it is for.
-        mask: True on real frames; padding is never moved.
-        ball: ``epsilon`` (unit of the features), ``scope`` and ``modalities``, as :func:`artpaper.ball.steepest`.
-        noise: what it is drawn from.
+    ``ball`` holds ``epsilon`` (unit of the features), ``scope`` and ``modalities`` for :func:`artpaper.ball.steepest`.
     """
     direction = torch.randn(x.shape, generator=noise, dtype=x.dtype, device=x.device)
     return steepest(direction, mask, **ball)

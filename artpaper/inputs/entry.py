@@ -31,20 +31,10 @@ class Given(NamedTuple):
 
 @contextmanager
 def entered(model: Any, x: Any, y: Any, mask: Any, *, labels: bool = True, training: bool = False) -> Iterator[Given]:
-    """Check what came in, and keep what happens inside from the caller's state.
+    """Check what came in, naming mistakes in errors, and keep what happens inside from the caller's state.
 
-    Args:
-        model: any callable ``model(x, mask) -> logits (batch, classes)``.
-        x: frames (batch, time, dim) of a floating type, finite.
-        y: label sets (batch, classes), 0 and 1 of any type.
-        mask: which frames are real (batch, time), 0 and 1 of any type.
-        labels: whether y is needed; otherwise it may be None.
-        training: a loss is taken: train mode is meant, random numbers are drawn and statistics move as they should.
-    Raises:
-        TypeError: x, y or mask is no tensor, or not of a type that could be meant.
-        ValueError: they do not fit one another or the model's device, x is not finite, or y or mask holds other values.
-    Warns:
-        UserWarning: the model is in train mode.
+    Without ``labels`` y may be None. In ``training`` a loss is taken: train mode is meant, where an attack warns of it;
+    random numbers are drawn and statistics move as they should.
     """
     with torch.inference_mode(False), torch.enable_grad():
         frames, real = frames_of(x), zero_one("mask", mask, x, "1 on real frames, 0 on padding")
@@ -85,17 +75,10 @@ def entered(model: Any, x: Any, y: Any, mask: Any, *, labels: bool = True, train
 
 
 def check_options(function: Callable[..., Any], options: Mapping[str, Any], x: Tensor) -> dict[str, Any]:
-    """The options of an attack, checked against its signature: numbers, choices, and what has to fit ``x``.
+    """The options of an attack, checked against its signature: numbers, choices, and what has to fit the frames.
 
-    Args:
-        function: whose annotations say what is allowed; tensors named ``start`` and ``movable``, ``modalities`` and
-            ``objective`` mean the same in every attack.
-        options: given, by name.
-        x: frames (batch, time, dim).
-    Returns:
-        The options by name, in the types that the attack works with.
-    Raises:
-        TypeError, ValueError: a value that is not allowed, or does not fit; the message names it.
+    The annotations of ``function`` say what is allowed; tensors named ``start`` and ``movable``, ``modalities`` and
+    ``objective`` mean the same in every attack. A TypeError or ValueError names what is not.
     """
     checked = dict(options)
     for name, rule in _rules(function).items():
@@ -121,14 +104,7 @@ def check_options(function: Callable[..., Any], options: Mapping[str, Any], x: T
 
 
 def check_seen(epsilon: float | None, given: Given) -> None:
-    """Refuse a radius that is lost in rounding beside a video: the model would be asked about the clean one.
-
-    Args:
-        epsilon: the radius, same unit as the frames; 0 or None where there is none.
-        given: the videos, and the model whose type they are rounded to.
-    Raises:
-        ValueError: it is less of a video's norm than that type tells apart.
-    """
+    """Refuse a radius that is lost in rounding beside a video: the model would be asked about the clean one."""
     if not epsilon or not len(given.x):
         return
     type_of = given.model.dtype or given.x.dtype

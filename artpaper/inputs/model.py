@@ -21,9 +21,7 @@ MOST, DEPTH = 10_000, 6  # objects that are looked at for what a callable stands
 class Guarded:
     """A model as attacks and losses ask it: it is given copies in its own type, and its answer is checked.
 
-    Args:
-        model: any callable ``model(x, mask)``; ``parameters`` and the like are looked up in it.
-        classes: columns that its logits must have; any number if None.
+    ``parameters`` and the like are looked up in the model; its logits have ``classes`` columns, any number if None.
     """
 
     def __init__(self, model: Model, classes: int | None = None) -> None:
@@ -50,16 +48,7 @@ class Guarded:
         return self._logits(self._ask(self.model, x, mask), x)
 
     def with_maps(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Maps]:
-        """The logits, and the head-averaged attention maps of each modality (batch, time, time).
-
-        Args:
-            x: frames (batch, time, dim), unit of the normalised features.
-            mask: True on real frames (batch, time).
-        Returns:
-            Logits (batch, classes) and maps by modality.
-        Raises:
-            ValueError: the model shows no attention, or as for the logits alone.
-        """
+        """The logits, and the head-averaged attention maps of each modality; a ValueError where it shows none."""
         try:
             answer = self._ask(self.model, x, mask, return_attention=True)
         except TypeError as error:
