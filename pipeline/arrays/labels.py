@@ -47,35 +47,17 @@ class LabelFile:
     separator: str = "semicolon"
 
     def rows(self, start: int = 0, stop: int | None = None, line: int = 1) -> Iterator[LabelRow]:
-        """The rows, checked one by one.
-
-        Args:
-            start: first byte of a row, as :class:`LabelRow` tells it; 0 is the header.
-            stop: the byte after the last row; None is the end of the file.
-            line: number of the line that ``start`` is on.
-        Raises:
-            DataError: the file is missing, is no CSV, or its header is not as :meth:`columns` wants it; a row has
-                another number of cells than the header, an id that cannot be the name of a file, no label, or an
-                unknown partition.
-        """
+        """The rows, checked one by one, between two bytes as :class:`LabelRow` tells them; ``line`` is the first's."""
         for number, begin, end, named in _named(self.path, self.columns(), start, stop, line):
             yield self._row(number, begin, end, named)
 
     def cells(self) -> Iterator[tuple[int, str]]:
-        """Line and labels of each video, not yet taken apart.
-
-        Raises:
-            DataError: as :meth:`rows`, but for what a cell holds.
-        """
+        """Line and labels of each video, not yet taken apart."""
         for number, _, _, named in _named(self.path, self.columns()):
             yield number, named["labels"]
 
     def columns(self) -> list[str]:
-        """The header.
-
-        Raises:
-            DataError: it lacks id or labels, has a column of ours twice, or one that was probably meant to be ours.
-        """
+        """The header; one that lacks id or labels, or has another column in place of ours, is refused."""
         return _header(self.path, ("id", "labels"), "partition", PARTITION_ALSO)
 
     def _row(self, line: int, start: int, stop: int, cells: dict[str, str]) -> LabelRow:
@@ -103,17 +85,8 @@ class LabelFile:
 
 
 def read_classes(path: Path) -> LabelSpace:
-    """The classes of ``classes.csv``, in its order.
-
-    Args:
-        path: columns class and, if wanted, groups (names, ``;`` between them).
-    Returns:
-        LabelSpace: ``given``.
-    Raises:
-        DataError: the file is no CSV; its header lacks a column, has one twice or under another name; a line has
-            another number of cells than the header, or names a class twice, none, or one that labels.csv could not.
-    """
-    found: dict[str, tuple[str, ...]] = {}
+    """The classes of ``classes.csv``, in its order: columns class and, if wanted, groups, ``;`` between them."""
+    classes: dict[str, tuple[str, ...]] = {}
     lines: dict[str, int] = {}
     columns = _header(path, ("class",), "groups", GROUPS_ALSO)
     rows = [(line, named["class"], named.get("groups", "")) for line, _, _, named in _named(path, columns)]
@@ -123,26 +96,18 @@ def read_classes(path: Path) -> LabelSpace:
             name, of = next(iter(split(cell, "none")), ""), split(groups, separator)
         except ValueError as error:
             raise DataError(f"{path}: line {line}: {error}") from None
-        if not name or SEPARATOR in name or name in found:
-            why = "is there twice" if name in found else f"must be a name without {SEPARATOR!r}"
+        if not name or SEPARATOR in name or name in classes:
+            why = "is there twice" if name in classes else f"must be a name without {SEPARATOR!r}"
             raise DataError(f"{path}: line {line}: class {name!r} {why}; correct this line")
-        found[name] = of
+        classes[name] = of
         for group in of:
             lines.setdefault(group, line)
     check_names(path, lines, separator, declared=False)
-    return given_space(found, found.values(), f"The {len(found)} classes of classes.csv as they are")
+    return given_space(classes, classes.values(), f"The {len(classes)} classes of classes.csv as they are")
 
 
 def given_space(names: Iterable[str], groups: Iterable[tuple[str, ...]], note: str) -> LabelSpace:
-    """A label space of one's own, each label a class.
-
-    Args:
-        names: of the classes, in the order of the model's outputs.
-        groups: of each class.
-        note: where they come from.
-    Raises:
-        DataError: fewer than two classes.
-    """
+    """A label space of one's own, each label a class; ``note`` says where they come from."""
     classes = tuple(names)
     if len(classes) < 2:
         raise DataError(

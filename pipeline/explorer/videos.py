@@ -11,14 +11,12 @@ from jaxtyping import Bool, Float64, Int64
 
 from pipeline.base.errors import DataError
 from pipeline.base.parameters import Params
+from pipeline.base.sources import SOURCES
 from pipeline.data.labels import LabelSpace
 from pipeline.paper.attention import AttentionFile, attention_files
 
 Run = tuple[str, int]
 """A trained model: its name and its training seed."""
-
-WATCH = "https://www.youtube.com/watch?v={id}"
-LOOK_UP = "https://data.yt8m.org/2/j/i/{id:.2}/{id}.js"
 
 
 @dataclass(frozen=True)
@@ -35,19 +33,12 @@ class Address:
 def public_address(source: str, video: str) -> Address | None:
     """Where the video itself can be seen, if it is public at all.
 
-    AudioSet's ids are YouTube's own. YouTube-8M's are drawn at random; a file of its site gives the public id for as
-    long as the video is public. Synthetic videos were never filmed.
-
     Args:
         source: ``data.source``.
         video: its id in the store.
-    Source: research.google.com/youtube8m/video_id_conversion.html; research.google.com/audioset/download.html.
     """
-    if source == "audioset":
-        return Address(WATCH.format(id=video), "of which the clip is ten seconds; the store keeps no start")
-    if source == "yt8m":
-        return Address(LOOK_UP.format(id=video), "which names its public YouTube id while it is public")
-    return None
+    record = SOURCES[source]
+    return Address(record.link.format(id=video), record.link_text) if record.link else None
 
 
 class Videos:

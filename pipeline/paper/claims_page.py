@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.base.errors import DataError
+from pipeline.base.sources import SOURCES
 from pipeline.paper import paper
 from pipeline.paper.claims import CLAIMS, Claim
 from pipeline.paper.evidence import Evidence, NotMeasured
@@ -132,8 +133,7 @@ def write_claims(results: Path, page: Path) -> list[str]:
     )
     if not folders:
         raise DataError(f"{results}: no published run here; `artpaper publish {results}/NAME` makes one")
-    names = {"synthetic": "synthetic data", "audioset": "AudioSet"}
-    runs = {names.get(folder.name, folder.name): folder for folder in folders}
+    runs = {SOURCES[folder.name].name if folder.name in SOURCES else folder.name: folder for folder in folders}
     commands = {
         data: json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["command"]
         for data, folder in runs.items()

@@ -13,13 +13,14 @@ Where the printed numbers do not fit each other:
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from pipeline.base.sources import SOURCES
+
 METRICS = ("GAP", "PERR", "Hit@1")
 SPLITS = {"test": "Test", "adversarial": "Adversarial Test"}
 MODELS = {"non_art": "Non-ART", "art": "ART", "a_art": "A-ART"}
 GAIN = "Gain"
 ATTENTION_MSE = {"art": 4e-5, "a_art": 3e-8}  # section 3.2.2, between clean and adversarial maps, over the test set
-GROUPS = {2: "Arts & Entertainment", 3: "Finance"}  # the verticals of Tables 2 and 3
-AUDIOSET_GROUPS = {2: "Music", 3: "Speech"}  # the families that take their places on AudioSet
+GROUPS = SOURCES["yt8m"].groups  # the verticals of Tables 2 and 3
 
 
 def table_groups(source: str, there: Iterable[str]) -> dict[int, str]:
@@ -31,9 +32,9 @@ def table_groups(source: str, there: Iterable[str]) -> dict[int, str]:
     Returns:
         Table -> group: the paper's own where nothing takes its place, whether the data have it or not.
     """
-    if source == "audioset":
-        return AUDIOSET_GROUPS
-    found = list(dict.fromkeys(there)) if source == "arrays" else []
+    if groups := SOURCES[source].groups:
+        return groups
+    found = list(dict.fromkeys(there))
     others = iter([group for group in found if group not in GROUPS.values()])
     return {table: group if group in found else next(others, group) for table, group in GROUPS.items()}
 

@@ -12,16 +12,11 @@ import pandas as pd
 
 from artpaper.attacks.result import FLAGS
 from pipeline.base.atomic import atomic_file
+from pipeline.base.sources import SOURCES
 from pipeline.paper.paper import GAIN, GROUPS, METRICS, SPLITS, slips
 
 FEW_VIDEOS = 100  # below this a group's differences are mostly chance: the standard error of Hit@1 is 3 points or more
 TOLD = 10  # damaged shards that a caption names
-SOURCES = {
-    "synthetic": "SYNTHETIC data, generated in YouTube-8M's format: the paper's figures, on YouTube-8M, are no target.",
-    "audioset": "Data: AudioSet; the paper's figures, on YouTube-8M, are no target.",
-    "yt8m": "Data: YouTube-8M.",
-    "arrays": "Data: one's own (source arrays); the paper's figures, on YouTube-8M, are no target.",
-}
 SCOPES = {"joint": "around each video", "modality": "around each modality of a video", "frame": "around each frame"}
 NORMS = {
     "none": "features as stored",
@@ -148,11 +143,11 @@ def describe(
         text.append(f"The paper's vertical {GROUPS[number]} does not exist here; {group} takes its place.")
     if videos == 0:
         text.append("The test set holds NO video of this group, so there is nothing of ours to show.")
-        if settings["data source"] == "arrays":
+        if not SOURCES[settings["data source"]].shards:
             text.append("Two groups of classes in classes.csv take the places of the paper's (docs/own_data.md).")
     elif videos < FEW_VIDEOS:
         text.append(f"Only {videos} videos: TOO FEW to read differences.")
-    text.append(SOURCES[settings["data source"]] + left_out(settings["damaged shards"]))
+    text.append(SOURCES[settings["data source"]].caption + left_out(settings["damaged shards"]))
     text.append(
         f"Label space {settings['label space']}, {settings['classes']} classes, not the paper's own. "
         f"{label_space_note.rstrip('. ')}."

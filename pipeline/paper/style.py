@@ -18,11 +18,12 @@ from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator
 
 from pipeline.base.atomic import atomic_file
+from pipeline.base.sources import SOURCES
 from pipeline.paper.paper import MODELS
 from pipeline.paper.render import MARKDOWN_CHARACTERS
 
 # what a title calls the data: synthetic results are labelled wherever they appear
-DATA = {"synthetic": "SYNTHETIC data", "audioset": "AudioSet", "yt8m": "YouTube-8M", "arrays": "OWN data"}
+DATA = {name: source.title for name, source in SOURCES.items()}
 DPI = 150
 SETTLED = 3  # rounds of the layout's search; each leaves about a thousandth of the error of the one before
 CONTENT: dict[Any, Any] = {"pdf.fonttype": 42, "pdf.compression": 6, "savefig.bbox": None, "savefig.facecolor": "auto"}
@@ -67,7 +68,7 @@ def frame_unit(source: str) -> str:
     Args:
         source: ``data.source``.
     """
-    return "" if source == "arrays" else " (s)"
+    return SOURCES[source].frame_unit
 
 
 def model_styles(models: Iterable[str]) -> dict[str, ModelStyle]:

@@ -66,14 +66,7 @@ class Failed(requests.RequestException):
 
 
 class Fetcher:
-    """Fetches files into a folder that exists; several threads may share one, and setting ``stop`` ends them all.
-
-    Args:
-        folder, say: receives the files; is told what will be tried again.
-        retry, timeout: tries in a row without progress; seconds without a byte, or at less than 1 kB a second.
-    Raises:
-        DownloadError: the file is not there, is another, or every try ended with a cut, a timeout or another MD5.
-    """
+    """Fetches files into a folder that exists; several threads may share one, and setting ``stop`` ends them all."""
 
     def __init__(self, folder: Path, say: Callable[[str], None], retry: Retry = RETRY, timeout: float = 30.0) -> None:
         self.folder, self.say, self.retry, self.timeout = folder, say, retry, timeout

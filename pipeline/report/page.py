@@ -23,9 +23,9 @@ from pipeline.base.atomic import atomic_file
 from pipeline.base.errors import ArtpaperError, ConfigError
 from pipeline.base.git import NO_COMMIT, revision, tell_dvc
 from pipeline.base.parameters import Params, load_params
+from pipeline.base.sources import SOURCES
 from pipeline.paper import paper
 from pipeline.paper.publish import environment
-from pipeline.paper.render import SOURCES
 from pipeline.paper.results import read_json, read_text
 from pipeline.paper.style import DATA
 from pipeline.report.executed import executions
@@ -33,7 +33,6 @@ from pipeline.report.page_figures import drawings, training
 from pipeline.report.page_tables import glance, judged_claims, parameters, printed_tables, verdict_counts
 
 STAGE = "report"  # the one that writes the page
-DATA_PATHS = {"audioset": " --path features.tar.gz", "yt8m": " --path FOLDER", "arrays": " --path FOLDER"}
 PROVENANCE = ("commit", "command", "machine", "python", "packages")
 SUMMARY = ("provenance", "seed", "label_space", "label_space_note", "classes", "classes_without_train_video",
            "modalities", "partitions", "splits")  # fmt: skip
@@ -83,7 +82,7 @@ def page(folder: Path, project: Path) -> str:
     style = importlib.resources.files("pipeline.report").joinpath("page.css").read_text(encoding="utf-8")
     return templates.get_template("page.html.j2").render(
         style=Markup(style),
-        version=__version__, data=DATA[params.data.source], warning=SOURCES[params.data.source], params=params,
+        version=__version__, data=DATA[params.data.source], warning=SOURCES[params.data.source].caption, params=params,
         written=datetime.now(UTC), outdated=outdated(folder), provenance=provenance(folder, project),
         claims=claims, unjudged=unjudged, verdicts=verdict_counts(claims), glance=glance(folder),
         tables=tables, slips=[*(slip for n in (1, 2, 3) for slip in paper.slips(n)),
@@ -149,9 +148,9 @@ def profile(params: Params, profiles: Path) -> str:
             continue
         here = replace(theirs.data, path=params.data.path, vocabulary=params.data.vocabulary)  # wherever the data lie
         if replace(theirs, data=here) == params:
-            return (
-                path.stem + DATA_PATHS.get(params.data.source, "") + " --vocabulary FILE" * bool(params.data.vocabulary)
-            )
+            place = SOURCES[params.data.source].path
+            options = f" --path {place}" * bool(place) + " --vocabulary FILE" * bool(params.data.vocabulary)
+            return path.stem + options
     return ""
 
 

@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 
 from pipeline.base.errors import DataError
 from pipeline.base.parameters import as_dict, load_params
+from pipeline.base.sources import SOURCES
 from pipeline.paper.claims import CLAIMS, Claim
 from pipeline.paper.claims_page import findings, number_text
 from pipeline.paper.evidence import Evidence
@@ -178,10 +179,10 @@ def parameters(params: Path, profile: Path) -> list[Parameter]:
     """
     ours, theirs = (flat(as_dict(load_params(path))) for path in (params, profile))
     named = flat(YAML(typ="safe", pure=True).load(params.read_text(encoding="utf-8")))
-    synthetic = ours["data.source"] == "synthetic"
+    unread = {*SOURCES} - {ours["data.source"]}  # a group of a source's name is read by that source alone
     return [
         Parameter(name, _shown(value), _shown(theirs[name]) if name in theirs else "–",
-                  synthetic or not name.startswith("synthetic."))
+                  name.partition(".")[0] not in unread)
         for name, value in ours.items() if name in named
     ]  # fmt: skip
 

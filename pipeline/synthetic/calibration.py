@@ -142,21 +142,13 @@ REAL = Statistics(
 
 
 def real_data() -> Path | None:
-    """Folder of the real files: environment variable ARTPAPER_REAL_DATA, else ../shared/data; relative to the project.
-
-    Returns:
-        A folder that has ``yt8m/`` with every one of :data:`REAL_FILES`, or None.
-    """
+    """Folder with ``yt8m/`` and all of :data:`REAL_FILES`: $ARTPAPER_REAL_DATA, else ../shared/data."""
     root = (project_root() / os.environ.get("ARTPAPER_REAL_DATA", "../shared/data")).resolve()
     return root if all((root / "yt8m" / name).is_file() for name in REAL_FILES) else None
 
 
 def real_statistics(root: Path) -> Statistics:
-    """Measure the real files below ``root/yt8m``.
-
-    Raises:
-        DataError: a file is missing or damaged.
-    """
+    """Measure the real files below ``root/yt8m``."""
     folder = root / "yt8m"
     vocabulary = Vocabulary.read(folder / "vocabulary.csv", FULL_SIZE)
     label_sets = pd.read_parquet(folder / "labels.parquet")["labels"].tolist()
@@ -174,12 +166,6 @@ def synthetic_statistics(folder: Path, like: Statistics) -> Statistics:
 
     The label sets are drawn by the generator with the folder's configuration, because a folder small enough to generate
     in seconds says little about rare entities.
-
-    Args:
-        folder: made by :func:`pipeline.synthetic.generator.write_synthetic`.
-        like: the real side; decides which synthetic videos are like the one real frame-level video.
-    Raises:
-        DataError: the folder holds no synthetic data.
     """
     folder = Path(folder)
     config, seed = read_marker(folder)
@@ -192,14 +178,7 @@ def synthetic_statistics(folder: Path, like: Statistics) -> Statistics:
 
 
 def label_statistics(label_sets: Sequence[Sequence[int] | np.ndarray], vocabulary: Vocabulary) -> LabelStatistics:
-    """Measure label sets.
-
-    Args:
-        label_sets: entity indices of each video, (labels,) per video.
-        vocabulary: says which verticals an entity has.
-    Raises:
-        DataError: no video has two labels.
-    """
+    """Measure label sets."""
     member = np.array([[name in entity.verticals for name in VERTICALS] for entity in vocabulary])  # (entities, 24)
     counts = np.array([len(labels) for labels in label_sets])  # (videos,)
     flat = np.concatenate([np.asarray(labels, dtype=np.int64) for labels in label_sets])  # (labels of all videos,)
@@ -233,17 +212,7 @@ def label_statistics(label_sets: Sequence[Sequence[int] | np.ndarray], vocabular
 def frame_statistics(
     videos: "Iterable[Video]", like: dict[str, FrameStatistics] | None = None
 ) -> dict[str, FrameStatistics]:
-    """Measure frames, in constant memory.
-
-    Args:
-        videos: quantised frames, rgb then audio.
-        like: where given, ``one_*`` averages over the tenth of the videos whose mean norm is nearest to
-            ``one_mean_norm`` there; else over all videos.
-    Returns:
-        The statistics of each modality, in units of the dequantised features.
-    Raises:
-        DataError: there are no videos.
-    """
+    """Measure frames, in constant memory."""
     rows: dict[str, list[list[float]]] = {name: [] for name in MODALITIES}
     means: dict[str, list[np.ndarray]] = {name: [] for name in MODALITIES}
     for video in videos:

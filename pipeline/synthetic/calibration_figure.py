@@ -36,17 +36,7 @@ STYLES: dict[str, dict[str, Any]] = {
 
 
 def real_beside_synthetic(real_root: Path | None, synthetic_folder: Path) -> tuple[pd.DataFrame, Figure]:
-    """Measure both sides and show them.
-
-    Args:
-        real_root: folder with ``yt8m/`` (:func:`pipeline.synthetic.calibration.real_data` looks for it); None shows the
-            figures measured once and kept in this project.
-        synthetic_folder: made by :func:`pipeline.synthetic.generator.write_synthetic`.
-    Returns:
-        A table with the columns statistic, real, synthetic, source (where the real figure was measured), and a figure.
-    Raises:
-        DataError: a folder does not hold what it should.
-    """
+    """Measure both sides and show them."""
     config, _ = read_marker(synthetic_folder)
     real = REAL if real_root is None else real_statistics(real_root)
     synthetic = synthetic_statistics(synthetic_folder, real)
@@ -91,12 +81,7 @@ def comparison_table(real: Statistics, synthetic: Statistics) -> pd.DataFrame:
 
 
 def comparison_figure(real: Statistics, synthetic: Statistics, floor: float) -> Figure:
-    """Real and synthetic in every panel.
-
-    Args:
-        real, synthetic: what was measured on each.
-        floor: ``synthetic.rare_vertical_floor``, for the caption.
-    """
+    """Real and synthetic in every panel."""
     with sns.axes_style("whitegrid"), sns.plotting_context("paper"):
         figure, panels = plt.subplot_mosaic(
             [
@@ -125,14 +110,7 @@ def evidence_figure(
     prototypes: Float[np.ndarray, "labels dim"],
     names: Sequence[str],
 ) -> Figure:
-    """Where one synthetic video shows its labels: resemblance of each frame to each label's direction.
-
-    Args:
-        frames: one video as stored.
-        present: where the generator put each label's evidence; shaded.
-        prototypes: direction of each label.
-        names: of the labels.
-    """
+    """Where one synthetic video shows its labels: resemblance of each frame to each label's direction."""
     x = frames - frames.mean(axis=0)  # (frames, dim)
     cosine = (
         x @ prototypes.T / np.linalg.norm(x, axis=1)[:, None] / np.linalg.norm(prototypes, axis=1)

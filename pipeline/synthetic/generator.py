@@ -20,9 +20,12 @@ from tqdm import tqdm
 from pipeline.base.atomic import atomic_file
 from pipeline.base.errors import DataError
 from pipeline.base.groups import Compute, Synthetic
-from pipeline.base.parameters import as_dict, build
-from pipeline.data.video import Video
-from pipeline.records.tfrecord import YT8M_MODALITIES, write_videos
+from pipeline.base.identity import fingerprint
+from pipeline.base.parameters import Params, as_dict, build
+from pipeline.data.labels import Vocabulary as YouTube8MVocabulary
+from pipeline.data.labels import youtube8m_space
+from pipeline.data.video import Dataset, Video, provenance
+from pipeline.records.tfrecord import YT8M_MODALITIES, find_shards, write_videos
 from pipeline.scale.engine import each
 from pipeline.synthetic.labels import Vocabulary, draw_label_sets, make_vocabulary, write_vocabulary
 
@@ -96,18 +99,11 @@ def make_world(config: Synthetic, *, seed: int) -> World:
 def make_video(
     world: World, rng: np.random.Generator, labels: Int64[np.ndarray, " labels"]
 ) -> tuple[UInt8[np.ndarray, "frames dim"], Bool[np.ndarray, "labels frames"]]:
-    """Frames of one synthetic video that has these labels.
+    """Frames of one synthetic video that has these labels, and where each label's evidence is.
 
     ``evidence`` is the fraction of frames in which a label shows; its strength there does not depend on it. Each unit
     of ``difficulty`` halves the amplitude of all evidence; style and noise take over its energy, so norms, spread and
     clipping stay what they are.
-
-    Args:
-        world: from :func:`make_world`.
-        rng: moved on by this call.
-        labels: entity indices.
-    Returns:
-        Frames as quantised bytes (frames, 1152), rgb then audio, and where each label's evidence is (labels, frames).
     """
     config = world.config
     frames = _length(rng, config.min_frames, config.max_frames)
@@ -140,6 +136,20 @@ def make_video(
     return result, present
 
 
+def resolve(params: Params, workspace: Path, progress: bool) -> Dataset:
+    """The shards of the configuration in ``params``, written to ``.resume`` of the workspace if they are not there."""
+    key = fingerprint([as_dict(params.synthetic), params.base.seed])
+    folder = workspace / ".resume" / f"synthetic-{key}"
+    write_synthetic(folder, params.synthetic, seed=params.base.seed, compute=params.compute, progress=progress)
+    train, validate = (
+        find_shards(params.data, folder, f"{name}*.tfrecord", YT8M_MODALITIES, "remove the folder")
+        for name in PARTITIONS
+    )
+    vocabulary = YouTube8MVocabulary.read(folder / "vocabulary.csv", params.synthetic.entities)
+    space = youtube8m_space(params.data.label_space, vocabulary)
+    return Dataset(YT8M_MODALITIES, train, validate, space, provenance(params, train, validate))
+
+
 def write_synthetic(
     folder: Path, config: Synthetic, *, seed: int, compute: Compute = ONE_PROCESS, progress: bool = True
 ) -> None:
@@ -147,17 +157,6 @@ def write_synthetic(
 
     The bytes depend on ``config`` and ``seed`` alone (on one platform), not on ``compute``, nor on how often the call
     was interrupted.
-
-    Args:
-        folder: receives ``train0000.tfrecord`` ..., ``validate0000.tfrecord`` ..., ``vocabulary.csv`` and a marker.
-        config: group ``synthetic``.
-        seed: ``base.seed``.
-        compute: in how many processes, and where, shards are written.
-        progress: show a bar on standard error.
-    Raises:
-        DataError: the folder holds shards of another configuration, or shards of unknown origin.
-        OSError: the folder cannot be written.
-        ArtpaperError: as :func:`pipeline.scale.engine.each`.
     """
     folder = Path(folder)
     _claim(folder, config, seed)
@@ -176,13 +175,7 @@ def write_synthetic(
 
 
 def read_marker(folder: Path) -> tuple[Synthetic, int]:
-    """How a synthetic folder was made.
-
-    Returns:
-        Its configuration and its seed.
-    Raises:
-        DataError: the folder has no marker, or that of another generator.
-    """
+    """The configuration and the seed that a synthetic folder was made with."""
     try:
         values = json.loads((Path(folder) / MARKER).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -218,10 +211,10 @@ def _claim(folder: Path, config: Synthetic, seed: int) -> None:
     wanted = {"generator": GENERATOR, "seed": seed, **as_dict(config)}
     marker = folder / MARKER
     if marker.exists():
-        found = json.loads(marker.read_text(encoding="utf-8"))
-        if found != wanted:
-            keys = sorted(key for key in wanted.keys() | found.keys() if found.get(key) != wanted.get(key))
-            differences = ", ".join(f"{key} {found.get(key)} (wanted {wanted.get(key)})" for key in keys)
+        there = json.loads(marker.read_text(encoding="utf-8"))
+        if there != wanted:
+            keys = sorted(key for key in wanted.keys() | there.keys() if there.get(key) != wanted.get(key))
+            differences = ", ".join(f"{key} {there.get(key)} (wanted {wanted.get(key)})" for key in keys)
             raise DataError(
                 f"{folder}: holds synthetic data of another configuration: {differences}; "
                 "remove it or choose another folder"

@@ -89,15 +89,7 @@ class Vocabulary:
 
 
 def make_vocabulary(config: Synthetic, *, seed: int) -> Vocabulary:
-    """Invent the entities and find the topic distribution that gives the verticals their shares of the videos.
-
-    Args:
-        config: ``entities`` and ``rare_vertical_floor`` are read.
-        seed: decides the names and which entities have a second or third vertical.
-    Returns:
-        Vocabulary: every vertical has an entity, and as in YouTube-8M 3,278, 552 and 32 of 3,862 entities have one, two
-        and three verticals; a smaller vocabulary keeps the proportions.
-    """
+    """Invent the entities and find the topic distribution that gives the verticals their shares of the videos."""
     rng = np.random.default_rng([seed, 0])
     sizes = _apportion(config.entities, [row[1] for row in VERTICALS], least=1)
     primary = np.repeat(np.arange(len(NAMES)), sizes)
@@ -145,11 +137,6 @@ def draw_label_sets(
 
     The videos' own verticals are stratified (their counts are the expected ones, up to rounding), so that a rare
     vertical is as frequent in one shard as in the next. A vertical asked for more entities than it has gives all.
-
-    Args:
-        vocabulary: the entities, their verticals and their weights.
-        rng: where chance comes from; equal states, equal label sets.
-        videos: how many.
     """
     position = (np.arange(videos) + rng.random()) / videos
     own = rng.permutation(np.searchsorted(np.cumsum(vocabulary.topic)[:-1], position))  # (videos,)
@@ -179,13 +166,7 @@ def draw_label_sets(
 
 
 def write_vocabulary(path: Path, vocabulary: Vocabulary, train_videos: int) -> None:
-    """Write the vocabulary with YouTube-8M's columns; ``TrainVideoCount`` is the expected count, at least 1.
-
-    Args:
-        path: a CSV file; an existing one is replaced.
-        vocabulary: what is written, a row per entity.
-        train_videos: size of the partition that the expected counts are of.
-    """
+    """Write the vocabulary with YouTube-8M's columns; ``TrainVideoCount`` is the expected count, at least 1."""
     with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)

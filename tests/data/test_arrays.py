@@ -25,6 +25,7 @@ from pipeline.data.features import features
 from pipeline.data.store import FrameStore
 from pipeline.prepare import units
 from pipeline.prepare.prepare import prepare
+from pipeline.prepare.sources import resolve
 from tests.data.test_prepare import shard_of
 from tests.data.worlds import folder_bytes
 
@@ -289,11 +290,11 @@ def test_killed_run_goes_on(tmp_path, monkeypatch):
 
 def test_a_changed_array_is_not_taken_from_an_unfinished_run(tmp_path):
     data = write_folder(tmp_path / "data", contents(), ("audio",))
-    before, again = (arrays.open_arrays(data, 0, progress=False).pieces["train"][0] for _ in range(2))
+    before, again = (resolve(config(data), tmp_path, progress=False).train[0] for _ in range(2))
     assert before.state == again.state
     _, video = next(before.read())
     np.save(data / "rgb" / f"{video.id}.npy", np.zeros((len(video.frames), 6), np.float32))
-    assert arrays.open_arrays(data, 0, progress=False).pieces["train"][0].state != before.state
+    assert resolve(config(data), tmp_path, progress=False).train[0].state != before.state
 
 
 def test_a_remedy_keeps_finished_work(tmp_path, monkeypatch):
@@ -360,26 +361,14 @@ def test_long_quoted_cells_and_pieces(tmp_path, monkeypatch):
     (data / "labels.csv").write_bytes(text.encode())
     prepare(config(data), tmp_path / "whole", progress=False)
     monkeypatch.setattr(arrays, "PIECE_BYTES", 1)
-    pieces = arrays.open_arrays(data, 0, progress=False).pieces
+    dataset = resolve(config(data), tmp_path, progress=False)
     lines = {}
-    for piece in (*pieces["train"], *pieces["validate"]):
+    for piece in (*dataset.train, *dataset.validate):
         [(line, video)] = piece.read()
         lines[video.id] = line
     assert lines == {name: 2 + 3 * number for number, name in enumerate(videos)}
     prepare(config(data), tmp_path / "cut", progress=False)
     assert folder_bytes(tmp_path / "cut" / "frames") == folder_bytes(tmp_path / "whole" / "frames")
-
-
-def test_tensorflow_is_not_needed(made):
-    _, data, _, _ = made
-    code = (
-        "import sys; from pathlib import Path; from pipeline.prepare.sources import resolve;"
-        "from pipeline.base.parameters import Data, Params;"
-        f"data = Data(source='arrays', label_space='given', path={str(data)!r});"
-        "source = resolve(Params(data=data), Path('none'), progress=False);"
-        "assert list(source.train[0].read()); assert 'tensorflow' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=120)
 
 
 def save(array: np.ndarray, **options: object) -> bytes:

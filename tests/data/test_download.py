@@ -26,8 +26,9 @@ from pipeline.base.errors import DownloadError
 from pipeline.base.identity import fingerprint
 from pipeline.prepare import download as module
 from pipeline.prepare import download_file
-from pipeline.prepare.download import download, yt8m_files
+from pipeline.prepare.download import download
 from pipeline.prepare.download_file import RETRY, Fetcher, Remote
+from pipeline.prepare.youtube8m import yt8m_files
 from pipeline.run.cli import main
 from pipeline.scale.workers import in_threads
 from tests.data import servers
@@ -208,7 +209,7 @@ def test_what_is_asked_of_which_of_the_published_servers(tmp_path, monkeypatch):
     monkeypatch.setattr(requests.Session, "request", refuse)
     for source in ("yt8m", "audioset"):
         with pytest.raises(DownloadError, match="not today"):
-            download(source, tmp_path, PART, mirror="eu", progress=False)
+            download(source, tmp_path, mirror="eu", progress=False)
     storage = "https://storage.googleapis.com/{}_audioset/youtube_corpus/v1/{}"
     assert asked == {
         ("http://data.yt8m.org/2/download_plans/frame_train.json", "identity"),
@@ -495,7 +496,7 @@ def test_nobody_answers(tmp_path):
     with servers.serving() as gone:
         address = gone.url
     with pytest.raises(DownloadError, match=r"frame_train\.json: \[Errno \d+\] .*refused; 3 tries in a row; run the"):
-        download("yt8m", tmp_path, PART, server=address, progress=False, **HASTY)
+        download("yt8m", tmp_path, part=PART, server=address, progress=False, **HASTY)
     with pytest.raises(ValueError, match="source 'kinetics': expected 'yt8m' or 'audioset'"):
         download("kinetics", tmp_path)
     for server in ("ftp://host", "file:///etc", "localhost:80", "http://", "http://[", "http://host/?x"):

@@ -11,9 +11,10 @@ import pyarrow as pa
 
 from artpaper.metrics import TOP_K, hit_at_1_from_top
 from pipeline.base.errors import DataError
+from pipeline.base.sources import SOURCES
 from pipeline.paper.evidence import NotMeasured
 from pipeline.paper.paper import MODELS
-from pipeline.paper.render import SOURCES, left_out
+from pipeline.paper.render import left_out
 from pipeline.paper.style import DATA
 from pipeline.stress.attacks.files import MAKER, read_attacked
 from pipeline.stress.verdict.statistics import Gap, Sample, bootstrap_counts
@@ -170,7 +171,7 @@ def data_note(table: pd.DataFrame) -> str:
     Args:
         table: with the columns :attr:`Stress.told`, of a row or more.
     """
-    return " ".join([SOURCES[str(table["source"].iloc[0])], *left_out_note(table)])
+    return " ".join([SOURCES[str(table["source"].iloc[0])].caption, *left_out_note(table)])
 
 
 def left_out_note(table: pd.DataFrame) -> list[str]:
