@@ -284,11 +284,11 @@ def _claims(parsed: argparse.Namespace) -> None:
 
 def _report(parsed: argparse.Namespace) -> None:
     from pipeline.base.project import project_root
-    from pipeline.report.page import write_page
+    from pipeline.report.page import write_report
 
     root = project_root()
     name = parsed.results.resolve().name if parsed.results else "report"
-    print(write_page(parsed.results or root, parsed.output or Path(f"{name}.html"), root))
+    print(write_report(parsed.results or root, parsed.output or Path(f"{name}.html"), root))
 
 
 def _pair(item: str) -> tuple[str, str]:

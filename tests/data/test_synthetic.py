@@ -30,12 +30,12 @@ from pipeline.synthetic.labels import (
     COLUMNS,
     NAMES,
     UNKNOWN,
+    SyntheticVocabulary,
     draw_label_sets,
     make_vocabulary,
     target_shares,
     write_vocabulary,
 )
-from pipeline.synthetic.labels import Vocabulary as SyntheticVocabulary
 from tests.pipeline import digest
 
 TINY = Synthetic(

@@ -14,13 +14,13 @@ from typing import Any
 
 import torch
 
-from benchmarks.fault_world import STAGES, Stage, World, digest
 from pipeline.base.errors import ArtpaperError
 from pipeline.data.store import FrameStore
 from pipeline.predict import deepfool, one_step
 from pipeline.prepare.verify import verify
 from pipeline.train import checkpoints, training
 from pipeline.train.device import best_device
+from tests.faults.world import STAGES, Stage, World, digest
 
 BY_NAME = {stage.name: stage for stage in STAGES}
 SLOWER = "done before"  # the fault came after the end of the run, so nothing was to happen

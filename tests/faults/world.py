@@ -220,7 +220,7 @@ def write_data(folder: Path) -> dict[Path, list[str]]:
 
 def tiny(data: Path) -> Params:
     """Parameters under which every stage takes about a second on these shards."""
-    small = as_dict(load_params(Path(__file__).parents[1] / "profiles" / "small.yaml"))
+    small = as_dict(load_params(Path(__file__).parents[2] / "profiles" / "small.yaml"))
     changes: Mapping[str, dict[str, object]] = {
         "data": {"source": "yt8m", "path": str(data)},
         "train": {"max_steps": 24, "validate_every": 6, "checkpoint_every": 3, "batch_size": 16},
