@@ -21,7 +21,7 @@ from pipeline.stress.attacks import predictions
 from pipeline.stress.attacks.predictions import ensemble_of, losses
 from pipeline.stress.attacks.stress import quick, stress
 from pipeline.stress.attacks.trainings import describe, variations
-from pipeline.stress.verdict.judge import judge
+from pipeline.stress.verdict.page import stress_verdict
 from pipeline.train.checkpoints import load_model
 from pipeline.train.training import train
 from tests.pipeline import changed, digest, link_frames
