@@ -233,12 +233,12 @@ def _step(parsed: argparse.Namespace) -> None:
         print(summary(sweep(params, workspace)).to_string(index=False))
     elif parsed.step == "stress":
         from pipeline.stress.attacks.stress import quick, stress
-        from pipeline.stress.verdict.judge import judge
+        from pipeline.stress.verdict.page import stress_verdict
 
         target, out = workspace / "stress", workspace / "verdict"
         if parsed.quick:
             params, target, out = quick(params), target / "quick", target / "quick" / "verdict"
-        print(judge(params, stress(params, workspace, target=target), out))
+        print(stress_verdict(params, stress(params, workspace, target=target), out))
     else:
         from pipeline.paper.tables import tables
 
