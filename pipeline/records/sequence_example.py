@@ -85,7 +85,10 @@ def serialise(
 ) -> bytes:
     """One SequenceExample as TensorFlow writes it, keys in order; labels are 64-bit integers."""
     example = SequenceExample()
-    context = {id_key: {"bytes_list": {"value": [name.encode()]}}, "labels": {"int64_list": {"value": labels}}}
+    context: dict[str, Any] = {
+        id_key: {"bytes_list": {"value": [name.encode()]}},
+        "labels": {"int64_list": {"value": labels}},
+    }
     for key in sorted(context):
         example.context.entry.add(key=key, value=[Feature(**context[key]).SerializeToString()])
     for key in sorted(lists):
