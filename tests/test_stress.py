@@ -224,7 +224,7 @@ def test_metadata_says_how_a_file_was_made(target: Path) -> None:
 
 
 def test_what_was_measured_is_judged(params: Params, target: Path, tmp_path: Path) -> None:
-    page = judge(params, target, tmp_path)
+    page = stress_verdict(params, target, tmp_path)
     assert "SYNTHETIC" in page.read_text()
     assert {
         "table.csv",
