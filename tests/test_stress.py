@@ -18,7 +18,8 @@ from pipeline.data.store import FrameStore
 from pipeline.predict import study
 from pipeline.predict.deepfool import subset
 from pipeline.stress.attacks import predictions
-from pipeline.stress.attacks.predictions import ensemble_of, losses
+from pipeline.stress.attacks.files import losses
+from pipeline.stress.attacks.predictions import ensemble_of
 from pipeline.stress.attacks.stress import quick, stress
 from pipeline.stress.attacks.trainings import describe, variations
 from pipeline.stress.verdict.page import stress_verdict

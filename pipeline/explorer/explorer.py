@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,8 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from artpaper.attacks import Attack, bce, deepfool, fgm, predicted_bce, random_direction
-from artpaper.attacks.result import Objective, hit
+from artpaper.attacks import ATTACKS as LISTED
+from artpaper.attacks import Attack, Listed, accepted, hit
 from artpaper.models import FrameTransformer
 from pipeline.base.errors import ArtpaperError, DataError
 from pipeline.base.parameters import Params
@@ -42,34 +43,27 @@ class Choice:
     searched: int = 512
 
 
-def _one_step(title: str, objective: Objective) -> Choice:
-    return Choice(
-        title,
-        lambda model, x, y, mask, epsilon, params: fgm(
-            model, x, y, mask, epsilon=epsilon, scope=params.attack.scope, objective=objective
-        ),
-    )
+def choices() -> dict[str, Choice]:
+    """The listed attacks that have a title, the control last; of those that search only a few videos are tried."""
+    offered = sorted((listed for listed in LISTED if listed.title), key=lambda listed: listed.kind == "noise")
+    return {
+        listed.name: Choice(
+            listed.title, partial(_run, listed), listed.kind != "boundary",
+            64 if accepted(listed.attack) & {"steps", "queries"} else 512,
+        )
+        for listed in offered
+    }  # fmt: skip
 
 
-ATTACKS = {
-    "fgm": _one_step("one step, true labels (Eq. 4)", bce),
-    "fgm_predicted": _one_step("one step, predicted labels", predicted_bce),
-    "random": Choice(
-        "random direction (control)",
-        lambda model, x, y, mask, epsilon, params: random_direction(
-            model, x, y, mask, epsilon=epsilon, scope=params.attack.scope, seed=params.base.seed
-        ),
-    ),
-    "deepfool": Choice(
-        "DeepFool: as far as the top label needs",
-        lambda model, x, y, mask, epsilon, params: deepfool(
-            model, x, y, mask, candidates=params.deepfool.candidates, steps=params.deepfool.steps,
-            overshoot=params.deepfool.overshoot, memory=params.deepfool.memory,
-        ),
-        takes_epsilon=False,
-        searched=64,  # fifty steps at worst, each of ten gradients
-    ),
-}  # fmt: skip
+def _run(
+    listed: Listed, model: FrameTransformer, x: Tensor, y: Tensor, mask: Tensor, epsilon: float, params: Params
+) -> Attack:
+    settings = {"epsilon": epsilon, "scope": params.attack.scope, "seed": params.base.seed}
+    group = params.deepfool if listed.kind == "boundary" else params.stress
+    return listed.attack(model, x, y, mask, **listed.bound(vars(group) | settings))
+
+
+ATTACKS = choices()
 
 
 @dataclass(frozen=True)
@@ -203,7 +197,7 @@ class Explorer:
     @property
     def pipeline_attack(self) -> str:
         """The one of :data:`ATTACKS` that made the predictions."""
-        return "fgm" if self.params.attack.labels == "truth" else "fgm_predicted"
+        return "one_step" if self.params.attack.labels == "truth" else "one_step_predicted"
 
     def _fooled(self, rows: np.ndarray, run: Run, attack: str, epsilon: float) -> np.ndarray:
         model, size, parts = self._model(run), self.params.attack.batch_size, [np.zeros(0, bool)]

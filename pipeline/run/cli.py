@@ -108,7 +108,9 @@ def _parser() -> argparse.ArgumentParser:
             default="us",
             help="the nearest of Google's (default: %(default)s)",
         )
-        data.add_argument("--server", metavar="URL", help="another server that has the same files at the same paths")
+        data.add_argument(
+            "--server", metavar="URL", default="", help="another server that has the same files at the same paths"
+        )
         data.add_argument("--workers", type=_count, default=4, help="files at a time (default: %(default)s)")
         if record.in_parts:
             data.add_argument(
