@@ -131,7 +131,7 @@ def synthetic_statistics(folder: Path, like: Statistics) -> Statistics:
 
 
 def label_statistics(label_sets: Sequence[Sequence[int] | np.ndarray], vocabulary: Vocabulary) -> LabelStatistics:
-    """Measure the entity indices of each video; ``vocabulary`` says which verticals an entity has."""
+    """Measure entity indices, one list or array (labels,) per video; ``vocabulary`` says which verticals an entity has."""
     member = np.array([[name in entity.verticals for name in VERTICALS] for entity in vocabulary])  # (entities, 24)
     counts = np.array([len(labels) for labels in label_sets])  # (videos,)
     flat = np.concatenate([np.asarray(labels, dtype=np.int64) for labels in label_sets])  # (labels of all videos,)
