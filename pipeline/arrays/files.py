@@ -261,7 +261,8 @@ def _hint(name: str, there: Iterable[str], suffix: str = "") -> str:
     One that differs in Unicode form, capitals, invisible characters, leading zeros, or extension alone comes first.
     """
     known = sorted(there)
-    near = next((other for other in known if _core(other) == _core(name)), None)
+    core = _core(name)
+    near = next((other for other in known if _core(other) == core), None)
     if near is None:
         names = {other.removesuffix(".npy"): other for other in itertools.islice(known, COMPARED)}
         near = next((names[close] for close in difflib.get_close_matches(name, names, n=1, cutoff=0.6)), None)

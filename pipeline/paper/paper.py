@@ -24,19 +24,15 @@ GROUPS = SOURCES["yt8m"].groups  # the verticals of Tables 2 and 3
 
 
 def table_groups(source: str, there: Iterable[str]) -> dict[int, str]:
-    """The groups of classes that Tables 2 and 3 are about.
+    """The groups of classes that Tables 2 and 3 are about, whether the data of ``source`` have them or not.
 
-    Args:
-        source: ``data.source``.
-        there: the groups of the label space; one's own arrays have the paper's if they are there, else the first two.
-    Returns:
-        Table -> group: the paper's own where nothing takes its place, whether the data have it or not.
+    One's own arrays have the paper's if they are among the groups ``there`` are, else the first two of these.
     """
     if groups := SOURCES[source].groups:
         return groups
-    found = list(dict.fromkeys(there))
-    others = iter([group for group in found if group not in GROUPS.values()])
-    return {table: group if group in found else next(others, group) for table, group in GROUPS.items()}
+    own = list(dict.fromkeys(there))
+    others = iter([group for group in own if group not in GROUPS.values()])
+    return {table: group if group in own else next(others, group) for table, group in GROUPS.items()}
 
 
 @dataclass(frozen=True)
@@ -90,13 +86,7 @@ ROWS = (
 
 
 def row(table: int, metric: str, split: str) -> Row:
-    """One printed row, in percent.
-
-    Args:
-        table: 1, 2 or 3.
-        metric: one of ``METRICS``.
-        split: one of ``SPLITS``.
-    """
+    """One printed row, in percent."""
     return next(row for row in ROWS if (row.table, row.metric, row.split) == (table, metric, split))
 
 

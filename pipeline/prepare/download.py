@@ -251,7 +251,7 @@ def download(
     folder: str | Path,
     *,
     mirror: str = "us",
-    server: str | None = None,
+    server: str = "",
     workers: int = 4,
     retry: Retry = RETRY,
     timeout: float = 30.0,
@@ -272,9 +272,7 @@ def download(
     folder, failures = Path(folder), {}
     fetcher = Fetcher(folder, partial(tqdm.write, file=sys.stderr) if progress else lambda text: None, retry, timeout)
     with alone(folder, "download"):
-        files, note = import_module(SOURCES[source].reader).remote_files(
-            fetcher, (server or "").rstrip("/"), mirror, **parts
-        )
+        files, note = import_module(SOURCES[source].reader).remote_files(fetcher, server.rstrip("/"), mirror, **parts)
         record = _Record(folder)
         rest = _missing(files, record, fetcher, workers, progress)
         held, total = sum(map(fetcher.held, rest)), _room(rest, fetcher)

@@ -108,7 +108,9 @@ def _parser() -> argparse.ArgumentParser:
             default="us",
             help="the nearest of Google's (default: %(default)s)",
         )
-        data.add_argument("--server", metavar="URL", help="another server that has the same files at the same paths")
+        data.add_argument(
+            "--server", metavar="URL", default="", help="another server that has the same files at the same paths"
+        )
         data.add_argument("--workers", type=_count, default=4, help="files at a time (default: %(default)s)")
         if record.in_parts:
             data.add_argument(
@@ -231,12 +233,12 @@ def _step(parsed: argparse.Namespace) -> None:
         print(summary(sweep(params, workspace)).to_string(index=False))
     elif parsed.step == "stress":
         from pipeline.stress.attacks.stress import quick, stress
-        from pipeline.stress.verdict.judge import judge
+        from pipeline.stress.verdict.page import stress_verdict
 
         target, out = workspace / "stress", workspace / "verdict"
         if parsed.quick:
             params, target, out = quick(params), target / "quick", target / "quick" / "verdict"
-        print(judge(params, stress(params, workspace, target=target), out))
+        print(stress_verdict(params, stress(params, workspace, target=target), out))
     else:
         from pipeline.paper.tables import tables
 

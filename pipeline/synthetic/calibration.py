@@ -105,10 +105,10 @@ def real_statistics(root: Path) -> Statistics:
     folder = root / "yt8m"
     vocabulary = Vocabulary.read(folder / "vocabulary.csv", FULL_SIZE)
     label_sets = pd.read_parquet(folder / "labels.parquet")["labels"].tolist()
-    one = frame_statistics(read_videos(folder / "frame_level_one_video.tfrecord", YT8M_MODALITIES))
+    of_one_video = frame_statistics(read_videos(folder / "frame_level_one_video.tfrecord", YT8M_MODALITIES))
     moments = np.load(folder / "video_mean_moments.npz")
     frames = {}
-    for name, measured in one.items():
+    for name, measured in of_one_video.items():
         between = octaves(moments[f"{name}_std"])
         frames[name] = replace(measured, mean_norm=MEAN_NORM[name], between=between)
     return Statistics(label_statistics(label_sets, vocabulary), frames)
@@ -131,7 +131,7 @@ def synthetic_statistics(folder: Path, like: Statistics) -> Statistics:
 
 
 def label_statistics(label_sets: Sequence[Sequence[int] | np.ndarray], vocabulary: Vocabulary) -> LabelStatistics:
-    """Measure entity indices, one list or array (labels,) per video; ``vocabulary`` says which verticals an entity has."""
+    """Measure the entity indices (labels,) of each video; ``vocabulary`` says which verticals an entity has."""
     member = np.array([[name in entity.verticals for name in VERTICALS] for entity in vocabulary])  # (entities, 24)
     counts = np.array([len(labels) for labels in label_sets])  # (videos,)
     flat = np.concatenate([np.asarray(labels, dtype=np.int64) for labels in label_sets])  # (labels of all videos,)

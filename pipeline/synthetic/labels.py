@@ -191,9 +191,7 @@ def _apportion(total: int, weights: list[int], least: int) -> Int64[np.ndarray, 
     return parts
 
 
-def _inclusion(
-    weight: Float64[np.ndarray, " entities"], sizes: Int64[np.ndarray, " verticals"]
-) -> tuple[Float64[np.ndarray, " entities"], Float64[np.ndarray, " entities"], float]:
+def _inclusion(weight: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     """Chance of each entity in a video of its vertical and in one that strays there, and strays' verticals a video.
 
     Drawing c of a vertical's entities without replacement by weight w is waiting for the first c of exponential clocks
@@ -235,13 +233,12 @@ def _beta_binomial(trials: int, strays: int) -> float:
 
 
 def _extra_verticals(
-    rng: np.random.Generator,
-    primary: Int64[np.ndarray, " entities"],
-    rank: Int64[np.ndarray, " entities"],
-    popularity: Float64[np.ndarray, " entities"],
-    target: Float64[np.ndarray, " verticals"],
+    rng: np.random.Generator, primary: np.ndarray, rank: np.ndarray, popularity: np.ndarray, target: np.ndarray
 ) -> list[tuple[int, ...]]:
-    """Second and third verticals. A vertical gets them from entities so rare that they cannot swamp its share."""
+    """Second and third verticals. A vertical gets them from entities so rare that they cannot swamp its share.
+
+    All are (entities,), and ``target`` (verticals,).
+    """
     total = len(primary)
     several, three = round(SEVERAL * total / FULL_SIZE), round(THREE * total / FULL_SIZE)
     wanted = [row[2] for row in VERTICALS]

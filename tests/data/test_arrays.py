@@ -4,12 +4,7 @@ import csv
 import hashlib
 import io
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import h5py
@@ -26,7 +21,6 @@ from pipeline.data.store import FrameStore
 from pipeline.prepare import units
 from pipeline.prepare.prepare import prepare
 from pipeline.prepare.sources import resolve
-from tests.data.test_prepare import shard_of
 from tests.data.worlds import folder_bytes
 
 SPLITS = ("train", "validation", "test")
@@ -240,52 +234,6 @@ def test_arrays_without_a_row_are_counted(made, tmp_path):
     summary = prepare(config(data), tmp_path, progress=False)
     assert summary["provenance"]["arrays_without_a_row"] == "audio 3, rgb 2"
     assert len(stored(tmp_path)) == 57
-
-
-CHILD = """
-import sys
-from pathlib import Path
-from pipeline.arrays import reader as arrays
-from pipeline.prepare import units
-from pipeline.prepare.prepare import prepare
-from tests.data.test_arrays import config
-arrays.PIECE_BYTES, units.UNIT_BYTES, units.PROCESS_BYTES = 20_000, 1, 1
-if __name__ == "__main__":
-    prepare(config(Path(sys.argv[1]), workers=2), Path(sys.argv[2]), progress=False)
-"""
-
-
-def test_killed_run_goes_on(tmp_path, monkeypatch):
-    """kill -9 while two processes write: the finished units are kept, and the bytes are those of an undisturbed run."""
-    data, work, script = (
-        write_folder(tmp_path / "data", contents(2000), ("audio",)),
-        tmp_path / "work",
-        tmp_path / "r.py",
-    )
-    script.write_text(CHILD)
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    child = subprocess.Popen(
-        [sys.executable, str(script), str(data), str(work)], cwd=ROOT, env=environment, start_new_session=True
-    )
-    deadline = time.monotonic() + 120
-    while len(list(work.glob(".resume/prepare-*/listings/train-*.arrow"))) < 5:
-        assert child.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
-    assert not (work / "frames").exists()
-    [resume] = work.glob(".resume/prepare-*")
-    finished = [shard_of(path) for path in resume.glob("listings/[!.]*.arrow")]
-    made = {name: (resume / "frames" / "shards" / name).stat().st_ino for name in finished}
-    monkeypatch.setattr(arrays, "PIECE_BYTES", 20_000)
-    monkeypatch.setattr(units, "UNIT_BYTES", 1)
-    prepare(config(data), work, progress=False)
-    prepare(config(data), tmp_path / "undisturbed", progress=False)
-    assert 5 <= len(finished) < len(list((work / "frames" / "shards").iterdir()))
-    assert folder_bytes(work / "frames") == folder_bytes(tmp_path / "undisturbed" / "frames")
-    assert {name: (work / "frames" / "shards" / name).stat().st_ino for name in finished} == made
-    assert not list((work / ".resume").iterdir())
 
 
 def test_a_changed_array_is_not_taken_from_an_unfinished_run(tmp_path):
