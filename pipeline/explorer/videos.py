@@ -49,7 +49,7 @@ class Videos:
         self.epsilon: float = first.settings["epsilon"]
 
     def expect(self, params: Params) -> None:
-        """Refuse predictions of another attack than that of ``params``; the message has both values."""
+        """Refuse predictions of another attack than that of ``params``; the message has both values of what differs."""
         file = next(iter(self._files.values()))  # the others are of the same attack
         for group, names in (("attack", ("epsilon", "scope", "labels")), ("features", ("norm", "max_frames"))):
             for name in names:

@@ -136,8 +136,8 @@ def read_stress(folder: str | Path, draws: int = 1000, seed: int = 0) -> Stress:
     samples = {}
     for key, seeds in parts.items():
         order = tuple(sorted(seeds))
-        points, draws = (np.stack([seeds[seed][part] for seed in order]) for part in (0, 1))
-        samples[key] = Sample(order, points, draws, len(first[2]))
+        points = np.array([seeds[seed][0] for seed in order])  # (seeds,)
+        samples[key] = Sample(order, points, np.stack([seeds[seed][1] for seed in order]), len(first[2]))
     radii = {name: value for name, (_, value) in epsilons.items()}
     return Stress(first[1]["source"], len(first[2]), radii, samples, first[1]["damaged"])
 
