@@ -59,17 +59,22 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """`make quick` does not even import the long files."""
+    return True if "not slow" in config.option.markexpr and seconds(collection_path) else None
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files first; tests that share what their file makes for all of them stay together, the others need not."""
     for item in items:
-        if seconds(item):
+        if seconds(item.path):
             item.add_marker("slow")
         made = [fixture for name in item.fixturenames for fixture in item._fixtureinfo.name2fixturedefs.get(name, ())]
         if any(fixture.scope == "module" for fixture in made):
-            item.add_marker(pytest.mark.xdist_group(item.path.name))
-    items.sort(key=seconds, reverse=True)
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+    items.sort(key=lambda item: seconds(item.path), reverse=True)
 
 
-def seconds(item: pytest.Item) -> int:
-    return SECONDS.get(item.path.relative_to(ROOT / "tests").as_posix(), 0)
+def seconds(path: Path) -> int:
+    return SECONDS.get(path.relative_to(ROOT / "tests").as_posix(), 0) if path.is_relative_to(ROOT / "tests") else 0
