@@ -71,7 +71,6 @@ def cross_entropy(model: Any, x: Frames, y: LabelSets, mask: Mask, config: Loss)
         config: ``bce_reduction`` says whether classes are averaged or summed.
     Returns:
         The loss, of shape (), and its parts as numbers: ``loss``, ``cross_entropy``.
-    Source: Eq. 1.
     """
     loss = mean_bce(model(x, mask), y, config)
     return loss, {"loss": loss.item(), "cross_entropy": loss.item()}
@@ -108,7 +107,6 @@ def attention_adversarial(model: Any, x: Frames, y: LabelSets, mask: Mask, confi
         config: as in :func:`adversarial`, and ``beta`` and what :func:`attention_change` takes.
     Returns:
         The loss, of shape (), and its parts: those of :func:`adversarial` and ``attention`` (before beta).
-    Source: section 2.2.
     """
     known, gradient, maps = clean_pass(model, x, y, mask, config, with_maps=True)
     perturbation = steepest(gradient, mask, **_ball(model, config))
@@ -152,9 +150,8 @@ def defended(model: Any, x: Frames, y: LabelSets, mask: Mask, config: Loss) -> t
         x, y, mask: as in :func:`cross_entropy`.
         config: a :class:`artpaper.settings.Control`: which terms, and how much of each.
     Returns:
-        The loss, of shape (), and its parts as numbers: ``loss``, ``cross_entropy`` (0 if there is no clean pass),
-        ``adversarial`` (D before alpha), ``attention`` (before beta), and what :func:`step_parts` says of R.
-    Source: section 2 for the first terms; the files of :mod:`artpaper.defences` for the others.
+        The loss, of shape (), and its parts as those of :func:`attention_adversarial`: ``cross_entropy`` is 0 without a
+        clean pass, ``adversarial`` is D before alpha.
     """
     assert isinstance(config, Control)
     draws = torch.get_rng_state()

@@ -107,8 +107,7 @@ def gap_from_top(scores: TopScores, hits: Hits, positives: Counts, top_k: Whole 
     """:func:`gap` from stored top lists.
 
     Args:
-        scores: each video's highest scores, descending (videos, listed); logits or probabilities, the same kind for all
-            videos.
+        scores: each video's highest scores, descending (videos, listed), for all videos logits or all probabilities.
         hits: whether each is a label of its video (videos, listed).
         positives: number of labels of each video, in its list or not (videos,).
         top_k: columns used; a list shorter than this must hold all classes.

@@ -44,12 +44,9 @@ def fmn(
             one, the way to the boundary if the model were linear.
         gamma: share by which the ball changes in the first step.
     Returns:
-        Attack: perturbation (batch, time, dim), both logits, and the diagnostics of
-        :func:`artpaper.attacks.deepfool.deepfool`. A video never fooled keeps what it reached, not ``fooled``: its
-        norm is where the search ended and bounds nothing. ``iterations`` counts the gradients taken. A video already
-        wrong, or without a usable gradient (0 or not finite), is not asked about again.
-    Raises:
-        TypeError, ValueError: as :func:`artpaper.attacks.deepfool.deepfool`.
+        Attack: as :func:`artpaper.attacks.deepfool.deepfool`. A video never fooled keeps what it reached, not
+        ``fooled``: its norm is where the search ended and bounds nothing. ``iterations`` counts the gradients taken. A
+        video already wrong, or without a usable gradient (0 or not finite), is not asked about again.
     Source: Pintor et al. 2021 (arXiv:2102.12827), Algorithm 1, for L2; the default step is this project's, for features
         have no common range as pixels have.
     """

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from artpaper.explain import nearest
 from pipeline.arrays.separator import check_names, find_separator, split, tidy
 from pipeline.base.errors import DataError
+from pipeline.base.explain import nearest
 from pipeline.data.labels import LabelSpace
 
 PARTITIONS = ("train", "validate", "test")
