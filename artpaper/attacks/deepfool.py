@@ -38,8 +38,8 @@ def deepfool(
         memory: MiB that DeepFool itself may hold besides x, the perturbation and what the model's own passes need;
             larger batches are worked through in parts, of one video at the least. It does not change the result.
     Returns:
-        Attack: ``relative_norm`` is rho, ``gradient_norm`` that of the nearest boundary's margin at the clean video (NaN
-        where none was needed: already wrong), ``iterations`` the steps taken, ``fooled`` what the model says at the
+        Attack: ``relative_norm`` is rho, ``gradient_norm`` that of the nearest margin at the clean video (NaN where
+        none was needed: already wrong), ``iterations`` the steps taken, ``fooled`` what the model says at the
         end, by the criterion's meaning; ``already_wrong`` is False except for "hit1_loss". A video that runs out of
         steps keeps what it reached, not ``fooled``. A video without any usable boundary (every gradient 0) stays where
         it is, with ``zero_gradient``; one with a gradient that is not finite has no result, for its boundary may be the

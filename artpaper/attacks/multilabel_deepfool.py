@@ -51,8 +51,8 @@ def multilabel_deepfool(
     Returns:
         Attack: ``fooled``: the target is reached exactly; ``already_wrong``: it is the clean prediction, so nothing was
         done; ``gradient_norm`` of the logit of the nearest label to be switched, at the clean video (NaN where there is
-        none); ``iterations`` the steps taken, also if an earlier iterate was the best; ``zero_gradient``: no label to be
-        switched had a usable gradient.
+        none); ``iterations`` the steps taken, also if an earlier iterate was the best; ``zero_gradient``: no label to
+        be switched had a usable gradient.
     Raises:
         TypeError: neither label sets nor a target.
         ValueError: a target that does not fit the logits, or as :func:`artpaper.attacks.fgm`.

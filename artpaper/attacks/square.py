@@ -44,8 +44,8 @@ def square(
         features: share of the features in a block, one feature at the least.
         seed: of the draws, which are the same for every video whatever the batch.
     Returns:
-        Attack: on the ball's surface, or 0 where no query did harm. ``gradient_norm`` is NaN and ``zero_gradient`` False,
-        for none is taken; ``iterations`` is ``queries``.
+        Attack: on the ball's surface, or 0 where no query did harm. ``gradient_norm`` is NaN and ``zero_gradient``
+        False, for none is taken; ``iterations`` is ``queries``.
     Source: Andriushchenko et al. 2020 (arXiv:1912.00049), Algorithms 1-3.
     """
     generator = np.random.default_rng(seed)
