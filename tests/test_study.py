@@ -16,12 +16,15 @@ import pyarrow.parquet as pq
 import pytest
 from ruamel.yaml import YAML
 
+from pipeline.base import identity
 from pipeline.base.errors import ArtpaperError, ConfigError
 from pipeline.base.parameters import Params, as_dict
 from pipeline.data.store import FrameStore
 from pipeline.paper import epsilon, hyperparameters
 from pipeline.predict import study
+from pipeline.predict.readings import measure_readings
 from pipeline.predict.study import TRAINED_BY, Variation, measure_all
+from pipeline.predict.sweep import sweep
 from pipeline.scale.workers import in_processes
 from pipeline.train.checkpoints import load_model
 from pipeline.train.training import clean_gap, train
@@ -43,7 +46,7 @@ def workspace(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def table(params: Params, workspace: Path) -> pd.DataFrame:
     """Figure 3's points."""
-    return hyperparameters.sweep(params, workspace, progress=False)
+    return sweep(params, workspace, progress=False)
 
 
 def trained(workspace: Path) -> set[str]:
@@ -76,15 +79,15 @@ def test_nothing_is_trained_twice_and_a_new_point_alone_is_trained(
 ) -> None:
     calls = []
     monkeypatch.setattr(study, "train", lambda *given, **named: calls.append(given[1]) or train(*given, **named))
-    again = hyperparameters.sweep(params, workspace, progress=False)
+    again = sweep(params, workspace, progress=False)
     pd.testing.assert_frame_equal(again, table)
     assert calls == []
     longer = changed(params, study={"alphas": [1.0, 2.0]})
-    assert len(hyperparameters.sweep(longer, workspace, progress=False)) == len(table) + 2
+    assert len(sweep(longer, workspace, progress=False)) == len(table) + 2
     assert sorted(calls) == ["a_art", "art"]
     calls.clear()
     stronger = changed(params, attack={"epsilon": 0.3})  # another attack measures anew and trains nothing
-    harder = hyperparameters.sweep(stronger, workspace, progress=False)
+    harder = sweep(stronger, workspace, progress=False)
     assert calls == []
     assert (harder["one_step"] < table["one_step"]).all()
     pd.testing.assert_series_equal(harder["clean"], table["clean"])
@@ -106,7 +109,7 @@ def test_one_training_under_several_attacks_is_done_once(params: Params, small: 
     """Readings of epsilon that share a training do not get into each other's way, whatever the number of processes."""
     parallel = changed(params, compute={"workers": 2})
     workspace = link_frames(small, tmp_path)
-    readings = epsilon.epsilon_table(parallel, workspace, progress=False)
+    readings = measure_readings(parallel, workspace, progress=False)
     assert len(trained(workspace)) == 2
     assert readings["relative_norm"].round(1).tolist() == pytest.approx([0.1, 3.5, 1.4, 50.0], abs=0.2)
     files = [pq.read_schema(path).metadata[b"artpaper"] for path in (workspace / "study").rglob("one_step.parquet")]
@@ -126,17 +129,18 @@ def test_a_model_that_was_trained_anew_is_measured_anew(params: Params, small: P
 
 def test_other_code_is_another_training(params: Params, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = Variation(params, "art", 0).folder(workspace)
-    monkeypatch.setattr(study, "code", lambda *names: "other" if names == TRAINED_BY else "same")
+    monkeypatch.setattr(identity, "code", lambda module: "other" if module == TRAINED_BY else "same")
     assert Variation(params, "art", 0).folder(workspace) != before
 
 
 def test_what_decides_a_training_is_what_the_pipeline_depends_on() -> None:
-    """A stage that trains lists the modules by which the kept trainings are told apart."""
+    """A stage that trains or measures lists the folders by whose code kept work is told apart, all but the plumbing."""
     stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
-    for stage in ("train", "epsilon", "hyperparameters"):
-        assert {f"artpaper/{name}" for name in TRAINED_BY} <= set(stages[stage]["deps"])
-    for stage in ("epsilon", "hyperparameters"):
-        assert {f"artpaper/{name}" for name in study.MEASURED_BY} <= set(stages[stage]["deps"])
+    for stage, module in (("train", TRAINED_BY), ("epsilon", study.__name__), ("hyperparameters", study.__name__)):
+        paths = [path.relative_to(ROOT) for path in identity.imported(module)]
+        folders = {"/".join(path.parts[: 1 if path.parts[0] == "artpaper" else 2]) for path in paths}
+        assert {"artpaper", "pipeline/train"} <= folders
+        assert folders - {"pipeline/__init__.py", "pipeline/base", "pipeline/scale"} <= set(stages[stage]["deps"])
 
 
 def test_epsilon_is_judged_by_non_art_alone(
@@ -144,7 +148,7 @@ def test_epsilon_is_judged_by_non_art_alone(
 ) -> None:
     calls = []
     monkeypatch.setattr(study, "train", lambda *given, **named: calls.append(given[:2]) or train(*given, **named))
-    readings = epsilon.epsilon_table(params, workspace, progress=False)
+    readings = epsilon.epsilon_table(measure_readings(params, workspace, progress=False))
     assert [name for _, name in calls] == ["non_art"]  # raw features; unit-norm ones are Figure 3's reference
     assert not calls[0][0].model.scale_input
     assert readings["in_use"].tolist() == [False, True, False, False]
@@ -165,7 +169,7 @@ def test_figure_3_needs_the_papers_models(params: Params, workspace: Path) -> No
     alone = dataclasses.replace(lonely.stress, models=("art",), surrogates=())
     lonely = dataclasses.replace(lonely, models={"art": params.models["art"]}, controls={}, stress=alone)
     with pytest.raises(ConfigError, match="needs a_art, non_art, which group models does not have"):
-        hyperparameters.sweep(lonely, workspace, progress=False)
+        sweep(lonely, workspace, progress=False)
 
 
 def test_bars_and_peaks_by_hand() -> None:
@@ -209,7 +213,7 @@ def test_a_killed_study_keeps_its_points_and_ends_the_same(
     workspace = link_frames(small, tmp_path)
     program = (
         "import sys; from pathlib import Path; from pipeline.base.parameters import load_params\n"
-        "from pipeline.paper.hyperparameters import sweep\n"
+        "from pipeline.predict.sweep import sweep\n"
         "sweep(load_params(sys.argv[1]), Path(sys.argv[2]), progress=False)"
     )
     YAML(typ="safe").dump(as_dict(params), tmp_path / "params.yaml")
@@ -221,6 +225,6 @@ def test_a_killed_study_keeps_its_points_and_ends_the_same(
     running.wait()
     done = len([*(workspace / "study").glob("*/validation-*.json")])
     assert 2 <= done < 6
-    again = hyperparameters.sweep(params, workspace, progress=False)
+    again = sweep(params, workspace, progress=False)
     pd.testing.assert_frame_equal(again, table)
     shutil.rmtree(workspace / "study")

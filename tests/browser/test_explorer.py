@@ -22,6 +22,7 @@ from pipeline.paper.publish import processor
 from pipeline.run.workspace import open_workspace
 from tests.browser.conftest import ROOT, Watched
 from tests.browser.lab import jupyter_lab
+from tests.small_run import small_run
 
 SERVED = ROOT / "reports" / "browser" / "lab"
 NOTEBOOK = ROOT / "notebooks" / "explore_attention.ipynb"
@@ -59,7 +60,11 @@ def watched(watched: Watched, screenshots: Path, request: pytest.FixtureRequest)
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server on a folder inside the project that git ignores, where notebooks find the project above them."""
+    """A server on a folder inside the project that git ignores, where notebooks find the project above them.
+
+    Their small workspace holds the run that tests share.
+    """
+    small_run()
     SERVED.mkdir(parents=True, exist_ok=True)
     with jupyter_lab(SERVED, tmp_path_factory.mktemp("lab")) as address:
         yield address

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from matplotlib.text import Text
+from pipeline.stress.verdict.verdict import Tables
 
 from artpaper.metrics import gap_from_top
 from pipeline.base.errors import DataError
@@ -28,7 +29,6 @@ from pipeline.stress.verdict.tables import (
     table_markdown,
     write_stress,
 )
-from pipeline.stress.verdict.verdict import Tables
 from tests.fabricated import fabricate
 
 SMALL = {"models": ("art", "uniform_art"), "attacks": ("clean", "ensemble"), "videos": 40}
@@ -292,7 +292,7 @@ def rewrite(path, column=None, value=None, **note):
         ({"source": "hearsay"}, "data source hearsay"),
         ({"epsilon": 2.0}, "epsilon 2.0 against 1.5"),
         ({"column": "id", "value": "other"}, "other videos or labels .id"),
-        ({"column": "id", "value": "v00000"}, "holds no video, or one twice"),
+        ({"column": "id", "value": "v00000"}, "holds a video twice"),
         ({"column": "labels", "value": [1]}, "other videos or labels .labels"),
         ({"column": "loss", "value": float("nan")}, "the loss of video v00003 is NaN"),
         ({"column": "scores", "value": [1.0]}, "differ in length"),
