@@ -88,7 +88,7 @@ def entered(model: Any, x: Any, y: Any, mask: Any, *, labels: bool = True, train
 
 
 def check_options(function: Callable[..., Any], options: Mapping[str, Any], x: Tensor) -> dict[str, Any]:
-    """The options of an attack, checked against its signature: numbers, choices, and what has to fit the frames.
+    """The options of an attack, checked against its signature: numbers, choices, what has to fit x (batch, time, dim).
 
     The annotations of ``function`` say what is allowed; tensors named ``start`` and ``movable``, ``modalities`` and
     ``objective`` mean the same in every attack. A TypeError or ValueError names what is not.
@@ -308,7 +308,7 @@ class Guarded:
         return self._logits(self._ask(self.model, x, mask), x)
 
     def with_maps(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Maps]:
-        """The logits, and the head-averaged attention maps of each modality; a ValueError where it shows none."""
+        """Logits (batch, classes) and head-averaged attention maps by modality; a ValueError where it shows none."""
         try:
             answer = self._ask(self.model, x, mask, return_attention=True)
         except TypeError as error:

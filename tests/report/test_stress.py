@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from matplotlib.text import Text
-from pipeline.stress.verdict.verdict import Tables
 
 from artpaper.metrics import gap_from_top
 from pipeline.base.errors import DataError
@@ -29,6 +28,7 @@ from pipeline.stress.verdict.tables import (
     table_markdown,
     write_stress,
 )
+from pipeline.stress.verdict.verdict import Tables
 from tests.fabricated import fabricate
 
 SMALL = {"models": ("art", "uniform_art"), "attacks": ("clean", "ensemble"), "videos": 40}
