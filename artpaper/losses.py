@@ -263,7 +263,7 @@ def _step_parts(perturbation: Frames, gradient: Frames, mask: Mask) -> Parts:
 
 
 def _mean_bce(logits: Logits, y: LabelSets, config: Loss) -> Scalar:
-    """The paper\'s l averaged over videos, and over classes averaged or summed as ``config.bce_reduction`` says."""
+    """The paper's l averaged over videos, and over classes averaged or summed as ``config.bce_reduction`` says."""
     return F.binary_cross_entropy_with_logits(logits, y.to(logits.dtype)) * _over_classes(y, config)
 
 
