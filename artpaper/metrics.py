@@ -43,7 +43,7 @@ def gap(scores: Scores, labels: Labels, top_k: Whole = TOP_K) -> float:
     Returns:
         sum of the precision at each hit / number of labels, those outside every top list included; 0.0 without labels.
     Raises:
-        TypeError, ValueError: as the module says.
+        ValueError: as the module says.
     Source: google/youtube-8m eval_util.py, calculate_gap; section 3.1 of the paper.
     """
     top_k = _top_k(top_k)

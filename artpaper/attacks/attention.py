@@ -1,8 +1,8 @@
 """Attacks that know where the defence is: they raise the loss and the change of the attention maps together.
 
-A model may resist a gradient because its attention has learned to pass none on. So the attention becomes part of what
-is attacked: as the paper's averaged maps, as the map of every head, or as the scores before the softmax, whose gradient
-a saturated softmax cannot hide.
+A model may resist a gradient because its attention has learned to pass none on. So the attention is attacked too: the
+paper's averaged maps, the map of every head, or the scores before the softmax, whose gradient a saturated one cannot
+hide.
 """
 
 from collections.abc import Callable

@@ -25,9 +25,6 @@ def deepfool(
     Each iteration takes the model as linear, steps over the nearest boundary, (margin / ||g|| + 1e-4) * g / ||g||, and
     asks the model at x + (1 + overshoot) * (all steps so far). Videos leave the batch once fooled.
 
-    The model is attacked in the mode it is in, on its logits: call ``model.eval()`` first, for with dropout no boundary
-    stays where it is.
-
     Args:
         model, x, mask: as for :func:`artpaper.attacks.fgm`.
         y: label sets, multi-hot (batch, classes); only criterion "hit1_loss" needs them, else they may be None.

@@ -37,7 +37,7 @@ def multilabel_deepfool(
     P are brought to length 1, and dependent ones are solved by the pseudo-inverse, all in float64.
 
     Args:
-        model, x, mask: as for :func:`artpaper.attacks.deepfool.deepfool`.
+        model, x, mask: as for :func:`artpaper.attacks.fgm`.
         y: label sets, multi-hot (batch, classes); they only make the default target, and may be None beside one.
         target: label set each video is pushed to, multi-hot (batch, classes); by default what the model predicts with
             the true labels switched off.
@@ -46,8 +46,8 @@ def multilabel_deepfool(
             For a minimal perturbation of a confident model take "logits".
         steps: most iterations a video is given.
         overshoot: share by which each perturbation is longer than the steps taken.
-        memory: MiB that the attack itself may hold besides x, the perturbations and what the model's own passes need;
-            one video's Jacobian (classes, time, dim) is held in any case. It does not change the result.
+        memory: MiB, as for :func:`artpaper.attacks.deepfool.deepfool`; one video's Jacobian, (classes, time, dim), is
+            held in any case.
     Returns:
         Attack: ``fooled``: the target is reached exactly; ``already_wrong``: it is the clean prediction, so nothing was
         done; ``gradient_norm`` of the logit of the nearest label to be switched, at the clean video (NaN where there is

@@ -1,4 +1,4 @@
-"""Relative attention (this project's): the change of a map over its distance to uniform; flattening gains nothing."""
+"""Relative attention, this project's own term: flattening the maps gains nothing."""
 
 import torch
 
