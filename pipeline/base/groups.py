@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
-from artpaper.explain import SHOWN, nearest
 from artpaper.settings import CHECKED, LARGEST, Count, Fraction, Natural, NonNegative, Positive, Scope
+from pipeline.base.explain import SHOWN, nearest
 from pipeline.base.sources import SOURCES
 
 LEAST_DRAWS = 20  # bootstrap samples: pipeline.stress.verdict.statistics says why

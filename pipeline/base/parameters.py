@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from artpaper.explain import SHOWN, explain, nearest
 from artpaper.settings import CHECKED, Control, Loss, Model
 from pipeline.base.errors import ConfigError
+from pipeline.base.explain import SHOWN, explain, nearest
 from pipeline.base.groups import (
     AttackConfig,
     Base,
