@@ -23,7 +23,7 @@ from pipeline.stress.attacks.plan import plan
 from pipeline.stress.attacks.predictions import ensemble_of
 from pipeline.stress.attacks.stress import quick, stress
 from pipeline.stress.attacks.trainings import describe, train_all, variations
-from pipeline.stress.verdict.judge import judge
+from pipeline.stress.verdict.page import stress_verdict
 from pipeline.train.checkpoints import load_model
 from pipeline.train.training import train
 from tests.pipeline import changed, digest, link_frames
@@ -226,7 +226,7 @@ def test_metadata_says_how_a_file_was_made(target: Path) -> None:
 
 
 def test_what_was_measured_is_judged(params: Params, target: Path, tmp_path: Path) -> None:
-    page = judge(params, target, tmp_path)
+    page = stress_verdict(params, target, tmp_path)
     assert "SYNTHETIC" in page.read_text()
     assert {
         "table.csv",

@@ -88,7 +88,7 @@ def test_nothing_is_trained_twice_and_a_new_point_alone_is_trained(
     stronger = changed(params, attack={"epsilon": 2.0})  # another attack measures anew and trains nothing
     harder = sweep(stronger, workspace, progress=False)
     assert calls == []
-    assert harder["one_step"].mean() < table["one_step"].mean()
+    assert (harder["one_step"] < table["one_step"]).all()
     pd.testing.assert_series_equal(harder["clean"], table["clean"])
 
 
@@ -110,7 +110,7 @@ def test_one_training_under_several_attacks_is_done_once(params: Params, tiny: P
     workspace = link_frames(tiny, tmp_path)
     readings = measure_readings(parallel, workspace, progress=False)
     assert len(trained(workspace)) == 2
-    assert readings["relative_norm"].round(1).tolist() == pytest.approx([0.1, 3.5, 1.4, 50.0], abs=0.2)
+    assert readings["relative_norm"].round(1).tolist() == pytest.approx([0.1, 4.8, 1.5, 50.0], abs=0.2)
     files = [pq.read_schema(path).metadata[b"artpaper"] for path in (workspace / "study").rglob("one_step.parquet")]
     assert len(files) == 4
     assert sorted(json.loads(note)["scope"] for note in files) == ["frame", "frame", "joint", "joint"]

@@ -4,16 +4,13 @@ import itertools
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from artpaper.attacks.objectives import Objective, bce, pair
 from artpaper.attacks.result import Attack, hit
+from artpaper.shapes import LabelSets
 
 
-def ensemble(
-    attacks: Mapping[str, Attack], y: Float[Tensor, "batch classes"], objective: Objective = bce
-) -> tuple[Attack, list[str]]:
+def ensemble(attacks: Mapping[str, Attack], y: LabelSets, objective: Objective = bce) -> tuple[Attack, list[str]]:
     """For every video the attack, among several on the same model and videos, that raises its loss most.
 
     Nothing is run: the losses are read off the logits that the attacks hold, in float64. The clean video is a candidate

@@ -5,21 +5,11 @@ under :func:`torch.no_grad` or :func:`torch.inference_mode`. What can only mean 
 The caller's tensors, the model's buffers and modes, every ``.grad`` and the random generators are left as they were.
 """
 
-from artpaper.inputs.guarded import Given, Guarded, entered, warn, without_attention
-from artpaper.inputs.options import check_options, check_seen
+from artpaper.inputs.entry import Given, check_options, check_seen, entered
+from artpaper.inputs.model import Guarded, warn, without_attention
 from artpaper.inputs.tensors import fit_widths, frames_of, labels_of, own_widths, zero_one
 
 __all__ = [
-    "Given",
-    "Guarded",
-    "check_options",
-    "check_seen",
-    "entered",
-    "fit_widths",
-    "frames_of",
-    "labels_of",
-    "own_widths",
-    "warn",
-    "without_attention",
-    "zero_one",
-]
+    "Given", "Guarded", "check_options", "check_seen", "entered", "fit_widths", "frames_of", "labels_of", "own_widths",
+    "warn", "without_attention", "zero_one",
+]  # fmt: skip

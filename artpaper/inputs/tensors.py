@@ -1,4 +1,8 @@
-"""Frames, label sets and masks of whatever type and place, in the types that attacks work with, or refused in words."""
+"""Frames, label sets and masks of whatever type and place, in the types that attacks work with, or refused in words.
+
+What is no plain tensor of a type that could be meant is a TypeError, what has the wrong shape or values a ValueError;
+``name`` is what a message calls it.
+"""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -7,14 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+LABELS = "label sets, 1 for every true class: for counts or -1 and 1 pass {} > 0"
+
 
 def frames_of(x: Any, name: str = "x") -> Tensor:
-    """Frames (batch, time, dim) in float32, or float64 if they are; detached and usable in a graph.
-
-    Raises:
-        TypeError: no plain tensor of a floating type.
-        ValueError: not of three axes, without frames or features, or not finite.
-    """
+    """Frames (batch, time, dim) in float32, or float64 if they are; finite, detached and usable in a graph."""
     _check_tensor(name, x)
     if not x.is_floating_point():
         raise TypeError(f"{name} is of {x.dtype}: features are floats; dequantise or convert them first")
@@ -32,17 +33,8 @@ def frames_of(x: Any, name: str = "x") -> Tensor:
 
 
 def labels_of(y: Any, x: Tensor, name: str = "y") -> Tensor:
-    """Label sets (batch, classes) in the type and on the device of ``x``.
-
-    Args:
-        y: 0 and 1 of any type.
-        x: frames (batch, time, dim).
-        name: what to call them.
-    Raises:
-        TypeError: no tensor.
-        ValueError: not (batch, classes) for the videos of ``x``, or holds other values than 0 and 1.
-    """
-    y = zero_one(name, y, x, f"label sets, 1 for every true class: for counts or -1 and 1 pass {name} > 0")
+    """Label sets (batch, classes), 0 and 1 of any type, in the type and on the device of ``x`` (batch, time, dim)."""
+    y = zero_one(name, y, x, LABELS.format(name))
     if y.ndim != 2 or len(y) != len(x) or not y.shape[1]:
         raise ValueError(
             f"{name} has the shape {tuple(y.shape)} for {len(x)} videos; label sets are multi-hot (batch, classes): "
@@ -52,25 +44,14 @@ def labels_of(y: Any, x: Tensor, name: str = "y") -> Tensor:
 
 
 def zero_one(name: str, value: Any, x: Tensor, meaning: str) -> Tensor:
-    """A tensor on the device of ``x``, checked to hold 0 and 1 alone, of whatever type and shape.
+    """A tensor of any type and shape, holding 0 and 1 alone, on the device of ``x``, of any shape.
 
-    Args:
-        name: what to call it.
-        value: the tensor, of any shape.
-        x: whose device it goes to, of any shape.
-        meaning: what 1 means, and what may be passed instead.
-    Returns:
-        The tensor, of the shape it had.
-    Raises:
-        TypeError: no plain tensor.
-        ValueError: it holds another value.
+    ``meaning`` says what 1 means, and what may be passed instead.
     """
     _check_tensor(name, value)
     value = _usable(value.detach().to(x.device))
-    if value.dtype == torch.bool:
-        return value
     fits = (value == 0) | (value == 1)
-    if not fits.all():
+    if value.dtype != torch.bool and not fits.all():
         row = (~fits).flatten(1).any(dim=1).nonzero()[0].item() if value.ndim > 1 else 0
         wrong = value[~fits][0].item()
         raise ValueError(f"{name} of video {row} (counted from 0) holds {wrong!r}; it is 0 or 1: {meaning}")
@@ -79,9 +60,7 @@ def zero_one(name: str, value: Any, x: Tensor, meaning: str) -> Tensor:
 
 def fit_widths(modalities: Any, dim: int) -> bool:
     """Whether these are positive widths by name that add up to ``dim``."""
-    if not isinstance(modalities, Mapping):
-        return False
-    widths = list(modalities.values())
+    widths = list(modalities.values()) if isinstance(modalities, Mapping) else []
     return all(isinstance(width, int) and width > 0 for width in widths) and sum(widths) == dim
 
 

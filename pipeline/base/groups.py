@@ -11,10 +11,18 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
+from artpaper.explain import SHOWN, nearest
 from artpaper.settings import CHECKED, LARGEST, Count, Fraction, Natural, NonNegative, Positive, Scope
+from pipeline.base.sources import SOURCES
 
 LEAST_DRAWS = 20  # bootstrap samples: pipeline.stress.verdict.statistics says why
 Place = Annotated[str, AfterValidator(os.path.expanduser)]  # ~ and ~name are homes
+
+
+def _known_source(name: str) -> str:
+    if name not in SOURCES:
+        raise ValueError(f"no source {name[:SHOWN]!r}{nearest(name, list(SOURCES))}")
+    return name
 
 
 def _once(group: Any, *names: str) -> None:
@@ -42,10 +50,10 @@ class Data:
     ``reader`` is ``tensorflow`` for shards compressed with gzip, and for a folder given by its URL (``gs://...``).
     """
 
-    source: Literal["synthetic", "audioset", "yt8m", "arrays"] = "yt8m"
+    source: Annotated[str, AfterValidator(_known_source)] = "yt8m"
     path: Place | None = None
     vocabulary: Place | None = None
-    label_space: Literal["h317", "h431", "k3862", "audioset527", "given"] = "h317"
+    label_space: str = "h317"
     validation_videos: Count = 64_000
     damaged: Literal["fail", "skip"] = "fail"
     separator: Literal["auto", "semicolon", "comma", "bar", "slash", "plus", "tab", "line", "blank", "list", "none"] = (
@@ -55,19 +63,20 @@ class Data:
     reader: Literal["native", "tensorflow"] = "native"
 
     def __post_init__(self) -> None:
-        own = {"audioset": "audioset527", "arrays": "given"}
-        if own.get(self.source) != (self.label_space if self.label_space in own.values() else None):
-            raise ValueError(
-                f"label_space {self.label_space!r} does not fit source {self.source!r}: AudioSet has audioset527, "
-                "arrays have given, the other sources have h317, h431 and k3862"
-            )
-        if self.source == "arrays" and self.vocabulary is not None:
-            raise ValueError("vocabulary must be null for source 'arrays': its classes are those of labels.csv")
-        if self.source == "arrays" and self.damaged != "fail":
-            raise ValueError("damaged 'skip' is for shards; of one's own arrays remove the video's row from labels.csv")
-        if self.source != "arrays" and (self.separator, self.rates) != ("auto", "refuse"):
+        source = SOURCES[self.source]
+        if self.label_space not in source.label_spaces:
+            spaces = "; ".join(f"{name} has {', '.join(other.label_spaces)}" for name, other in SOURCES.items())
+            space = self.label_space[:SHOWN]
+            raise ValueError(f"label_space {space!r} does not fit source {self.source!r}: {spaces}")
+        if source.shards and (self.separator, self.rates) != ("auto", "refuse"):
             raise ValueError("separator and rates are for source 'arrays'; leave them at auto and refuse")
-        if self.source == "arrays" and self.reader != "native":
+        if source.shards:
+            return
+        if self.vocabulary is not None:
+            raise ValueError(f"vocabulary must be null for source {self.source!r}: its classes are those of labels.csv")
+        if self.damaged != "fail":
+            raise ValueError("damaged 'skip' is for shards; of one's own arrays remove the video's row from labels.csv")
+        if self.reader != "native":
             raise ValueError("reader 'tensorflow' is for shards; one's own arrays are read as they are, by native")
 
 

@@ -9,16 +9,7 @@ from pipeline.data.store import FrameStore
 
 
 def training_splits(params: Params, name: str, workspace: Path) -> list[FrameStore]:
-    """The train and the validation split of one model: all videos, or those of its vertical.
-
-    Args:
-        params: all parameters; ``models.<name>.vertical`` chooses.
-        name: entry of group ``models``.
-        workspace: holds ``frames/``.
-    Raises:
-        ConfigError: no model of that name, or no vertical of that name in the label space.
-        DataError: frames have not been prepared, or a split has no video of that vertical.
-    """
+    """The train and the validation split of one model: all videos, or those of ``models.<name>.vertical``."""
     params.model_for(name)
     stores = [FrameStore(workspace / "frames" / split) for split in ("train", "validation")]
     vertical = params.models[name].vertical

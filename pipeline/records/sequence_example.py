@@ -10,9 +10,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 BYTES, FLOATS, INTEGERS = 1, 2, 3  # the kinds of a Feature, by their field numbers
-NUMBER, EIGHT_BYTES, SIZED, GROUP, GROUP_END, FOUR_BYTES = range(
-    6
-)  # how a field is written: the tag's lower three bits
+# how a field is written: the tag's lower three bits
+NUMBER, EIGHT_BYTES, SIZED, GROUP, GROUP_END, FOUR_BYTES = range(6)
 FIRST, SECOND, THIRD = (number << 3 | SIZED for number in (1, 2, 3))  # tags of sized fields
 DEPTH = 100  # groups in groups, as in protobuf
 
@@ -30,14 +29,9 @@ class MalformedError(ValueError):
 
 
 def parse(data: bytes) -> tuple[dict[str, Feature], dict[str, Frames]]:
-    """Read one serialised SequenceExample.
+    """The context of a serialised SequenceExample, and the byte strings of its feature lists, a row a frame.
 
-    Args:
-        data: all of it.
-    Returns:
-        Its context, and the byte strings of its feature lists, a row a frame (several of one frame are joined).
-    Raises:
-        MalformedError: protobuf would not read it either.
+    Several of one frame are joined. What protobuf would not read either raises MalformedError.
     """
     context: dict[str, Feature] = {}
     lists: dict[str, Frames] = {}
@@ -56,17 +50,11 @@ def parse(data: bytes) -> tuple[dict[str, Feature], dict[str, Frames]]:
 def serialise(
     id_key: str, name: str, labels: Sequence[int], lists: dict[str, UInt8[np.ndarray, "frames width"]]
 ) -> bytes:
-    """Write one SequenceExample as TensorFlow does, keys in order.
-
-    Args:
-        id_key: context key of the id.
-        name: the id.
-        labels: 64-bit integers, under the context key ``labels``.
-        lists: the frames of each feature list.
-    Raises:
-        ValueError: a label has more than 64 bits.
-    """
-    packed = b"".join(map(_signed, labels))
+    """One SequenceExample as TensorFlow writes it, keys in order; labels are 64-bit integers."""
+    for label in labels:
+        if not -(1 << 63) <= label < 1 << 63:
+            raise ValueError(f"{label} has more than 64 bits")
+    packed = b"".join(_varint(label & (1 << 64) - 1) for label in labels)
     context = {id_key: _sized(1, _sized(1, name.encode())), "labels": _sized(3, _sized(1, packed) if packed else b"")}
     written = {feature: _frame_list(frames) for feature, frames in lists.items()}
     return b"".join(
@@ -203,20 +191,14 @@ def _frame_list(frames: UInt8[np.ndarray, "frames width"]) -> bytes:
     return rows.tobytes()
 
 
-def _signed(value: int) -> bytes:
-    if not -(1 << 63) <= value < 1 << 63:
-        raise ValueError(f"{value} has more than 64 bits")
-    return _varint(value & (1 << 64) - 1)
-
-
 def _sized(number: int, content: bytes) -> bytes:
     return _varint(number << 3 | SIZED) + _varint(len(content)) + content
 
 
 def _varint(value: int) -> bytes:
-    found = bytearray()
+    digits = bytearray()
     while value > 0x7F:
-        found.append(value & 0x7F | 0x80)
+        digits.append(value & 0x7F | 0x80)
         value >>= 7
-    found.append(value)
-    return bytes(found)
+    digits.append(value)
+    return bytes(digits)

@@ -1,180 +1,167 @@
-"""The report: one HTML file that says what a run found, from what, with which parameters, how, and in what time.
+"""The report notebook as one HTML file: rendered by nbconvert, then made to be read by everybody, alone, and on paper.
 
-All of it is inside the file: pictures, style, no script; it is read without a network. What a run lacks is named there
-with the command that makes it.
+What nbconvert leaves to do: tables without captions and scopes, pictures without words, the page around the cells, and
+whatever in an output would load from elsewhere or run.
 """
 
-import importlib.resources
-import json
-import subprocess
-import sys
-from collections.abc import Callable
-from dataclasses import replace
-from datetime import UTC, datetime
+import html
+import re
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-from markupsafe import Markup
-from ruamel.yaml import YAML
+import nbformat
+from bs4 import BeautifulSoup
+from nbconvert import HTMLExporter
 
-from artpaper import __version__
 from pipeline.base.atomic import atomic_file
-from pipeline.base.errors import ArtpaperError, ConfigError
-from pipeline.base.git import NO_COMMIT, revision, tell_dvc
+from pipeline.base.errors import ConfigError
 from pipeline.base.parameters import Params, load_params
-from pipeline.paper import paper
-from pipeline.paper.publish import environment
-from pipeline.paper.render import SOURCES
-from pipeline.paper.results import read_json, read_text
-from pipeline.paper.style import DATA
-from pipeline.report.executed import executions
-from pipeline.report.page_figures import drawings, training
-from pipeline.report.page_tables import glance, judged_claims, parameters, printed_tables, verdict_counts
+from pipeline.run.notebooks import run
 
-STAGE = "report"  # the one that writes the page
-DATA_PATHS = {"audioset": " --path features.tar.gz", "yt8m": " --path FOLDER", "arrays": " --path FOLDER"}
-PROVENANCE = ("commit", "command", "machine", "python", "packages")
-SUMMARY = ("provenance", "seed", "label_space", "label_space_note", "classes", "classes_without_train_video",
-           "modalities", "partitions", "splits")  # fmt: skip
-Text = TypeVar("Text", bound=str)
+NOTEBOOK = Path("notebooks", "report.ipynb")
+TITLE = "Can't Fool Me, reproduced"
+ALLOWED = set(
+    [
+        "a",
+        "b",
+        "blockquote",
+        "br",
+        "caption",
+        "code",
+        "dd",
+        "details",
+        "div",
+        "dl",
+        "dt",
+        "em",
+        "figcaption",
+        "figure",
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+        "h5",
+        "h6",
+        "hr",
+        "i",
+        "img",
+        "li",
+        "ol",
+        "p",
+        "pre",
+        "small",
+        "span",
+        "strong",
+        "sub",
+        "summary",
+        "sup",
+        "table",
+        "tbody",
+        "td",
+        "tfoot",
+        "th",
+        "thead",
+        "tr",
+        "ul",
+    ]
+)
+SILENT = ("script", "style", "iframe", "object", "title")  # dropped with what is in them
+ATTRIBUTES = {"alt", "class", "colspan", "href", "id", "rowspan", "scope", "src", "start"}
+BELOW = 3  # the headings of an executed notebook stand below that of their section
 
 
-def write_page(folder: Path, target: Path, project: Path) -> Path:
-    """Write the report of a run.
+def write_report(folder: Path, target: Path, project: Path) -> Path:
+    """Write the report of a run: the project's folder after ``dvc repro``, or one below ``results/``.
 
-    Args:
-        folder: the project's folder after ``dvc repro``, or one below ``results/``.
-        target: the HTML file.
-        project: the project's folder, for the paper's profile and the commit.
-    Returns:
-        The file.
-    Raises:
-        ConfigError: the folder has no ``params.yaml``, or one that does not fit.
-        DataError: a file of the run is damaged.
-        ArtpaperError: DVC cannot say what is outdated.
+    ``project`` holds ``notebooks/report.ipynb`` and the profiles.
     """
-    text = page(folder, project)
-    with atomic_file(target) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    path = folder / "params.yaml"
+    if not path.is_file():
+        raise ConfigError(f"{folder}: no run here (no params.yaml); give the project's folder or one below results/")
+    params = load_params(path)
+    executed = project / ".resume" / NOTEBOOK.name
+    run(project / NOTEBOOK, executed, {"params": str(path.resolve()), "workspace": str(folder.resolve())})
+    text = page(nbformat.read(executed, as_version=4), params)
+    with atomic_file(target) as new:
+        new.write_text(text, encoding="utf-8")
     return target
 
 
-def page(folder: Path, project: Path) -> str:
-    """The report as HTML; arguments and errors are those of :func:`write_page`.
-
-    Raises:
-        ConfigError: as :func:`write_page`.
-        DataError: as :func:`write_page`.
-        ArtpaperError: as :func:`write_page`.
-    """
-    if not (folder / "params.yaml").is_file():
-        raise ConfigError(f"{folder}: no run here (no params.yaml); give the project's folder or one below results/")
-    params = load_params(folder / "params.yaml")
-    tables, figures, models = printed_tables(folder), drawings(folder), training(folder, params)  # refuse damaged files
-    claims, unjudged = judged_claims(folder)
-    stages = executions(folder)
-    values = parameters(folder / "params.yaml", project / "profiles" / "paper.yaml")
-    templates = Environment(
-        loader=PackageLoader("pipeline.report", "."), autoescape=select_autoescape(default=True),
-        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    templates.filters |= {"duration": duration, "moment": moment, "local": _local(params)}
-    style = importlib.resources.files("pipeline.report").joinpath("page.css").read_text(encoding="utf-8")
-    return templates.get_template("page.html.j2").render(
-        style=Markup(style),
-        version=__version__, data=DATA[params.data.source], warning=SOURCES[params.data.source], params=params,
-        written=datetime.now(UTC), outdated=outdated(folder), provenance=provenance(folder, project),
-        claims=claims, unjudged=unjudged, verdicts=verdict_counts(claims), glance=glance(folder),
-        tables=tables, slips=[*(slip for n in (1, 2, 3) for slip in paper.slips(n)),
-                                             *paper.other_slips()],
-        drawings=figures, training=models, values=values,
-        params_text=read_text(folder / "params.yaml"), summary=summary(folder), no_commit=NO_COMMIT,
-        stages=stages, profile=profile(params, project / "profiles"), splits=paper.SPLITS,
-    )  # fmt: skip
+def page(notebook: Any, params: Params) -> str:
+    """The executed report as HTML that needs nothing beside it; of the paths of the data only the last part is told."""
+    soup = BeautifulSoup(_rendered(notebook, exclude_input=True), "html.parser")
+    _clean(soup)
+    _describe_tables(soup)
+    for number, heading in enumerate(soup.find_all("h2")):
+        heading["id"] = f"section-{number}"
+    contents = "".join(f"<li><a href='#{h['id']}'>{html.escape(h.text)}</a></li>" for h in soup.find_all("h2"))
+    style = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
+    text = (
+        "<!doctype html>\n<html lang='en'>\n<head>\n<meta charset='utf-8'>\n<meta name='viewport' "
+        "content='width=device-width, initial-scale=1'>\n<meta name='color-scheme' content='light dark'>\n"
+        f"<link rel='icon' href='data:,'>\n<title>{TITLE}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
+        f"<a class='skip' href='#main'>Skip to the report</a>\n<nav aria-label='Contents'><ol>{contents}</ol></nav>\n"
+        f"<main id='main' tabindex='-1'>\n{soup}\n</main>\n</body>\n</html>\n"
+    )
+    for place in (params.data.path, params.data.vocabulary):  # who gets the page need not know this machine's folders
+        text = text.replace(html.escape(place), html.escape(Path(place).name)) if place else text
+    return text
 
 
-def outdated(folder: Path) -> list[str]:
-    """The stages whose results are older than the parameters or the code, by ``dvc status``; none without DVC.
-
-    Raises:
-        ArtpaperError: ``dvc status`` fails.
-    """
-    if not (folder / "dvc.yaml").is_file() or not (folder / ".dvc").is_dir():
-        return []
-    tell_dvc(folder)
-    # while DVC runs the page's own stage, its output is locked, so the others are asked for by name
-    others = [stage for stage in YAML(typ="safe").load(folder / "dvc.yaml")["stages"] if stage != STAGE]
-    command = [sys.executable, "-m", "dvc", "status", "--json", *others]
-    done = subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", errors="replace")
-    if done.returncode:
-        raise ArtpaperError(f"{folder}: dvc status failed: {done.stderr.strip()}")
-    return list(json.loads(done.stdout))
+def fragment(notebook: Any, stage: str) -> str:
+    """An executed notebook, code and outputs, as HTML to stand inside the report."""
+    soup = BeautifulSoup(_rendered(notebook), "html.parser")
+    _clean(soup)
+    for tag in soup.find_all(id=True):
+        del tag["id"]
+    heading = stage
+    for tag in soup.find_all(re.compile(r"^(h[1-6]|img)$")):
+        if tag.name == "img":
+            tag["alt"] = f"Picture of notebook {stage}: {heading}"
+        else:
+            heading, tag.name = tag.text.strip(), f"h{min(6, int(tag.name[1]) + BELOW)}"
+    return str(soup)
 
 
-def provenance(folder: Path, project: Path) -> dict[str, Any]:
-    """Commit, machine and versions: what a published run says, or what there is here and now.
-
-    Returns:
-        commit or ``no commit``, machine, python and packages as in ``provenance.json``; ``changed``: files that are not
-        as committed; ``published``: whether it is the former.
-    Raises:
-        DataError: ``provenance.json`` is damaged.
-    """
-    if (folder / "provenance.json").is_file():
-        return {**read_json(folder / "provenance.json", *PROVENANCE), "changed": [], "published": True}
-    commit, changed = revision(project)
-    return {**environment(), "commit": commit, "changed": changed, "published": False}
+def _rendered(notebook: Any, **options: bool) -> str:
+    exporter = HTMLExporter(
+        template_name="basic",
+        exclude_anchor_links=True,
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
+        **options,
+    )
+    exporter.register_preprocessor("nbconvert.preprocessors.CoalesceStreamsPreprocessor", enabled=True)
+    return exporter.from_notebook_node(notebook)[0]
 
 
-def summary(folder: Path) -> dict[str, Any]:
-    """What ``prepare`` said of the data.
-
-    Returns:
-        ``summary.json`` as :func:`pipeline.prepare.prepare.prepare` wrote it; empty if it has not run.
-    Raises:
-        DataError: ``summary.json`` is damaged.
-    """
-    for name in ("frames/summary.json", "summary.json"):
-        if (folder / name).is_file():
-            return read_json(folder / name, *SUMMARY)
-    return {}
-
-
-def profile(params: Params, profiles: Path) -> str:
-    """What ``artpaper use`` needs to write these parameters; empty if they are no profile's."""
-    for path in sorted(profiles.glob("*.yaml")):
-        theirs = load_params(path)
-        if theirs.data.source != params.data.source:
-            continue
-        here = replace(theirs.data, path=params.data.path, vocabulary=params.data.vocabulary)  # wherever the data lie
-        if replace(theirs, data=here) == params:
-            return (
-                path.stem + DATA_PATHS.get(params.data.source, "") + " --vocabulary FILE" * bool(params.data.vocabulary)
-            )
-    return ""
+def _clean(soup: BeautifulSoup) -> None:
+    """Nothing is left that runs, loads, or leads to a file that the page does not bring."""
+    for tag in soup.find_all(SILENT):
+        tag.decompose()
+    for tag in soup.find_all(True):
+        if "right" in tag.get("style", ""):  # as Markdown has it
+            tag["class"] = "right"
+        tag.attrs = {name: value for name, value in tag.attrs.items() if name in ATTRIBUTES}
+        outside = tag.name == "a" and not re.match("https?://|#", tag.get("href", "#"))
+        if tag.name == "img" and not tag.get("src", "").startswith("data:"):
+            tag.replace_with(tag.get("alt", ""))
+        elif outside or tag.name not in ALLOWED or (tag.name == "span" and tag.find_parent("pre")):
+            tag.unwrap()
 
 
-def _local(params: Params) -> Callable[[Text], Text]:
-    """Takes the folders out of the paths of the data: a page that is passed on tells nothing of its machine's disk."""
-    places = [place for place in (params.data.path, params.data.vocabulary) if place and Path(place).name]
-
-    def shortened(text: Text) -> Text:
-        for place in sorted(places, key=len, reverse=True):
-            text = text.replace(place, Path(place).name)  # type: ignore[assignment]
-        return text
-
-    return shortened
-
-
-def duration(seconds: float) -> str:
-    """Seconds as ``1 h 02 min``, ``3 min 04 s`` or ``5.6 s``."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min {rest:02d} s"
-
-
-def moment(time: datetime) -> str:
-    """A time as ``2026-01-31 12:00 UTC``."""
-    return f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+def _describe_tables(soup: BeautifulSoup) -> None:
+    """Captions and scopes for who cannot see a table, and a frame that scrolls where it is wider than the screen."""
+    for table in soup.find_all("table"):
+        if table.caption is None:
+            caption = soup.new_tag("caption", attrs={"class": "unseen"})
+            caption.string = table.find_previous(["h1", "h2", "h3", "h4", "h5", "h6", "summary"]).text.strip()
+            table.insert(0, caption)
+        for cell in table.find_all("th"):
+            if not cell.text.strip():  # an empty header names nothing
+                cell.name = "td"
+            else:
+                columns = "colgroup" if cell.get("colspan") else "col"
+                cell["scope"] = columns if cell.find_parent("thead") else "row"
+        label = {"class": "scroll", "role": "group", "tabindex": "0", "aria-label": table.caption.text}
+        table.wrap(soup.new_tag("div", attrs=label))

@@ -10,7 +10,6 @@ from typing import Any
 from pipeline.base.atomic import atomic_file, replace_folder
 from pipeline.base.errors import ArtpaperError, ConfigError
 from pipeline.base.project import project_root
-from pipeline.run.lineage import KEY, PARAMS, inputs
 
 CHECKED = "nbval-check-output"  # nbval compares the output of cells with this tag
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -65,14 +64,12 @@ def run(notebook: Path, report: Path, parameters: Mapping[str, str | int | float
 
     Args:
         notebook: must have a cell tagged ``parameters``.
-        report: where the executed copy goes; saved while it runs, so it can be watched, and kept on an error. One that
-            ran to its end keeps what it read in its metadata (:mod:`pipeline.run.lineage`).
+        report: where the executed copy goes; saved while it runs, so it can be watched, and kept on an error.
         parameters: replace those of the ``parameters`` cell.
     Raises:
         ConfigError: the notebook is missing, or a parameter is not one of its own or of another type.
         NotebookError: a cell failed; an error this project raised on purpose is passed on in its own words.
     """
-    import nbformat
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
@@ -80,7 +77,7 @@ def run(notebook: Path, report: Path, parameters: Mapping[str, str | int | float
 
     document = _checked(notebook, parameters)
     report.parent.mkdir(parents=True, exist_ok=True)
-    read = inputs(project_root(), str(parameters.get("params", PARAMS)))
+    report.unlink(missing_ok=True)  # or writing would go through DVC's link into its cache
     try:
         with kernel() as process:
             papermill.execute_notebook(
@@ -94,10 +91,6 @@ def run(notebook: Path, report: Path, parameters: Mapping[str, str | int | float
         if error.ename in known:
             raise NotebookError(error.evalue) from None
         raise NotebookError(f"{notebook}: {error.ename}: {error.evalue}; the traceback is in {report}") from None
-    executed = nbformat.read(report, as_version=4)
-    executed.metadata[KEY] = read
-    with atomic_file(report) as temporary:
-        nbformat.write(executed, temporary)
 
 
 def refresh(notebook: Path) -> None:

@@ -159,7 +159,7 @@ def open_workspace(params: str, workspace: str) -> Workspace:
     """
     root = project_root()
     folder = (root / workspace).resolve()
-    found = load_params(root / params)
-    if folder == root:
-        return Workspace(found, root, scratch=False)
-    return Workspace(found, folder / fingerprint([as_dict(found), code()]), scratch=True)
+    values = load_params(root / params)
+    if folder == root or (folder / "provenance.json").is_file():  # the pipeline's, or a published run
+        return Workspace(values, folder, scratch=False)
+    return Workspace(values, folder / fingerprint([as_dict(values), code()]), scratch=True)

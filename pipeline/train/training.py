@@ -20,8 +20,7 @@ import numpy as np
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before CUDA starts, or its matrix products vary
 import torch
 
-from artpaper.defences import loss_for
-from artpaper.losses import COUNTED, Parts
+from artpaper.losses import COUNTED, Parts, loss_for
 from artpaper.metrics import TOP_K, gap_from_top, top_scores
 from artpaper.models import FrameTransformer
 from artpaper.settings import Loss

@@ -17,10 +17,10 @@ from google.protobuf.message import DecodeError
 
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.parameters import Params, build
+from pipeline.prepare import audioset
 from pipeline.prepare.prepare import prepare
 from pipeline.records.sequence_example import BYTES, FLOATS, INTEGERS, MalformedError, parse
 from pipeline.records.tfrecord import (
-    AUDIOSET_MODALITIES,
     YT8M_MODALITIES,
     Video,
     masked_crc32c,
@@ -95,8 +95,8 @@ def test_written_videos_come_back(tmp_path):
 
 def test_id_key_of_audioset(tmp_path):
     video = Video("a-_b", (3, 500), np.arange(1280, dtype=np.uint8).reshape(10, 128))
-    write_videos(tmp_path / "a.tfrecord", [video], AUDIOSET_MODALITIES, id_key="video_id")
-    [found] = read_videos(tmp_path / "a.tfrecord", AUDIOSET_MODALITIES)
+    write_videos(tmp_path / "a.tfrecord", [video], audioset.MODALITIES, id_key="video_id")
+    [found] = read_videos(tmp_path / "a.tfrecord", audioset.MODALITIES)
     assert (found.id, found.labels) == ("a-_b", (3, 500))
     np.testing.assert_array_equal(found.frames, video.frames)
 
@@ -437,15 +437,19 @@ def test_shards_by_url(tmp_path):
 
 
 def test_nothing_imports_tensorflow_unless_it_is_to_read(tmp_path):
-    """A fresh process generates, prepares, and reads back, and TensorFlow is not there."""
+    """A fresh process generates, prepares, and can read every source: TensorFlow is not there."""
     code = """
 import sys
+from importlib import import_module
 from pathlib import Path
 from pipeline.base.groups import Compute, Data, Synthetic
 from pipeline.base.parameters import Params
+from pipeline.base.sources import SOURCES
 from pipeline.prepare.prepare import prepare
 sizes = Synthetic(train_videos=20, validate_videos=20, min_frames=2, max_frames=3, videos_per_shard=10)
 prepare(Params(data=Data(source="synthetic"), synthetic=sizes, compute=Compute(workers=1)), Path(sys.argv[1]), False)
+for source in SOURCES.values():
+    import_module(source.reader)
 assert not {name for name in sys.modules if name.partition(".")[0] in ("tensorflow", "keras")}
 """
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)

@@ -11,14 +11,14 @@ import nbformat
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
+from pipeline.report.executed import executions
+from pipeline.report.page_figures import drawings
+from pipeline.report.page_tables import parameters
 from ruamel.yaml import YAML
 
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.parameters import load_params
-from pipeline.report.executed import executions
 from pipeline.report.page import duration, page, profile, write_page
-from pipeline.report.page_figures import drawings
-from pipeline.report.page_tables import parameters
 from pipeline.run.cli import main
 from pipeline.run.profiles import whole
 from tests.executed import PNG, fabricate, write_notebook

@@ -1,6 +1,5 @@
 """The stress test in two figures: who keeps what, and how it goes with the attack's strength."""
 
-import textwrap
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -16,12 +15,16 @@ from matplotlib.transforms import Bbox, BboxBase
 
 from pipeline.base.errors import DataError
 from pipeline.paper.paper import MODELS
-from pipeline.paper.style import ModelStyle, legible, model_styles
-from pipeline.stress.verdict.predictions import attack_name, data_name, left_out_note, model_name
+from pipeline.paper.style import DATA, ModelStyle, legible, model_styles, wrapped
+from pipeline.stress.verdict.predictions import attack_name, left_out_note, model_name
 
 STRENGTH = ("clean", "random", "one_step", "pgd", "ensemble")  # from none to all
 CONTROL = "#555555"
 MAIN = (*MODELS, "uniform_art")  # drawn as lines, and the most robust of the others
+SWEPT = {
+    "epsilon": "epsilon (unit of the normalised features), evenly spaced",
+    "steps": "steps of PGD, evenly spaced",
+}
 HALO = [withStroke(linewidth=3, foreground="white")]
 CONTROL_STYLE = ModelStyle(CONTROL, "s", (0, (1, 1)), "")
 OFFSETS = [(reach * np.cos(angle), reach * np.sin(angle)) for reach in (9, 16, 26, 38, 54) for angle in
@@ -31,12 +34,10 @@ OFFSETS = [(reach * np.cos(angle), reach * np.sin(angle)) for reach in (9, 16, 2
 def stress_figure(table: pd.DataFrame, controls: Sequence[str] | None = None) -> Figure:
     """Left: clean GAP against GAP under the ensemble; right: GAP from no attack to the ensemble.
 
-    The uniform controls' front is what attention that nothing can move reaches: a model above it or to its right gains
-    something by its attention, one in the shaded region does not.
+    The front of the controls, models of uniform attention (without a list those whose name begins with "uniform"), is
+    what attention that nothing can move reaches: a model above it or to its right gains something by its attention, one
+    in the shaded region does not.
 
-    Args:
-        table: as :func:`pipeline.stress.verdict.tables.stress_table` returns it.
-        controls: models of uniform attention; those whose name begins with "uniform" if none are given.
     Raises:
         DataError: no model was tried clean and under the ensemble.
     """
@@ -60,24 +61,18 @@ def stress_figure(table: pd.DataFrame, controls: Sequence[str] | None = None) ->
 
 
 def sweep_figure(epsilon: pd.DataFrame, steps: pd.DataFrame) -> Figure:
-    """GAP and loss under PGD, along epsilon and along its steps.
+    """GAP and loss under PGD, along epsilon and along its steps; one of the two sweeps may be empty.
 
-    Args:
-        epsilon, steps: as :func:`pipeline.stress.verdict.tables.sweep_table` returns them; one may be empty.
     Raises:
         DataError: both are empty.
     """
-    sweeps = [(name, one) for name, one in (("epsilon", epsilon), ("steps", steps)) if len(one)]
+    sweeps = [(name, table) for name, table in (("epsilon", epsilon), ("steps", steps)) if len(table)]
     if not sweeps:
         raise DataError("stress test: no sweep over epsilon or steps; make one with `dvc repro`")
     with sns.axes_style("whitegrid"):
         figure, grid = plt.subplots(
             2, len(sweeps), figsize=(5.9 * len(sweeps), 7.4), squeeze=False, sharex="col", layout="constrained"
         )
-    labels = {
-        "epsilon": "epsilon (unit of the normalised features), evenly spaced",
-        "steps": "steps of PGD, evenly spaced",
-    }
     figure.suptitle(_title("PGD along epsilon and along its steps:", sweeps[0][1]), fontsize=11)
     for column, (name, table) in zip(grid.T, sweeps, strict=True):
         models = _swept(table)
@@ -96,7 +91,7 @@ def sweep_figure(epsilon: pd.DataFrame, steps: pd.DataFrame) -> Figure:
             if metric == "gap":
                 axes.set_ylim(0, None)
             _label_ends(axes, ends, styles)
-        column[-1].set_xlabel(labels[name])
+        column[-1].set_xlabel(SWEPT[name])
     return figure
 
 
@@ -198,8 +193,8 @@ def _moved(label: Annotation, offset: tuple[float, float]) -> Bbox:
     return Bbox(label.get_window_extent().get_points())
 
 
-def _overlap(one: BboxBase, other: BboxBase) -> float:
-    common = Bbox.intersection(one, other)
+def _overlap(box: BboxBase, other: BboxBase) -> float:
+    common = Bbox.intersection(box, other)
     return 0.0 if common is None else _area(common)
 
 
@@ -273,6 +268,6 @@ def _title(text: str, table: pd.DataFrame) -> str:
     least, most = int(table["seeds"].min()), int(table["seeds"].max())
     seeds = f"{least} training seed{'s' if least > 1 else ''}" if least == most else f"{least} to {most} training seeds"
     alone = "; with one seed bars are about the videos only" if least == 1 else ""
-    data, videos = data_name(str(table["source"].iloc[0])), int(table["videos"].iloc[0])
+    data, videos = DATA[str(table["source"].iloc[0])], int(table["videos"].iloc[0])
     line = ". ".join([f"{text} {data}, {videos:,} test videos, {seeds}{alone}", *left_out_note(table)])
-    return "\n".join(textwrap.wrap(line, 110))
+    return wrapped([line], 110)
