@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.base.parameters import Params, load_params
+from tests.pipeline import changed
 
 ROOT = Path(__file__).resolve().parents[1]
 # Files whose tests take ten seconds of processor or more in all, as measured. They are left out of `make quick`, and
@@ -47,6 +48,26 @@ def small(small_params: Params, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
     workspace = tmp_path_factory.mktemp("small")
     prepare(small_params, workspace, progress=False)
+    return workspace
+
+
+@pytest.fixture(scope="session")
+def tiny_params(small_params: Params) -> Params:
+    """A few short videos, a narrow model and six steps: for tests of what is run, not of what is learned."""
+    return changed(
+        small_params, synthetic={"train_videos": 200, "validate_videos": 96, "min_frames": 3, "max_frames": 6},
+        features={"max_frames": 6}, model={"projection": 32, "heads": 4}, attack={"batch_size": 32},
+        train={"learning_rate": 0.03, "batch_size": 32, "max_steps": 6, "validate_every": 3}, compute={"workers": 1},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_params: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with the frames of :func:`tiny_params`; leave it as it is."""
+    from pipeline.prepare.prepare import prepare
+
+    workspace = tmp_path_factory.mktemp("tiny")
+    prepare(tiny_params, workspace, progress=False)
     return workspace
 
 
