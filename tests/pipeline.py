@@ -20,16 +20,21 @@ ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 
 
-def copy_project(folder: Path) -> Path:
-    """The project's files as they are now, without what ``.gitignore`` names; it may be an archive itself."""
+def project_files(folder: Path) -> list[str]:
+    """The files of the project or of a copy, without what ``.gitignore`` names; it need be no repository."""
     if not shutil.which("git"):
         pytest.skip("git is not installed")
     with tempfile.TemporaryDirectory() as empty:  # a repository that tracks nothing
         subprocess.run(["git", "init", "--quiet", "--bare", empty], check=True)
-        command = ["git", f"--git-dir={empty}", f"--work-tree={ROOT}", "ls-files", "-z", "-o", "--exclude-standard"]
-        listed = subprocess.check_output(command, cwd=ROOT, text=True)
-    for name in listed.split("\0"):
-        if (ROOT / name).is_file() and name != "dvc.lock":  # names results of another folder
+        command = ["git", f"--git-dir={empty}", f"--work-tree={folder}", "ls-files", "-z", "-o", "--exclude-standard"]
+        listed = subprocess.check_output(command, cwd=folder, text=True)
+    return [name for name in listed.split("\0") if (folder / name).is_file()]
+
+
+def copy_project(folder: Path) -> Path:
+    """The project's files as they are now, without any results."""
+    for name in project_files(ROOT):
+        if name != "dvc.lock":  # names results of another folder
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     return folder

@@ -4,6 +4,8 @@ import re
 import shlex
 import shutil
 from collections.abc import Iterator
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from pipeline.base.parameters import load_params
 from pipeline.paper.claims import CLAIMS
 from pipeline.run.cli import main
 from pipeline.run.profiles import whole
+from tests.test_imports import ORDER, modules
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -25,6 +28,11 @@ SECTIONS = ["What the paper says", "How it is read here", "Parameter", "Measured
 
 def load(text: str) -> Any:
     return YAML(typ="safe", pure=True).load(text)
+
+
+@cache
+def paper_profile() -> Any:
+    return load(whole(ROOT / "profiles" / "paper.yaml"))
 
 
 def table(text: str, first: str) -> list[list[str]]:
@@ -55,9 +63,8 @@ def test_every_row_has_its_page_and_every_page_its_row() -> None:
 @pytest.mark.parametrize("number", PAGES)
 def test_parameters_exist_with_the_default_on_the_page(number: int) -> None:
     """The default is the profile `paper`'s; `models.*` means each of the three models."""
-    profile = load(whole(ROOT / "profiles" / "paper.yaml"))
     for key, default, _ in table(section(PAGES[number], "Parameter"), "parameter"):
-        for values in found(profile, key.strip("`").split(".")):
+        for values in found(paper_profile(), key.strip("`").split(".")):
             assert values == load(default.strip("`")), key
 
 
@@ -129,7 +136,8 @@ def test_rows_named_in_parameter_files_are_about_that_parameter(path: Path) -> N
 
 
 def test_rows_named_in_the_code_exist() -> None:
-    files = [*(ROOT / "artpaper").rglob("*.py"), *(ROOT / "notebooks").glob("*.ipynb"), ROOT / "README.md"]
+    code = (path for package in ("artpaper", "pipeline") for path in (ROOT / package).rglob("*.py"))
+    files = [*code, *(ROOT / "notebooks").glob("*.ipynb"), ROOT / "README.md"]
     named = {int(n) for path in files for n in re.findall(r"\brows? (\d+)\b(?! and)", path.read_text(encoding="utf-8"))}
     assert named
     assert named <= set(PAGES)
@@ -172,15 +180,35 @@ def test_the_appendix_has_every_claim_with_its_command_and_verdicts() -> None:
         assert {place, place.partition("/")[0]} & written, place
 
 
-def test_every_public_module_is_on_an_api_page() -> None:
-    """A module that is new must be listed: add it to the page of its room in docs/api/."""
-    listed = [
-        name for page in DOCS.glob("api/*.md") for name in re.findall(r"automodule:: (\S+)", page.read_text("utf-8"))
-    ]
-    modules = {
-        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        for path in (ROOT / "artpaper").rglob("*.py")
-        if not path.stem.startswith("_") or path.stem == "__init__"
-    }
-    assert len(listed) == len(set(listed))
-    assert set(listed) == modules
+def test_every_module_of_the_library_is_on_an_api_page() -> None:
+    """A module that is new must be listed: add it to the page of its part in docs/api/."""
+    pages = [page.read_text(encoding="utf-8") for page in DOCS.glob("api/*.md")]
+    listed = [name for page in pages for name in re.findall(r"automodule:: (\S+)", page)]
+    assert sorted(listed) == sorted(name for name in modules() if name.startswith("artpaper"))
+
+
+def test_the_page_of_the_pipeline_has_its_folders_in_the_order_of_imports_and_their_stages() -> None:
+    rows = table((DOCS / "api" / "pipeline.md").read_text(encoding="utf-8"), "folder")
+    assert [row[0].strip("`/").replace("/", ".") for row in rows] == list(ORDER)
+    stages = {"stress/dvc.yaml:" * (name != ".") + stage for name in (".", "stress")
+              for stage in load((ROOT / name / "dvc.yaml").read_text(encoding="utf-8"))["stages"]}  # fmt: skip
+    named = [stage for row in rows for stage in re.findall("`([^`]+)`", row[2])]
+    assert sorted(named) == sorted(stages)
+
+
+NAMED = re.compile(r"(?:`|python -m )((?:artpaper|pipeline|benchmarks|tests)(?:\.\w+)+)")
+
+
+def test_modules_named_in_the_documentation_exist() -> None:
+    """And what is named of them: ``artpaper.metrics.gap`` is in that module."""
+    pages = [ROOT / "README.md", *DOCS.glob("*.md"), *DOCS.glob("ambiguities/*.md"), *DOCS.glob("checks/*.md")]
+    named = {(page.name, name) for page in pages for name in NAMED.findall(page.read_text(encoding="utf-8"))}
+    assert len(named) > 30
+    assert not sorted((page, name) for page, name in named if not exists(name))
+
+
+def exists(name: str) -> bool:
+    module, _, attribute = name.rpartition(".")
+    if module in modules():
+        return name in modules() or hasattr(import_module(module), attribute)
+    return name in modules() or (ROOT / f"{name.replace('.', '/')}.py").is_file()

@@ -11,17 +11,17 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from benchmarks.fuzz import run
-from benchmarks.mutations import frame, head
 from pipeline.base.errors import DataError
 from pipeline.base.parameters import Params
 from pipeline.records.tfrecord import YT8M_MODALITIES, _video, masked_crc32c, read_videos
+from tests.faults.fuzz import run
+from tests.faults.mutations import frame, head
 from tests.pipeline import ROOT
 
 
 def test_mutated_inputs_end_in_a_result_or_our_own_error(tmp_path: Path) -> None:
     """A fiftieth of what the table has; apart, as the checks of types that tests add take fifty times as long."""
-    command = [sys.executable, "-m", "benchmarks.fuzz", "--share", "0.02", "--seed", "1", "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "tests.faults.fuzz", "--share", "0.02", "--seed", "1", "--out", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     for kind, found in json.loads((tmp_path / "fuzz.json").read_text())["kinds"].items():
@@ -31,7 +31,7 @@ def test_mutated_inputs_end_in_a_result_or_our_own_error(tmp_path: Path) -> None
 
 
 def test_the_fuzzer_sees_a_wrong_error_and_a_hang(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.fuzz.SECONDS", 0.05)
+    monkeypatch.setattr("tests.faults.fuzz.SECONDS", 0.05)
 
     def bad(source: random.Random) -> str:
         if source.random() < 0.5:
@@ -80,7 +80,11 @@ UNPICKLING = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "m
 def test_nothing_is_unpickled() -> None:
     """No module that unpickles is imported, and no function is called that would do so on the quiet."""
     seen = 0
-    for path in [*(ROOT / "artpaper").rglob("*.py"), *(ROOT / "benchmarks").glob("*.py")]:
+    for path in [
+        *(ROOT / "artpaper").rglob("*.py"),
+        *(ROOT / "pipeline").rglob("*.py"),
+        *(ROOT / "benchmarks").glob("*.py"),
+    ]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             seen += 1
             if isinstance(node, ast.Import):
@@ -138,7 +142,7 @@ def test_faults_of_preparation(tmp_path: Path) -> None:
     """One of each that the table has for this stage, as it injects them."""
     names = ["SIGKILL", "two", "clock", "corrupt", "changed"]
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.faults", "--only", *names, "--stage", "prepare", "--times", "2", "--out",
+        [sys.executable, "-m", "tests.faults.inject", "--only", *names, "--stage", "prepare", "--times", "2", "--out",
          str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]

@@ -13,8 +13,7 @@ import torch
 from pipeline.base.errors import MemoryShortError
 from pipeline.base.memory import lower_if_short
 from pipeline.base.parameters import Params
-from pipeline.predict import deepfool as robustness
-from pipeline.predict import one_step as evaluation
+from pipeline.predict import deepfool, one_step
 from pipeline.predict.deepfool import minimal_perturbations
 from pipeline.predict.one_step import attack
 from pipeline.train import training
@@ -69,7 +68,7 @@ def test_a_training_that_runs_out_keeps_its_state(
             train(params, "non_art", 0, again, progress=False)
     [state] = (again / ".resume").glob("train-*/state.safetensors")
     assert load_tensors(state)[1]["progress"]["step"] == 4
-    for module, name, step in ((evaluation, "fgm", attack), (robustness, "deepfool", minimal_perturbations)):
+    for module, name, step in ((one_step, "fgm", attack), (deepfool, "deepfool", minimal_perturbations)):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, lambda *_, **__: no_room())
             with pytest.raises(MemoryShortError, match=r"lower (attack|deepfool)\.batch_size \(now \d+\)"):

@@ -1,20 +1,37 @@
-"""The promises of the packaging: one set of versions, a light import, a command line that helps."""
+"""The promises of the packaging: two distributions, one set of versions, a light import, a command line that helps."""
 
+import argparse
 import re
 import subprocess
 import sys
 import tomllib
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
 
+from pipeline.run.cli import _parser, main
+
 ROOT = Path(__file__).resolve().parents[1]
+LIBRARY, PIPELINE = (
+    tomllib.loads((ROOT / folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for folder in (".", "pipeline")
+)
 
 
 def pins(lines: list[str]) -> dict[str, str]:
     found = (re.match(r"([A-Za-z0-9_.-]+)==([^;\s]+)\s*(;.*)?$", line.strip()) for line in lines)
     return {match[1].lower().replace("_", "-"): match[2] for match in found if match}
+
+
+def required(project: dict[str, Any]) -> set[str]:
+    extras = project.get("optional-dependencies", {}).values()
+    wanted = [*project["dependencies"], *(item for extra in extras for item in extra)]
+    names = {re.match(r"[A-Za-z0-9_.-]+", item)[0].lower() for item in wanted}
+    return names - {LIBRARY["name"], PIPELINE["name"]}
 
 
 def test_environment_yml_names_the_versions_of_the_lock_file() -> None:
@@ -25,72 +42,92 @@ def test_environment_yml_names_the_versions_of_the_lock_file() -> None:
     assert {name: lock.get(name) for name in conda} == conda
 
 
-def test_every_direct_requirement_is_pinned_in_both() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [
-        *project["dependencies"],
-        *(item for extra in project["optional-dependencies"].values() for item in extra),
-    ]
-    names = {re.match(r"[A-Za-z0-9_.-]+", item)[0].lower() for item in wanted} - {"artpaper"}
+@pytest.mark.parametrize("project", [LIBRARY, PIPELINE], ids=lambda project: project["name"])
+def test_every_direct_requirement_is_pinned_in_both(project: dict[str, Any]) -> None:
     lock = pins((ROOT / "requirements.lock").read_text().splitlines())
     environment = (ROOT / "environment.yml").read_text()
-    assert not {name for name in names if name not in lock}
-    assert not {name for name in names if f"- {name}==" not in environment}
+    assert len(required(project)) > 3
+    assert not {name for name in required(project) if name not in lock}
+    assert not {name for name in required(project) if f"- {name}==" not in environment}
 
 
-def test_the_library_needs_only_its_own_requirements() -> None:
-    """Models, losses, attacks and metrics import none of the pipeline's packages."""
-    code = (
-        "import sys, artpaper.models, artpaper.losses, artpaper.attacks, artpaper.metrics;"
-        "heavy = {'tensorflow', 'pyarrow', 'pandas', 'dvc', 'papermill', 'IPython', 'matplotlib', 'safetensors',"
-        "'ruamel'} & set(sys.modules); sys.exit(', '.join(sorted(heavy)) or 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+def test_both_distributions_have_one_version() -> None:
+    import artpaper
+
+    assert LIBRARY["version"] == PIPELINE["version"] == artpaper.__version__
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a wheel of the root holds, unpacked; made of the files that Git knows or would take."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", ".", "--no-deps", "--no-build-isolation", "--quiet", "-w", folder]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    [path] = folder.glob("*.whl")
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(folder / "unpacked")
+    return folder / "unpacked"
+
+
+def test_the_wheel_holds_the_library_and_nothing_else(wheel: Path) -> None:
+    info = f"artpaper-{LIBRARY['version']}.dist-info"
+    assert {path.name for path in wheel.iterdir()} == {"artpaper", info}
+    assert {path.name for path in (wheel / info).iterdir()} == {"METADATA", "WHEEL", "RECORD", "licenses"}  # no command
+    held = {path.relative_to(wheel) for path in wheel.glob("artpaper/**/*.py")}
+    assert held == {path.relative_to(ROOT) for path in ROOT.glob("artpaper/**/*.py")}
+
+
+def test_the_library_of_the_wheel_needs_only_its_own_requirements(wheel: Path) -> None:
+    """Every module of it, imported where none of the pipeline nor of its packages can be."""
+    names = sorted(
+        ".".join(path.relative_to(wheel).with_suffix("").parts).removesuffix(".__init__")
+        for path in wheel.glob("artpaper/**/*.py")
+    )
+    barred = {"pipeline", "tests", "IPython"} | {name.replace("-", "_") for name in required(PIPELINE)}
+    barred -= {"tqdm", "jinja2", "requests", "scipy", "urllib3", "pytest", "psutil"}  # torch and pydantic try these
+    code = (
+        f"import importlib, sys\nsys.path[0] = {str(wheel)!r}\nsys.modules.update(dict.fromkeys({barred}))\n"
+        f"for name in {names}: importlib.import_module(name)\n"
+        "print(sys.modules['artpaper'].__file__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=wheel, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.strip()) == wheel / "artpaper" / "__init__.py"
 
 
 def test_only_one_module_imports_tensorflow() -> None:
-    files = [*(ROOT / "artpaper").rglob("*.py")]
+    files = [*(ROOT / "artpaper").rglob("*.py"), *(ROOT / "pipeline").rglob("*.py")]
     importing = [path.name for path in files if re.search(r"^\s*(import|from) tensorflow", path.read_text(), re.M)]
     assert importing == ["tensorflow_files.py"]
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "",
-        "use",
-        "download",
-        "download yt8m",
-        "download audioset",
-        "prepare",
-        "train",
-        "attack",
-        "deepfool",
-        "study",
-        "tables",
-        "clean",
-        "run",
-        "refresh",
-        "publish",
-        "claims",
-        "report",
-    ],
-)
-def test_help(command: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "pipeline.run.cli", *command.split(), "--help"], capture_output=True, text=True
-    )
-    assert done.returncode == 0
-    assert "usage: artpaper" in done.stdout
+def commands(parser: argparse.ArgumentParser, so_far: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    yield so_far
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, inner in action.choices.items():
+                yield from commands(inner, (*so_far, name))
 
 
-def test_an_error_is_one_message_and_a_failing_status(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "pipeline.run.cli", "train", "--params", str(tmp_path / "none.yaml"), "--model", "art"],
-        capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 1
-    assert done.stderr.startswith("artpaper: ")
-    assert "none.yaml" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_every_command_has_its_help(capsys: pytest.CaptureFixture) -> None:
+    every = list(commands(_parser()))
+    assert {("download", "yt8m"), ("train",), ("claims",)} < set(every)
+    for command in every:
+        with pytest.raises(SystemExit, match="0"):
+            main([*command, "--help"])
+        assert capsys.readouterr().out.startswith(f"usage: {' '.join(('artpaper', *command))} "), command
+
+
+def test_the_installed_command_is_this_one() -> None:
+    """One process: what pip made of the entry point."""
+    done = subprocess.run([Path(sys.executable).parent / "artpaper", "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"{LIBRARY['version']}\n"), done.stderr
+
+
+def test_an_error_is_one_message_and_a_failing_status(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["train", "--params", str(tmp_path / "none.yaml"), "--model", "art"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("artpaper: ")
+    assert "none.yaml" in said
+    assert "Traceback" not in said

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def command(does: str, shell: str = '"$@"', **environment: str) -> list[str]:
     """The command line, with a quick step in the place of its first."""
-    code = f"import sys; from artpaper import cli; cli._clean = lambda _: {does}; sys.exit(cli.main(['clean']))"
+    code = f"import sys; from pipeline.run import cli; cli._clean = lambda _: {does}; sys.exit(cli.main(['clean']))"
     settings = [f"{name}={value}" for name, value in environment.items()]
     return ["env", f"PYTHONPATH={ROOT}", *settings, "sh", "-c", shell, "sh", sys.executable, "-c", code]
 
@@ -73,7 +73,7 @@ def test_sockets_lie_where_their_paths_fit(tmp_path: Path, monkeypatch: pytest.M
 def test_what_is_run_is_read_in_a_named_encoding() -> None:
     """The locale's is another on another machine; of files, ruff's PLW1514 says the same."""
     unnamed = []
-    for path in (ROOT / "artpaper").rglob("*.py"):
+    for path in [*(ROOT / "artpaper").rglob("*.py"), *(ROOT / "pipeline").rglob("*.py")]:
         for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             given = {word.arg for word in call.keywords} if isinstance(call, ast.Call) else set()
             if given & {"text", "universal_newlines"} and given & {"cwd", "capture_output", "stdout", "stderr"}:

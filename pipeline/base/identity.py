@@ -16,13 +16,17 @@ def fingerprint(values: Any) -> str:
     return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=6).hexdigest()
 
 
+def resume_key(module: str, *made_from: Any) -> str:
+    """The short name of work that is kept, to go on with or to use again: what it is made from, and by which code.
+
+    ``made_from`` is JSON-ready; the code is that of ``module`` and of all that it imports of the project.
+    """
+    return fingerprint([*made_from, code(module)])
+
+
 @cache
 def code(*modules: str) -> str:
-    """12 hex digits of a hash of the project's source, so that no run is begun by one version and ended by another.
-
-    Args:
-        modules: these, by name, and all that they import of the project; by default everything.
-    """
+    """12 hex digits of a hash of the source of modules and all they import of the project; by default all of it."""
     digest = hashlib.blake2b(digest_size=6)
     paths = [path for name in PACKAGES for path in (ROOT / name).rglob("*.py")]
     for path in sorted(imported(*modules) if modules else paths):
@@ -54,11 +58,6 @@ def imported(*modules: str) -> frozenset[Path]:
 
 
 def content(path: Path, method: str = "blake2b") -> str:
-    """A hash of a file's bytes, in hex digits.
-
-    Args:
-        path: of the file.
-        method: any of ``hashlib``'s.
-    """
+    """A hash of a file's bytes, in hex digits, by any method of ``hashlib``."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, method).hexdigest()

@@ -20,8 +20,8 @@ from pipeline.data.store import FrameStore
 from pipeline.explorer.videos import Run, Videos
 from pipeline.paper.paper import MODELS
 from pipeline.predict.deepfool import subset
-from pipeline.predict.one_step import trained_model
 from pipeline.run.workspace import Workspace, open_workspace
+from pipeline.train.checkpoints import trained_model
 
 AUTO = "auto"
 TOP = 5  # labels listed for a video

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from jaxtyping import Bool, Float64, Int64
 
 from pipeline.base.errors import DataError
@@ -74,7 +73,7 @@ class Videos:
         self._files: dict[Run, AttentionFile] = opened
         first = next(iter(opened.values()))
         self._space, self._ids = space, first.ids
-        self._labels = pq.read_table(first.path, columns=["labels"])["labels"].combine_chunks()
+        self._labels = first.column("labels").combine_chunks()
         self.source: str = first.settings["source"]
         self.epsilon: float = first.settings["epsilon"]
 

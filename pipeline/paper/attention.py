@@ -1,7 +1,6 @@
 """What the attack does to the attention maps of the test videos, from predictions files alone (section 3.2.2)."""
 
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,8 @@ from pipeline.base.errors import DataError
 from pipeline.paper.paper import ATTENTION_MSE, MODELS
 from pipeline.paper.render import left_out
 from pipeline.paper.style import DATA, ModelStyle, markdown_table, model_styles, save_table, save_text
-from pipeline.predict.one_step import attention_column
+from pipeline.predict.files import read_file
+from pipeline.predict.predictions import attention_column, schema
 
 SHARED = ("source", "split", "label_space", "epsilon", "scope", "labels", "feature_norm", "max_frames", "modalities")
 READING = {
@@ -101,26 +101,14 @@ def attention_files(predictions: Mapping[str, Sequence[str | Path]]) -> dict[str
 
 
 def _open(path: Path, model: str) -> AttentionFile:
-    if not path.is_file():
-        raise DataError(f"{path}: no such predictions file; make it with `dvc repro`")
-    try:
-        table = pq.read_table(path, columns=["id"])
-        given = json.loads(table.schema.metadata[b"artpaper"])
-        names = pq.read_schema(path).names
-        columns = [attention_column(modality, number) for modality in given["modalities"] for number in NUMBERS]
-        modalities = sorted(given["modalities"], key=lambda name: names.index(attention_column(name, "mse")))
-        if not set(columns) <= set(names):
-            raise KeyError(min(set(columns) - set(names)))
-        settings = {name: given[name] for name in SHARED} | {"modalities": modalities}
-        found, seed = given["model"], given["seed"]
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
-        told = f"{path}: not a predictions file with attention numbers: {error}"
-        raise DataError(f"{told}; make it anew with `dvc repro`") from None
-    if not len(table):
-        raise DataError(f"{path}: holds no video")
-    if found != model:
-        raise DataError(f"{path}: holds model {found}, expected {model}")
-    return AttentionFile(path, model, seed, settings, table["id"].combine_chunks())
+    fields = ("model", "seed", *SHARED)
+    table, note = read_file(path, lambda note: schema(note["modalities"]), fields, columns=["id"])
+    if note["model"] != model:
+        raise DataError(f"{path}: holds model {note['model']}, expected {model}")
+    names = pq.read_schema(path).names  # the note is in the order of the alphabet
+    modalities = sorted(note["modalities"], key=lambda name: names.index(attention_column(name, "mse")))
+    settings = {name: note[name] for name in SHARED} | {"modalities": modalities}
+    return AttentionFile(path, model, note["seed"], settings, table["id"].combine_chunks())
 
 
 def attention_table(predictions: Mapping[str, Sequence[str | Path]]) -> pd.DataFrame:

@@ -4,64 +4,28 @@ ART and A-ART have no part in this: a reading is judged by how much of Non-ART's
 beside how much the paper reports, so it can be fixed before anybody knows what it means for the paper's claim.
 """
 
-import dataclasses
-from collections.abc import Iterator
-from pathlib import Path
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from pipeline.base.groups import AttackConfig, Reading
 from pipeline.base.parameters import Params
 from pipeline.paper.paper import METRICS, row
 from pipeline.paper.style import DATA, markdown_table
-from pipeline.predict.study import Variation, measure_all
-
-COLUMNS = {"GAP": "gap", "PERR": "perr", "Hit@1": "hit_at_1"}
-FEATURES = {"none": "raw", "l2_frame": "unit-norm frames", "l2_frame_per_modality": "unit-norm frames per modality"}
-BALLS = {"joint": "one ball a video", "modality": "one ball a modality", "frame": "one ball a frame"}
 
 
-def epsilon_table(params: Params, workspace: Path, *, progress: bool = True) -> pd.DataFrame:
-    """Train Non-ART on each reading's features and attack it as each reading says, on the validation set.
+def epsilon_table(readings: pd.DataFrame) -> pd.DataFrame:
+    """The readings, as :func:`pipeline.predict.readings.measure_readings` gives them, each beside the paper's Table 1.
 
-    Args:
-        params: all parameters; group ``calibration`` has the readings, ``experiment.seeds`` the training seeds.
-        workspace: holds ``frames/``.
-        progress: show a bar that counts trainings.
-    Returns:
-        A row a reading: ``features``, ``ball``, ``epsilon``, ``relative_norm`` (perturbation over video, percent);
-        per metric its clean and adversarial value (percent) and ``lost``, the share of the clean value that the attack
-        takes (percent), each the mean over seeds; ``distance``, the mean over metrics of how far that share is from the
-        paper's (points); ``closest`` for the smallest distance; ``in_use`` for the reading that group ``attack`` uses.
-    Raises:
-        ArtpaperError: as :func:`pipeline.predict.study.measure_all`.
-    Source: section 2.1 and Table 1, column Non-ART.
+    Added are ``distance``, the mean over metrics of how far the share lost is from the paper's (points), and
+    ``closest``, true for the smallest; numbers are rounded to six places.
     """
-    readings = params.calibration.readings
-    seeds = params.experiment.seeds
-    variations = [Variation(changed, "non_art", seed) for changed in _changed(params) for seed in seeds]
-    measured = iter(measure_all(variations, workspace, "which epsilon", progress=progress))
-    rows = []
-    for reading in readings:
-        means = pd.DataFrame([next(measured) for _ in seeds]).mean()
-        found: dict[str, object] = {
-            "features": FEATURES[reading.norm], "ball": BALLS[reading.scope], "epsilon": reading.epsilon,
-            "relative_norm": 100 * means["relative_norm"],
-        }  # fmt: skip
-        distances = []
-        for metric, name in COLUMNS.items():
-            clean, attacked = (100 * means[f"{split}_{name}"] for split in ("test", "adversarial"))
-            lost = 100 * (1 - attacked / clean)
-            found |= {f"{metric} clean": clean, f"{metric} attacked": attacked, f"{metric} lost": lost}
-            distances.append(abs(lost - paper_lost(metric)))
-        found |= {"distance": float(np.mean(distances)), "in_use": _in_use(reading, params)}
-        rows.append(found)
-    table = pd.DataFrame(rows)
-    table.insert(len(table.columns) - 1, "closest", table["distance"] == table["distance"].min())
+    table = readings.drop(columns="in_use")
+    lost = np.stack([np.abs(table[f"{metric} lost"] - paper_lost(metric)) for metric in METRICS])
+    table["distance"] = lost.mean(axis=0)
+    table["closest"] = table["distance"] == table["distance"].min()
+    table["in_use"] = readings["in_use"]
     exact = table.select_dtypes("float").columns
     table[exact] = table[exact].round(6)
     return table
@@ -141,21 +105,6 @@ def _verdict(table: pd.DataFrame) -> str:
         f"Closest to the paper: {_name(closest)}. In use is {_name(used)}, {used['relative_norm']:.1f} % of a video's "
         f"norm; it takes {'more' if stronger else 'less'} from Non-ART than the paper's attack did."
     )
-
-
-def _changed(params: Params) -> Iterator[Params]:
-    """The parameters under each reading. Raw frames are long enough without the scaling of row 22."""
-    for reading in params.calibration.readings:
-        same = reading.norm == params.features.norm
-        model = params.model if same else dataclasses.replace(params.model, scale_input=reading.norm != "none")
-        attack = AttackConfig(reading.epsilon, reading.scope, params.attack.labels, params.attack.batch_size)
-        features = dataclasses.replace(params.features, norm=reading.norm)
-        yield dataclasses.replace(params, features=features, model=model, attack=attack)
-
-
-def _in_use(reading: Reading, params: Params) -> bool:
-    used = (params.features.norm, params.attack.scope, params.attack.epsilon)
-    return (reading.norm, reading.scope, reading.epsilon) == used
 
 
 def _name(reading: pd.Series) -> str:

@@ -4,90 +4,25 @@ import difflib
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import seaborn as sns
-import torch
-from jaxtyping import Float64
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from artpaper.attacks import bce, fgm, predicted_bce
-from artpaper.attention import attention_profile
 from pipeline.base.errors import DataError
-from pipeline.base.parameters import Params
-from pipeline.data.batches import model_inputs
-from pipeline.data.store import FrameStore
 from pipeline.paper.attention import attention_files
 from pipeline.paper.paper import MODELS
 from pipeline.paper.style import DATA, MODEL_STYLES, frame_unit, plain
-from pipeline.predict.one_step import trained_model
+from pipeline.predict.one_video import Example
 
 RULE = "chosen by rule: of the longest test videos the one with the median change of {model}'s maps"
 ADVERSARIAL = MODEL_STYLES["ART"].color  # beside clean in black; the dashes say the same in grey
-Maps = dict[str, Float64[np.ndarray, "time time"]]
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What one model makes of a video and of its adversary.
-
-    ``clean`` and ``adversarial`` hold a map (mean over heads; rows attend, columns are attended to) per modality,
-    ``top`` and ``attacked_top`` the name of the top class, ``right`` and ``attacked_right`` whether it is a true one.
-    """
-
-    clean: Maps
-    adversarial: Maps
-    top: str
-    attacked_top: str
-    right: bool
-    attacked_right: bool
-
-
-@dataclass(frozen=True)
-class Example:
-    """One test video as each model sees it: its id, the names of its true classes, and what the figures must say."""
-
-    video: str
-    how: str
-    labels: tuple[str, ...]
-    source: str
-    epsilon: float
-    seed: int
-    models: dict[str, Seen]
-
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """In the order of the models' input."""
-        return tuple(next(iter(self.models.values())).clean)
-
-    @property
-    def unit(self) -> str:
-        """Of a frame's number, for an axis."""
-        return frame_unit(self.source)
-
-    @property
-    def profiles(self) -> pd.DataFrame:
-        """Attention that each frame receives (weight; the mean of a map's column, so all frames sum to 1).
-
-        Returns:
-            A row per model, modality and frame (from 0) with the columns ``clean`` and ``adversarial``.
-        Source: Figure 2; row 18 of docs/ambiguities.md has the other reading.
-        """
-        parts = []
-        for model, seen in self.models.items():
-            for modality in self.modalities:
-                values = {"clean": _profile(seen.clean[modality]), "adversarial": _profile(seen.adversarial[modality])}
-                frames = {"model": model, "modality": modality, "frame": np.arange(len(values["clean"]))}
-                parts.append(pd.DataFrame(frames | values))
-        return pd.concat(parts, ignore_index=True)
 
 
 def choose_video(predictions: Mapping[str, Sequence[str | Path]], named: str | None = None) -> str:
@@ -125,52 +60,6 @@ def rule_of(predictions: Mapping[str, Sequence[str | Path]]) -> str:
     return RULE.format(model=MODELS.get(model, model))
 
 
-def example(params: Params, workspace: Path, models: Sequence[str], seed: int, video: str, how: str) -> Example:
-    """Put one test video to each model, and its one-step adversary, made for that model, too.
-
-    Args:
-        params: all parameters; ``attack`` says how.
-        workspace: holds ``frames/`` and ``models/``.
-        models: names of group ``models``.
-        seed: training seed.
-        video: the id of a test video.
-        how: how it was chosen, for the title.
-    Raises:
-        CheckpointError: a model is missing or is not the one these parameters make.
-        DataError: no test video has that id, or frames have not been prepared.
-    Source: Figures 1 and 2, Eq. 4.
-    """
-    whole = FrameStore(workspace / "frames" / "test")
-    ids = whole.ids
-    if video not in ids:
-        raise DataError(f"{whole.path}: no test video {video!r}")
-    store = whole.subset([ids.index(video)])
-    (batch,) = store.batches(1, max_frames=params.features.max_frames)
-    config, names = params.attack, store.label_space.classes
-    objective = bce if config.labels == "truth" else predicted_bce
-    seen = {}
-    for name in models:
-        model, _ = trained_model(params, name, seed, workspace)
-        x, y, mask = model_inputs(batch, params.features, model.modalities, next(model.parameters()).device)
-        attack = fgm(model, x, y, mask, epsilon=config.epsilon, scope=config.scope, objective=objective)
-        with torch.no_grad():
-            clean, adversarial = (_maps(model.attention_heads(part, mask)) for part in (x, x + attack.perturbation))
-        tops = [int(logits[0].argmax()) for logits in (attack.clean_logits, attack.adversarial_logits)]
-        right = [bool(y[0, top] > 0) for top in tops]
-        seen[name] = Seen(clean, adversarial, names[tops[0]], names[tops[1]], right[0], right[1])
-    labels = tuple(names[label] for label in store[0].labels)
-    return Example(video, how, labels, params.data.source, config.epsilon, seed, seen)
-
-
-def _maps(heads: dict[str, torch.Tensor]) -> Maps:
-    return {modality: maps[0].double().mean(dim=0).cpu().numpy() for modality, maps in heads.items()}
-
-
-def _profile(attention: Float64[np.ndarray, "time time"]) -> Float64[np.ndarray, " time"]:
-    maps = torch.from_numpy(attention)[None]
-    return attention_profile(maps, torch.ones(maps.shape[:2], dtype=torch.bool))[0].numpy()
-
-
 def attention_maps_figure(shown: Example) -> Figure:
     """Figure 1: a row per model; per modality the clean map, the adversarial one and their difference.
 
@@ -197,7 +86,7 @@ def attention_maps_figure(shown: Example) -> Figure:
         for axes, kind in zip(columns[0], ("clean", "adversarial", "difference"), strict=True):
             axes.set_title(f"{modality}, {kind}" + (f"\n{axes.get_title()}" if axes.get_title() else ""), fontsize=9)
         for axes in columns[-1]:
-            axes.set_xlabel(f"attended frame{shown.unit}", fontsize=9)
+            axes.set_xlabel(f"attended frame{frame_unit(shown.source)}", fontsize=9)
         bars: dict[str, Any] = {"location": "bottom", "shrink": 0.8, "pad": 0.02}
         figure.colorbar(weights, ax=columns[:, :2], aspect=40, label="attention weight", **bars)
         power = math.floor(math.log10(widest))
@@ -207,7 +96,7 @@ def attention_maps_figure(shown: Example) -> Figure:
         change.locator = MaxNLocator(4, symmetric=True)
         change.formatter = FuncFormatter(partial(_in_units, power))
     for axes, model in zip(grid[:, 0], shown.models, strict=True):
-        axes.set_ylabel(f"{MODELS.get(model, model)}\nattending frame{shown.unit}", fontsize=9)
+        axes.set_ylabel(f"{MODELS.get(model, model)}\nattending frame{frame_unit(shown.source)}", fontsize=9)
     for axes in grid.flat:
         _seconds(axes)
         axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
@@ -237,7 +126,7 @@ def attention_profiles_figure(shown: Example) -> Figure:
         axes.set_ylabel("attention received\n(weight)")
         axes.set_ylim(0, None)
     for axes in grid[-1]:
-        axes.set_xlabel(f"frame{shown.unit}")
+        axes.set_xlabel(f"frame{frame_unit(shown.source)}")
     handles, names = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=3, frameon=False)
     figure.suptitle(_title("Attention profiles", shown, 45 * len(shown.models)), fontsize=10)

@@ -1,9 +1,5 @@
 """Figure 3: validation GAP over epsilon and over alpha, and, beyond the paper, over A-ART's beta."""
 
-import dataclasses
-from collections.abc import Iterator
-from pathlib import Path
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -11,80 +7,20 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline.base.errors import ConfigError
 from pipeline.base.parameters import Params
 from pipeline.paper.paper import MODELS
 from pipeline.paper.style import DATA, MODEL_STYLES, model_styles
-from pipeline.predict.study import Variation, measure_all
+from pipeline.predict.sweep import KEYS
 
-KEYS = {"epsilon": "epsilons", "alpha": "alphas", "beta": "betas"}  # parameter -> its grid in group study
 LABELS = {"epsilon": r"$\epsilon$ (radius of the ball)", "alpha": r"$\alpha$ (weight of the adversarial loss)",
           "beta": r"$\beta$ (weight of the attention term)"}  # fmt: skip
-
-
-def sweep(params: Params, workspace: Path, *, progress: bool = True) -> pd.DataFrame:
-    """Train every point of the grids that has not been trained yet, and measure all on the validation set.
-
-    One value is changed at a time; the others are those of group ``models``. Non-ART is the reference. All are attacked
-    with the one epsilon of group ``attack``, so the one-step GAP of two points can be compared.
-
-    Args:
-        params: all parameters; group ``study`` has the grids.
-        workspace: holds ``frames/``.
-        progress: show a bar that counts trainings.
-    Returns:
-        A row per model, key (``epsilon``, ``alpha``, ``beta``; ``reference`` for Non-ART), value and seed: alpha,
-        epsilon, beta and steps of the training, and whether it was ``shortened`` against ``train.max_steps``;
-        ``clean`` and ``one_step`` GAP in percent with their bootstrap ``_error`` over videos; ``attention_mse`` and
-        ``uniform_mse``, means over modalities.
-    Raises:
-        ConfigError: group ``models`` lacks non_art or a model of ``study.models``.
-        ArtpaperError: as :func:`pipeline.predict.study.measure_all`.
-    Source: section 3.2.3, Figure 3.
-    """
-    swept = {"non_art", *(name for key in KEYS for name in getattr(params.study.models, key))}
-    missing = sorted(swept - set(params.models))
-    if missing:
-        raise ConfigError(f"Figure 3 needs {', '.join(missing)}, which group models does not have; see study.models")
-    points = list(_points(params))
-    variations = [Variation(changed, name, seed) for name, _, _, seed, changed in points]
-    rows = []
-    for (name, key, value, seed, changed), measured in zip(
-        points, measure_all(variations, workspace, "Figure 3", progress=progress), strict=True
-    ):
-        loss = changed.models[name]
-        row = {"model": name, "key": key, "value": value, "seed": seed, "alpha": loss.alpha, "epsilon": loss.epsilon,
-               "beta": loss.beta, "steps": int(measured["steps"]),
-               "shortened": changed.train.max_steps < params.train.max_steps}  # fmt: skip
-        for column, split in (("clean", "test"), ("one_step", "adversarial")):
-            row[column], row[f"{column}_error"] = (100 * measured[f"{split}_gap{end}"] for end in ("", "_error"))
-        for number in ("mse", "uniform_mse"):
-            values = [value for at, value in measured.items() if at.endswith(f"_attention_{number}")]
-            row[f"attention_{number}" if number == "mse" else number] = float(np.mean(values))
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def _points(params: Params) -> Iterator[tuple[str, str, float, int, Params]]:
-    """Model, key, value, seed and the parameters that train it."""
-    train = dataclasses.replace(params.train, max_steps=params.study.max_steps or params.train.max_steps)
-    params = dataclasses.replace(params, train=train)
-    for seed in params.study.seeds:
-        yield "non_art", "reference", float("nan"), seed, params
-    for key, grid in KEYS.items():
-        for name in getattr(params.study.models, key):
-            for value in getattr(params.study, grid):
-                loss = dataclasses.replace(params.models[name], **{key: value})
-                changed = dataclasses.replace(params, models={**params.models, name: loss})
-                for seed in params.study.seeds:
-                    yield name, key, value, seed, changed
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
     """Mean over seeds of every point with an error bar.
 
     Args:
-        table: as :func:`sweep` returns it.
+        table: as :func:`pipeline.predict.sweep.sweep` returns it.
     Returns:
         A row per model, key and value: ``seeds``, ``clean``, ``one_step`` and their ``_bar``: the standard deviation
         over seeds, or with a single seed the bootstrap standard error over the validation videos.
@@ -104,7 +40,7 @@ def hyperparameter_figure(table: pd.DataFrame, params: Params) -> Figure:
     """Figure 3: one column a parameter, the clean GAP (the paper's) above, the one-step GAP below.
 
     Args:
-        table: as :func:`sweep` returns it.
+        table: as :func:`pipeline.predict.sweep.sweep` returns it.
         params: for the values held fixed and the data source.
     """
     points = summary(table)
@@ -171,7 +107,7 @@ def peak(table: pd.DataFrame, model: str, key: str, what: str = "clean") -> tupl
     """Where a curve of Figure 3 is highest, and whether that is inside its grid.
 
     Args:
-        table: as :func:`sweep` returns it.
+        table: as :func:`pipeline.predict.sweep.sweep` returns it.
         model, key: which curve.
         what: "clean" or "one_step".
     Returns:

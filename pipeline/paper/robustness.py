@@ -1,6 +1,5 @@
 """How far videos must move to fool each model, from DeepFool files alone (section 3.2.4, Figure 4)."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from jaxtyping import Bool, Float64
 
 from artpaper.attacks.result import FLAGS
 from pipeline.base.errors import DataError
-from pipeline.predict.deepfool import CRITERIA
+from pipeline.predict.deepfool import CRITERIA, SCHEMA
+from pipeline.predict.files import read_file
 
 COLUMNS = ["id", "criterion", "norm", "relative_norm", "iterations", "zero_gradient", "already_wrong", "fooled", *FLAGS]
 SHARED = ("source", "split", "label_space", "feature_norm", "max_frames", "deepfool", "test_videos")
@@ -80,25 +79,18 @@ def read_robustness(files: Mapping[str, Sequence[str | Path]]) -> Robustness:
 
 
 def _read(path: Path, model: str) -> tuple[Path, dict[str, Any], pd.DataFrame]:
-    if not path.is_file():
-        raise DataError(f"{path}: no such DeepFool file; make it with `dvc repro`")
-    try:
-        table = pq.read_table(path, columns=COLUMNS)
-        note = json.loads(table.schema.metadata[b"artpaper"])
-        if note["attack"] != "deepfool":
-            raise ValueError(f"it is about the attack {note['attack']}")
-        found, _ = note["model"], note["seed"]
-        shared = {name: note[name] for name in SHARED} | {"damaged_shards": note.get("damaged_shards", [])}
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: not a DeepFool file: {error}; make it anew with `dvc repro`") from None
-    if found != model:
-        raise DataError(f"{path}: holds model {found}, expected {model}")
+    fields = pa.schema([SCHEMA.field(name) for name in COLUMNS])
+    table, note = read_file(path, fields, ("attack", "model", "seed", *SHARED), "DeepFool file")
+    if note["attack"] != "deepfool":
+        raise DataError(f"{path}: not a DeepFool file: it is about the attack {note['attack']}")
+    if note["model"] != model:
+        raise DataError(f"{path}: holds model {note['model']}, expected {model}")
     rows = table.to_pandas().set_index(["criterion", "id"]).sort_index()
     unknown = set(rows.index.get_level_values("criterion")) - set(CRITERIA)
-    if rows.empty or unknown or rows.index.has_duplicates or rows[["norm", "relative_norm"]].isna().any(axis=None):
-        why = "no video" if rows.empty else f"criteria {sorted(unknown)}" if unknown else "a video twice, or NaN"
+    if unknown or rows.index.has_duplicates or rows[["norm", "relative_norm"]].isna().any(axis=None):
+        why = f"criteria {sorted(unknown)}" if unknown else "a video twice, or NaN"
         raise DataError(f"{path}: holds {why}; delete it and make it anew with `dvc repro`")
-    return path, shared | {"seed": note["seed"]}, rows
+    return path, {"damaged_shards": []} | note, rows
 
 
 def robustness_table(files: Mapping[str, Sequence[str | Path]], resamples: int = 1000, seed: int = 0) -> pd.DataFrame:

@@ -21,7 +21,7 @@ from pipeline.data.labels import LabelSpace
 from pipeline.paper import paper, render
 from pipeline.paper.dvc_metrics import table_metrics, write_metrics
 from pipeline.paper.render import PaperTables, write_tables
-from pipeline.predict.reader import LISTS, Predictions, read_predictions
+from pipeline.predict.predictions import LISTS, Predictions, read_predictions
 
 __all__ = ["PaperTables", "Predictions", "make_tables", "partitions", "read_predictions", "tables", "write_tables"]
 

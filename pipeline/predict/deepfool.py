@@ -17,7 +17,9 @@ from pipeline.base.memory import lower_if_short
 from pipeline.base.parameters import Params, as_dict
 from pipeline.data.batches import model_inputs
 from pipeline.data.store import FrameStore
-from pipeline.predict.one_step import describe, trained_model, write_resumable
+from pipeline.predict.files import describe
+from pipeline.predict.resumable import write_resumable
+from pipeline.train.checkpoints import trained_model
 from pipeline.train.device import best_device
 
 BOUNDARIES: tuple[Criterion, ...] = ("top1_change", "hit1_loss", "threshold")
@@ -45,22 +47,11 @@ def minimal_perturbations(params: Params, name: str, seed: int, workspace: Path,
     The subset depends on ``base.seed`` and the videos alone, so all models are asked about the same ones. A killed run
     goes on where it was and ends with the same bytes.
 
-    Args:
-        params: all parameters; ``deepfool`` says how.
-        name, seed: which model of ``workspace/models``.
-        workspace: holds ``frames/test`` and the model.
-        progress: show a progress bar with rate and time left.
     Returns:
         ``workspace/robustness/<name>/seed<seed>/deepfool.parquet``: a row per video and criterion of
         :data:`CRITERIA`, columns as in :data:`SCHEMA`; ``relative_norm`` is the paper's rho.
     Raises:
-        CheckpointError: the model is missing or is not the one these parameters make.
-        DataError: frames have not been prepared.
-        OutputError: the file cannot be written, or the disk is full; finished parts are kept.
-        BusyError: another run is making the same file.
-        MemoryShortError: memory has run out; finished parts are kept.
-        ArtpaperError: as :func:`pipeline.scale.engine.each`.
-    Source: section 3.2.4.
+        ArtpaperError: as :func:`pipeline.predict.one_step.attack`.
     """
     model, note = trained_model(params, name, seed, workspace)
     whole = FrameStore(workspace / "frames" / "test")
@@ -71,19 +62,13 @@ def minimal_perturbations(params: Params, name: str, seed: int, workspace: Path,
     with lower_if_short(f"deepfool on {name} seed {seed}", sizes | {"features.max_frames": params.features.max_frames}):
         return write_resumable(
             path, partial(_rows, model, store, params), SCHEMA, describe(params, name, seed, note, store) | details,
-            len(store), params.deepfool.batch_size, [note, store.fingerprint], workspace / ".resume",
-            f"deepfool {name} seed {seed}", progress, params.compute,
+            store, params.deepfool.batch_size, note, workspace / ".resume", f"deepfool {name} seed {seed}", progress,
+            params.compute,
         )  # fmt: skip
 
 
 def subset(ids: Sequence[str], count: int, seed: int) -> list[int]:
-    """Positions of some videos, chosen by a seeded hash of their ids, in the order of the store.
-
-    Args:
-        ids: of all videos.
-        count: how many are chosen, at most all.
-        seed: of the hash.
-    """
+    """Positions of at most ``count`` of the videos, chosen by a seeded hash of their ids, in their order."""
     key = f"deepfool {seed}".encode()
     digests = [hashlib.blake2b(name.encode(), key=key, digest_size=16).digest() for name in ids]
     return sorted(sorted(range(len(ids)), key=digests.__getitem__)[:count])
@@ -98,19 +83,19 @@ def _rows(model: FrameTransformer, store: FrameStore, params: Params, start: int
         x, y, mask = model_inputs(batch, params.features, model.modalities, device)
         few = min(len(x), max(0, config.multilabel_videos - done))  # it costs a backward pass for every class
         done += len(x)
-        found: dict[str, Attack] = {}
+        attacks: dict[str, Attack] = {}
         for criterion in BOUNDARIES:
-            found[criterion] = deepfool(
+            attacks[criterion] = deepfool(
                 model, x, y, mask, criterion=criterion, candidates=config.candidates, steps=config.steps,
                 overshoot=config.overshoot, memory=config.memory,
             )  # fmt: skip
         if few:
             # logits: the sigmoid's flat ends would send a confident model's videos far beyond the boundary
-            found["multilabel"] = multilabel_deepfool(
+            attacks["multilabel"] = multilabel_deepfool(
                 model, x[:few], y[:few], mask[:few], outputs="logits", overshoot=config.overshoot, memory=config.memory
             )
         columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
-        for name, attack in found.items():
+        for name, attack in attacks.items():
             count = len(attack.perturbation)
             columns["id"] += batch.ids[:count]
             columns["frames"] += mask[:count].sum(dim=1).tolist()

@@ -16,18 +16,17 @@ import pandas as pd
 from artpaper import metrics
 from artpaper.attention import NUMBERS
 from pipeline.base.atomic import atomic_file
-from pipeline.base.identity import code, content, fingerprint
+from pipeline.base.identity import content, resume_key
 from pipeline.base.parameters import Params, as_dict
 from pipeline.data.splits import training_splits
-from pipeline.predict.one_step import attack, attention_column
-from pipeline.predict.reader import read_predictions
+from pipeline.predict.files import read_file
+from pipeline.predict.one_step import attack
+from pipeline.predict.predictions import attention_column, read_predictions, schema
 from pipeline.scale.engine import each
 from pipeline.train.checkpoints import run_identity
 from pipeline.train.training import train
 
-# the modules that decide what a training, and what its measurement, comes out as
-TRAINED_BY = "pipeline.train.training"
-MEASURED_BY = "pipeline.predict.study"
+TRAINED_BY = "pipeline.train.training"  # the module that decides, with all it imports, what a training comes out as
 Measured = dict[str, float]
 
 
@@ -41,18 +40,14 @@ class Variation:
 
     def folder(self, workspace: Path) -> Path:
         """Where the model and its measurements are kept: another name for other parameters, frames or code."""
-        return (
-            workspace
-            / "study"
-            / f"{self.name}-seed{self.seed}-{fingerprint([self._identity(workspace), code(TRAINED_BY)])}"
-        )
+        key = resume_key(TRAINED_BY, self._identity(workspace))
+        return workspace / "study" / f"{self.name}-seed{self.seed}-{key}"
 
     def result(self, workspace: Path) -> Path:
         """The file of the measurement under ``params.attack``."""
         model = self.model(workspace)
         own = "" if self.folder(workspace) in model.parents else content(model / "model.safetensors")
-        settings = [as_dict(self.params.attack), own, code(MEASURED_BY)]
-        return self.folder(workspace) / f"validation-{fingerprint(settings)}.json"
+        return self.folder(workspace) / f"validation-{resume_key(__name__, as_dict(self.params.attack), own)}.json"
 
     def model(self, workspace: Path) -> Path:
         """The folder of the trained model: the pipeline's own where it is the same training."""
@@ -72,15 +67,11 @@ class Variation:
 def measure_all(
     variations: Sequence[Variation], workspace: Path, title: str, *, progress: bool = True
 ) -> list[Measured]:
-    """Train and measure every variation, ``compute.workers`` at a time.
+    """Train and measure every variation, ``compute.workers`` at a time; one measurement each, in order.
 
-    Args:
-        variations: what to train; one that is there twice, or was done before, is trained once.
-        workspace: holds ``frames/``; the trainings are kept in ``study/``.
-        title: of the progress bar, which counts points.
-        progress: show it.
-    Returns:
-        One measurement each, in order, as :func:`measure` gives it.
+    One that is there twice, or was done before, is trained once; all are kept in ``workspace/study``. ``title`` is that
+    of the progress bar, which counts points.
+
     Raises:
         ArtpaperError: as :func:`pipeline.train.training.train`, or :func:`pipeline.scale.engine.each`.
     """
@@ -95,8 +86,8 @@ def measure_all(
     groups = [tuple(group.values()) for group in waiting.values()]
     with tqdm(total=len(set(results)), unit="point", desc=title, disable=not progress) as bar:
         bar.update(len(set(results)) - sum(map(len, waiting.values())))
-        for group, found in each(work, groups, variations[0].params.compute, gpu=True):
-            bar.set_postfix_str(f"{group[-1].name} seed {group[-1].seed}: GAP {100 * found[-1]['test_gap']:.2f} %")
+        for group, points in each(work, groups, variations[0].params.compute, gpu=True):
+            bar.set_postfix_str(f"{group[-1].name} seed {group[-1].seed}: GAP {100 * points[-1]['test_gap']:.2f} %")
             bar.update(len(group))
     return [json.loads(result.read_text(encoding="utf-8")) for result in results]
 
@@ -108,15 +99,10 @@ def _measure_group(group: Sequence[Variation], workspace: Path) -> list[Measured
 def measure(variation: Variation, workspace: Path) -> Measured:
     """Train one variation if need be, attack it on the validation set, and keep what came out.
 
-    Args:
-        variation: what to train.
-        workspace: holds ``frames/``.
     Returns:
         ``test_gap``, ``test_perr``, ``test_hit_at_1`` (clean) and the same of ``adversarial``, as fractions; of each
         GAP the ``_error``, its bootstrap standard error over videos; means over videos of ``relative_norm`` and, per
         modality, of the attention numbers; ``steps`` trained.
-    Raises:
-        ArtpaperError: as :func:`pipeline.train.training.train` and :func:`pipeline.predict.one_step.attack`.
     """
     params, name, seed = variation.params, variation.name, variation.seed
     model, result = variation.model(workspace), variation.result(workspace)
@@ -124,18 +110,19 @@ def measure(variation: Variation, workspace: Path) -> Measured:
         train(params, name, seed, workspace, target=model, progress=False)
     target = result.with_suffix("")  # not the training's folder: it may be measured under several attacks
     path = attack(params, name, seed, workspace, split="validation", model=model, target=target, progress=False)
-    found = read_predictions(path)
+    predictions = read_predictions(path)
     measured: Measured = {}
-    for split, (scores, hits) in found.lists.items():
+    for split, (scores, hits) in predictions.lists.items():
         top = hits[:, : scores.shape[1]]
-        measured[f"{split}_gap"] = metrics.gap_from_top(scores, top, found.positives)
-        measured[f"{split}_gap_error"] = _gap_error(scores, top, found.positives)
-        measured[f"{split}_perr"] = metrics.perr_from_top(hits, found.positives)
+        measured[f"{split}_gap"] = metrics.gap_from_top(scores, top, predictions.positives)
+        measured[f"{split}_gap_error"] = _gap_error(scores, top, predictions.positives)
+        measured[f"{split}_perr"] = metrics.perr_from_top(hits, predictions.positives)
         measured[f"{split}_hit_at_1"] = metrics.hit_at_1_from_top(hits)
     modalities = json.loads((model / "model.json").read_text(encoding="utf-8"))["modalities"]
     columns = [attention_column(modality, number) for modality, _ in modalities for number in NUMBERS]
-    means = pd.read_parquet(path, columns=["relative_norm", *columns]).mean()
-    measured |= {column: float(value) for column, value in means.items()}
+    fields = schema(modality for modality, _ in modalities)
+    table, _ = read_file(path, fields, (), columns=["relative_norm", *columns])
+    measured |= {str(column): float(value) for column, value in table.to_pandas().mean().items()}
     history = pd.read_csv(model / "history.csv")
     measured["steps"] = float(history["step"].max())
     with atomic_file(result) as temporary:

@@ -226,7 +226,8 @@ def _step(parsed: argparse.Namespace) -> None:
 
         print(minimal_perturbations(params, parsed.model, parsed.seed, workspace))
     elif parsed.step == "study":
-        from pipeline.paper.hyperparameters import summary, sweep
+        from pipeline.paper.hyperparameters import summary
+        from pipeline.predict.sweep import sweep
 
         print(summary(sweep(params, workspace)).to_string(index=False))
     elif parsed.step == "stress":
@@ -284,7 +285,7 @@ def _claims(parsed: argparse.Namespace) -> None:
 
 def _report(parsed: argparse.Namespace) -> None:
     from pipeline.base.project import project_root
-    from pipeline.report.page import write_report
+    from pipeline.run.report import write_report
 
     root = project_root()
     name = parsed.results.resolve().name if parsed.results else "report"

@@ -70,7 +70,6 @@ def run(notebook: Path, report: Path, parameters: Mapping[str, str | int | float
         ConfigError: the notebook is missing, or a parameter is not one of its own or of another type.
         NotebookError: a cell failed; an error this project raised on purpose is passed on in its own words.
     """
-    import nbformat
     import papermill
     from papermill.exceptions import PapermillExecutionError
 

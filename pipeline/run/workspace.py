@@ -105,10 +105,10 @@ class Workspace:
             ArtpaperError: one is missing in the pipeline's own workspace.
         """
         from pipeline.paper.attention import attention_table
-        from pipeline.paper.hyperparameters import sweep
         from pipeline.paper.robustness import robustness_table
         from pipeline.paper.style import save_table
         from pipeline.paper.tables import tables
+        from pipeline.predict.sweep import sweep
 
         experiment = self.params.experiment
 

@@ -17,22 +17,16 @@ from artpaper.settings import Model
 from pipeline.base.atomic import atomic_file
 from pipeline.base.errors import CheckpointError
 from pipeline.base.parameters import Params, as_dict, build
+from pipeline.data.splits import training_splits
 from pipeline.data.store import FrameStore
+from pipeline.train.device import best_device
 
 Tensors = dict[str, Tensor]
+Note = dict[str, Any]  # what a checkpoint says of itself
 
 
-def save_tensors(path: str | Path, tensors: Tensors, note: dict[str, Any]) -> None:
-    """Write tensors and a JSON note as one file, whole or not at all.
-
-    Args:
-        path: a ``.safetensors`` file.
-        tensors: any shapes and types.
-        note: JSON-ready values, floats kept to the last bit.
-    Raises:
-        OutputError: the folder cannot be written, or the disk is full; a former file of that name is still there.
-        OSError: the disk fails in another way.
-    """
+def save_tensors(path: str | Path, tensors: Tensors, note: Note) -> None:
+    """Write tensors and a JSON-ready note as one ``.safetensors`` file, whole or not at all."""
     with atomic_file(path) as temporary:
         whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
         try:
@@ -42,11 +36,9 @@ def save_tensors(path: str | Path, tensors: Tensors, note: dict[str, Any]) -> No
             raise OSError(int(number[1]) if number else errno.EIO, str(error), str(path)) from None
 
 
-def load_tensors(path: str | Path) -> tuple[Tensors, dict[str, Any]]:
-    """What :func:`save_tensors` wrote.
+def load_tensors(path: str | Path) -> tuple[Tensors, Note]:
+    """What :func:`save_tensors` wrote, on the CPU.
 
-    Returns:
-        The tensors by name, on the CPU, and the note.
     Raises:
         CheckpointError: the file is missing, is no safetensors file or not one of this project's.
     """
@@ -62,17 +54,8 @@ def load_tensors(path: str | Path) -> tuple[Tensors, dict[str, Any]]:
         ) from None
 
 
-def save_model(folder: str | Path, model: FrameTransformer, note: dict[str, Any]) -> None:
-    """Write ``model.safetensors`` and, for people, the same note as ``model.json``.
-
-    Args:
-        folder: where; made if missing.
-        model: the model whose weights and shape are kept.
-        note: anything else worth keeping (name, seed, validation GAP ...), JSON-ready.
-    Raises:
-        OutputError: the folder cannot be written, or the disk is full.
-        OSError: the disk fails in another way.
-    """
+def save_model(folder: str | Path, model: FrameTransformer, note: Note) -> None:
+    """Write ``model.safetensors`` and, for people, the same note as ``model.json``."""
     # pairs, not a mapping: their order is the order of the columns of x
     shape = {"model": vars(model.config), "modalities": list(model.modalities.items()), "classes": model.classes}
     note = {**note, **shape}
@@ -81,11 +64,9 @@ def save_model(folder: str | Path, model: FrameTransformer, note: dict[str, Any]
         temporary.write_text(json.dumps(note, indent=2, sort_keys=True) + "\n")
 
 
-def load_model(folder: str | Path) -> tuple[FrameTransformer, dict[str, Any]]:
-    """Read a trained model.
+def load_model(folder: str | Path) -> tuple[FrameTransformer, Note]:
+    """A trained model, on the CPU and in eval mode, and the note it was saved with.
 
-    Returns:
-        The model, on the CPU and in eval mode, and the note it was saved with.
     Raises:
         CheckpointError: there is no model, or the file's weights do not fit the architecture it names.
     """
@@ -100,17 +81,29 @@ def load_model(folder: str | Path) -> tuple[FrameTransformer, dict[str, Any]]:
     return model.eval(), note
 
 
-def run_identity(params: Params, name: str, seed: int, stores: Sequence[FrameStore]) -> dict[str, Any]:
-    """All that a trained model follows from: kept in its checkpoint, and asked for again by whoever loads it.
+def trained_model(
+    params: Params, name: str, seed: int, workspace: Path, folder: Path | None = None
+) -> tuple[FrameTransformer, Note]:
+    """A trained model on the best device, in eval mode, checked to be the one that ``params`` make, and its note.
 
-    Args:
-        params: all parameters.
-        name, seed: which model.
-        stores: the train and the validation split.
-    Returns:
-        The model's name, seed, loss, training, features and architecture, and what its videos and classes were.
+    ``folder`` is ``workspace/models/<name>/seed<seed>`` by default; ``workspace`` also holds the frames it was made of.
+
     Raises:
         ConfigError: no model of that name.
+        CheckpointError: the model is missing or is another one.
+    """
+    folder = folder or workspace / "models" / name / f"seed{seed}"
+    params.model_for(name)  # an unknown name is told first, with the nearest known one
+    model, note = load_model(folder)
+    splits = training_splits(params, name, workspace)
+    expect(note, run_identity(params, name, seed, splits), folder / "model.safetensors")
+    return model.to(best_device()), note
+
+
+def run_identity(params: Params, name: str, seed: int, stores: Sequence[FrameStore]) -> Note:
+    """All that a trained model follows from, ``stores`` being its train and its validation split.
+
+    It is kept in the model's checkpoint, and asked for again by whoever loads it.
     """
     architecture = params.model_for(name)
     return {
@@ -121,16 +114,8 @@ def run_identity(params: Params, name: str, seed: int, stores: Sequence[FrameSto
     }  # fmt: skip
 
 
-def expect(note: dict[str, Any], expected: dict[str, Any], path: str | Path) -> None:
-    """Refuse a checkpoint that belongs to something else.
-
-    Args:
-        note: what the checkpoint says of itself.
-        expected: the entries that must agree.
-        path: for the message.
-    Raises:
-        CheckpointError: the first entry that differs, with both values.
-    """
+def expect(note: Note, expected: Note, path: str | Path) -> None:
+    """Refuse the checkpoint at ``path``, whose note is ``note``, unless it agrees with every entry of ``expected``."""
     for name, value in expected.items():
         if note.get(name) != value:
             raise CheckpointError(

@@ -29,7 +29,7 @@ from pipeline.base.alone import alone
 from pipeline.base.atomic import replace_folder
 from pipeline.base.errors import ArtpaperError, ConfigError
 from pipeline.base.groups import Features, Train
-from pipeline.base.identity import code, fingerprint
+from pipeline.base.identity import fingerprint, resume_key
 from pipeline.base.memory import keep_freed, lower_if_short
 from pipeline.base.parameters import Params
 from pipeline.data.batches import model_inputs
@@ -123,7 +123,7 @@ def _train(
     except ValueError as error:
         raise ConfigError(f"group model: {error}") from None
     identity = run_identity(params, name, seed, stores)
-    state_folder = workspace / ".resume" / f"train-{name}-seed{seed}-{fingerprint([identity, code()])}"
+    state_folder = workspace / ".resume" / f"train-{name}-seed{seed}-{resume_key(__name__, identity)}"
     sizes = {"train.batch_size": params.train.batch_size, "features.max_frames": params.features.max_frames}
     run = Run(model, params.models[name], params.train, params.features, stores[0], stores[1], seed, identity)
     keep_freed()

@@ -9,7 +9,7 @@ import pytest
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.parameters import Params, build, load_params
 from pipeline.data.store import FrameStore
-from pipeline.predict.one_step import describe
+from pipeline.predict.files import describe
 from pipeline.prepare import units
 from pipeline.prepare.prepare import prepare
 from pipeline.prepare.verify import verify

@@ -17,7 +17,7 @@ from artpaper.attention import NUMBERS
 from pipeline.base.errors import DataError
 from pipeline.paper.attention import attention_figure, attention_files, attention_table, write_attention
 from pipeline.paper.style import MODEL_STYLES, OTHER_STYLES, markdown_table, model_styles, save_figure
-from pipeline.predict.one_step import attention_column, schema
+from pipeline.predict.predictions import attention_column, schema
 from tests.pipeline import ROOT
 
 MODALITIES = ("rgb", "audio")
@@ -183,7 +183,7 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path):
 def test_damaged_files_are_refused(tmp_path):
     good, odd = write_predictions(tmp_path / "good", "art"), tmp_path / "odd"
     odd.write_bytes(b"no parquet")
-    with pytest.raises(DataError, match="not a predictions file with attention numbers"):
+    with pytest.raises(DataError, match="not a predictions file"):
         attention_files({"art": [odd]})
     table = pq.read_table(good)
     pq.write_table(table.replace_schema_metadata(None), odd)

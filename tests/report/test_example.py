@@ -11,16 +11,9 @@ from artpaper.models import FrameTransformer
 from pipeline.base.errors import DataError
 from pipeline.data.features import features
 from pipeline.data.store import FrameStore
-from pipeline.paper import example as module
-from pipeline.paper.example import (
-    Example,
-    Seen,
-    attention_maps_figure,
-    attention_profiles_figure,
-    choose_video,
-    example,
-    rule_of,
-)
+from pipeline.paper.example import attention_maps_figure, attention_profiles_figure, choose_video, rule_of
+from pipeline.predict import one_video
+from pipeline.predict.one_video import Example, Seen, example
 from tests.report.test_attention import write_predictions
 
 MSE = ("rgb_attention_mse", "audio_attention_mse")
@@ -92,7 +85,7 @@ def untrained(small, small_params, monkeypatch):
         for encoder in model.encoders.values():
             encoder.query_key.weight.data *= 8  # maps that are far from uniform
         models[name] = model
-    monkeypatch.setattr(module, "trained_model", lambda params, name, seed, workspace: (models[name], {}))
+    monkeypatch.setattr(one_video, "trained_model", lambda params, name, seed, workspace: (models[name], {}))
     return models
 
 

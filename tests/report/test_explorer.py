@@ -21,9 +21,9 @@ from pipeline.explorer import explorer as module
 from pipeline.explorer.explorer import ATTACKS, Explorer, open_explorer, run_title
 from pipeline.explorer.videos import Videos, public_address
 from pipeline.explorer.view import LISTED, ExplorerView
-from pipeline.paper.example import example
 from pipeline.paper.paper import MODELS
 from pipeline.predict.one_step import attack
+from pipeline.predict.one_video import example
 from pipeline.run.workspace import Workspace
 from pipeline.train.training import train
 from tests import toy

@@ -292,7 +292,7 @@ def rewrite(path, column=None, value=None, **note):
         ({"source": "hearsay"}, "data source hearsay"),
         ({"epsilon": 2.0}, "epsilon 2.0 against 1.5"),
         ({"column": "id", "value": "other"}, "other videos or labels .id"),
-        ({"column": "id", "value": "v00000"}, "holds no video, or one twice"),
+        ({"column": "id", "value": "v00000"}, "holds a video twice"),
         ({"column": "labels", "value": [1]}, "other videos or labels .labels"),
         ({"column": "loss", "value": float("nan")}, "the loss of video v00003 is NaN"),
         ({"column": "scores", "value": [1.0]}, "differ in length"),

@@ -34,20 +34,12 @@ Run = Callable[[FrameTransformer, Tensor, Tensor, Tensor], Attack]
 
 @dataclass(frozen=True)
 class Planned:
-    """One attack and what it may do.
-
-    Attributes:
-        run: the attack on ``(model, x, y, mask)``.
-        epsilon: radius of its ball, unit of the normalised features; of the L-infinity attacks half the cube's side;
-            None where no ball bounds it.
-        passes: forward-backward passes that it spends on a video; a forward pass alone counts a third.
-        member: whether it stays in the L2 ball of the stress test and the ensemble takes it in.
-    """
+    """One attack and what it may do."""
 
     run: Run
-    epsilon: float | int | None
-    passes: int | float
-    member: bool = True
+    epsilon: float | int | None  # radius of its ball, unit of the normalised features; half a cube's side; no ball
+    passes: int | float  # forward-backward passes that it spends on a video; a forward pass alone counts a third
+    member: bool = True  # whether it stays in the L2 ball of the stress test and the ensemble takes it in
 
 
 def plan(
@@ -56,16 +48,11 @@ def plan(
     common: Callable[[], Tensor],
     modalities: Mapping[str, int],
 ) -> dict[str, Planned]:
-    """The attacks on one model by name, in the order in which they are run; all of them stay in one L2 ball.
+    """The attacks on one model by name, which is that of their file, in the order in which they are run.
 
-    Args:
-        params: all parameters; group ``stress`` says how long each attack searches.
-        surrogates: the models that transfer attacks are made on.
-        common: gives one perturbation for all videos (time, dim), in the unit of the normalised features; asked when
-            that attack runs, for it has to be fitted first.
-        modalities: the model's, name to width; where there are several each is attacked alone too.
-    Returns:
-        Each attack by its name, which is the name of its file too.
+    ``surrogates`` are the models that transfer attacks are made on, ``modalities`` those of the model, each attacked
+    alone too where there are several. ``common`` gives one perturbation for all videos (time, dim), in the unit of the
+    normalised features; it is asked when that attack runs, for it has to be fitted first.
     """
     stress, epsilon, scope = params.stress, radius(params), params.attack.scope
     steps, corner = stress.steps, _corner(params, sum(modalities.values()))
@@ -93,8 +80,7 @@ def plan(
         for name in modalities:
             only = partial(one_modality, modality=name, epsilon=epsilon, scope=scope, steps=steps)
             runs[f"only_{name}"] = (only, steps)
-    found = {name: Planned(run, epsilon, passes) for name, (run, passes) in runs.items()}
-    return found | {
+    return {name: Planned(run, epsilon, passes) for name, (run, passes) in runs.items()} | {
         "fgsm_linf": Planned(partial(fgm, epsilon=corner, norm="linf"), corner, 1),
         "pgd_linf": Planned(partial(pgd, epsilon=corner, norm="linf", steps=steps), corner, steps),
     }
@@ -103,14 +89,14 @@ def plan(
 def sweeps(params: Params) -> dict[str, Planned]:
     """The same attack at other radii, and for other numbers of steps: ``epsilon_<value>`` and ``steps_<value>``."""
     scope, steps = params.attack.scope, params.stress.steps
-    found = {}
+    attacks = {}
     for epsilon in params.stress.epsilons:
         run = partial(pgd, epsilon=epsilon, scope=scope, steps=steps)
-        found[f"epsilon_{epsilon:g}"] = Planned(run, epsilon, steps, member=False)
+        attacks[f"epsilon_{epsilon:g}"] = Planned(run, epsilon, steps, member=False)
     for count in params.stress.step_counts:
         run = partial(pgd, epsilon=radius(params), scope=scope, steps=count)
-        found[f"steps_{count}"] = Planned(run, radius(params), count, member=False)
-    return found
+        attacks[f"steps_{count}"] = Planned(run, radius(params), count, member=False)
+    return attacks
 
 
 def minimum_norm(params: Params) -> Planned:
@@ -141,8 +127,8 @@ def _transferred(
     model: FrameTransformer, x: Tensor, y: Tensor, mask: Tensor, surrogates: Mapping[str, FrameTransformer], attack: Run
 ) -> Attack:
     """Of every video the transferred attack that harms it most."""
-    found = {name: transfer(model, x, y, mask, surrogate=other, attack=attack) for name, other in surrogates.items()}
-    return ensemble(found, y)[0]
+    attacks = {name: transfer(model, x, y, mask, surrogate=other, attack=attack) for name, other in surrogates.items()}
+    return ensemble(attacks, y)[0]
 
 
 def radius(params: Params) -> float:

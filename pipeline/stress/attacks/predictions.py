@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -23,39 +22,22 @@ from artpaper.models import FrameTransformer
 from pipeline.base.alone import alone
 from pipeline.base.atomic import atomic_file, replace_folder
 from pipeline.base.errors import DataError
-from pipeline.base.identity import code, content, fingerprint
+from pipeline.base.identity import content, resume_key
 from pipeline.base.memory import lower_if_short
 from pipeline.base.parameters import Params, as_dict
 from pipeline.data.batches import model_inputs
 from pipeline.data.store import FrameStore
 from pipeline.predict.deepfool import subset
-from pipeline.predict.one_step import best_classes, describe, trained_model, write_resumable
+from pipeline.predict.files import best_classes, describe
+from pipeline.predict.resumable import write_resumable
 from pipeline.predict.study import Variation
 from pipeline.scale.engine import each
+from pipeline.stress.attacks.files import SCHEMA, read_attacked
 from pipeline.stress.attacks.plan import Planned, minimum_norm, plan, radius, sweeps
 from pipeline.stress.attacks.trainings import variations
+from pipeline.train.checkpoints import trained_model
 from pipeline.train.device import best_device
 
-DIAGNOSTICS = ("clean_loss", "loss", "norm", "relative_norm", "gradient_norm")
-ATTENTION = ("attention_change", "attention_uniform", "attention_entropy")
-SCHEMA = pa.schema(
-    {
-        "id": pa.string(),
-        "labels": pa.list_(pa.int32()),
-        "classes": pa.list_(pa.int32()),
-        "scores": pa.list_(pa.float32()),
-    }
-    | dict.fromkeys((*DIAGNOSTICS, *ATTENTION), pa.float64())
-    | dict.fromkeys(("zero_gradient", *FLAGS, "already_wrong", "fooled"), pa.bool_())
-    | {"iterations": pa.int64()}
-)
-"""Columns of a file. ``attention_change`` is ||A - A_adv||_Fr, ``attention_uniform`` ||A - 1/T||_Fr of the clean maps
-(the uniform map's norm is 1), ``attention_entropy`` their rows' entropy over log T; all are means over modalities."""
-
-MADE_BY = (
-    "attacks", "attention.py", "data/batches.py", "data/features.py", "data/store.py", "evaluation.py", "inputs",
-    "models.py", "robustness.py", "stress/plan.py", "stress/predictions.py",
-)  # fmt: skip
 SHORTEST = "fmn"  # the attack without a ball, whose GAP would mean nothing
 FITTED = 256  # validation videos that the universal perturbation is fitted on
 
@@ -63,14 +45,10 @@ FITTED = 256  # validation videos that the universal perturbation is fitted on
 def attack_all(params: Params, workspace: Path, target: Path, *, progress: bool = True) -> None:
     """Put every trained model to every attack, ``compute.workers`` models at a time.
 
-    Finished files are kept in ``study/``, under a name that tells what they were made from, so that a killed run goes
-    on where it was, and what other parameters made is still there; the target has the ones of these parameters alone.
+    Finished files are kept in ``study/`` of the workspace, under a name that tells what they were made from, so that a
+    killed run goes on where it was, and what other parameters made is still there; ``target`` gets those of these
+    parameters alone: ``predictions/<model>/seed<k>/<attack>.parquet`` and ``minimum_norm/``, each whole or not at all.
 
-    Args:
-        params: all parameters.
-        workspace: holds ``frames/`` and the trained models.
-        target: where ``predictions/<model>/seed<k>/<attack>.parquet`` and ``minimum_norm/`` go, whole or not at all.
-        progress: show a bar that counts models.
     Raises:
         CheckpointError: a model is missing or another one.
         DataError: frames have not been prepared.
@@ -80,38 +58,29 @@ def attack_all(params: Params, workspace: Path, target: Path, *, progress: bool 
     """
     from tqdm import tqdm
 
-    wanted = variations(params)
+    models = variations(params)
     work = partial(attack_model, params=params, workspace=workspace)
-    made = {part: workspace / ".resume" / f"stress-{part}" for part in ("predictions", "minimum_norm")}
+    parts = {part: workspace / ".resume" / f"stress-{part}" for part in ("predictions", "minimum_norm")}
     with (
         alone(workspace / ".resume", "stress"),
-        tqdm(total=len(wanted), unit="model", desc="attack", disable=not progress) as bar,
+        tqdm(total=len(models), unit="model", desc="attack", disable=not progress) as bar,
     ):
-        for folder in made.values():
+        for folder in parts.values():
             shutil.rmtree(folder, ignore_errors=True)
-        for variation, paths in each(work, wanted, params.compute, gpu=True):
+        for variation, paths in each(work, models, params.compute, gpu=True):
             bar.set_postfix_str(f"{variation.name} seed {variation.seed}")
             bar.update(1)
             for path in paths:
-                place = made["minimum_norm" if path.stem == SHORTEST else "predictions"]
+                place = parts["minimum_norm" if path.stem == SHORTEST else "predictions"]
                 _link(path, place / variation.name / f"seed{variation.seed}" / path.name)
-        for part, folder in made.items():
+        for part, folder in parts.items():
             replace_folder(folder, target / part)
 
 
 def attack_model(variation: Variation, params: Params, workspace: Path) -> list[Path]:
-    """Put one trained model to every attack, its ensemble and, for the first seed, the sweeps.
+    """Put one trained model to every attack and, on the first seed, the sweeps; the files, their ensemble the last.
 
-    Args:
-        variation: which model, one of those of ``params``.
-        params: all parameters, as they are before any model's own.
-        workspace: holds ``frames/`` and the trained models.
-    Returns:
-        The files, one an attack, in ``study/``.
-    Raises:
-        CheckpointError: the model or a surrogate is missing or another one.
-        DataError: frames have not been prepared.
-        OutputError: a file cannot be written, or the disk is full; finished ones are kept.
+    ``params`` are all parameters, as they are before any model's own, which ``variation`` has.
     """
     sizes = {"attack.batch_size": params.attack.batch_size, "features.max_frames": params.features.max_frames}
     with lower_if_short(f"attacking {variation.name} seed {variation.seed}", sizes):
@@ -136,8 +105,9 @@ def _attack_model(variation: Variation, params: Params, workspace: Path) -> list
         as_dict(params.features),
         FrameStore(workspace / "frames" / "validation").fingerprint,
     ]
-    made_from = fingerprint([weights, store.fingerprint, settings, code(*MADE_BY)])
-    kept = workspace / "study" / f"{name}-seed{seed}-attacked-{made_from}"
+    kept = (
+        workspace / "study" / f"{name}-seed{seed}-attacked-{resume_key(__name__, weights, store.fingerprint, settings)}"
+    )
     common = cache(partial(_universal, model, params, workspace))
     attacks = {"clean": Planned(_clean, 0.0, 1 / 3)} | plan(params, nets, common, model.modalities)
     attacks[SHORTEST] = minimum_norm(params)
@@ -148,13 +118,10 @@ def _attack_model(variation: Variation, params: Params, workspace: Path) -> list
         if paths[attack].is_file():
             continue
         details = {"attack": attack, "epsilon": planned.epsilon, "passes": planned.passes, "member": planned.member}
-
-        def rows(start: int, planned: Planned = planned) -> Iterator[dict[str, Any]]:
-            return _rows(model, store, params, planned, start)
-
         write_resumable(
-            paths[attack], rows, SCHEMA, describe(own, name, seed, note, store) | details, len(store),
-            params.attack.batch_size, [kept.name], workspace / ".resume", f"{attack} {name} seed {seed}", False,
+            paths[attack], partial(_rows, model, store, params, planned), SCHEMA,
+            describe(own, name, seed, note, store) | details, store, params.attack.batch_size, kept.name,
+            workspace / ".resume", f"{attack} {name} seed {seed}", False,
         )  # fmt: skip
     members = [paths[attack] for attack, planned in attacks.items() if planned.member]
     return [*paths.values(), ensemble_of(members, kept)]
@@ -163,17 +130,15 @@ def _attack_model(variation: Variation, params: Params, workspace: Path) -> list
 def ensemble_of(members: list[Path], folder: Path) -> Path:
     """Of every video the row of the member with the highest loss, ties to the first; written as ``ensemble.parquet``.
 
-    Args:
-        members: predictions files of one model, the same videos in the same order.
-        folder: where the ensemble goes.
     Raises:
-        DataError: the members are not about the same videos.
+        DataError: the members, files of one model, are not about the same videos in the same order.
     """
-    tables = [pq.read_table(path) for path in members]
-    losses = np.stack([table["loss"].to_numpy() for table in tables])  # (members, videos)
-    for path, table in zip(members, tables, strict=True):
+    files = {path: read_attacked(path) for path in members}
+    tables, notes = [table for table, _ in files.values()], [note for _, note in files.values()]
+    for path, table in zip(files, tables, strict=True):
         if table["id"] != tables[0]["id"]:
             raise DataError(f"{path}: not the videos of {members[0].name}; delete the folder {folder} and run again")
+    losses = np.stack([table["loss"].to_numpy() for table in tables])  # (members, videos)
     winner = np.where(np.isnan(losses), -np.inf, losses).argmax(axis=0)  # (videos,): a broken answer wins nothing
     row = winner * losses.shape[1] + np.arange(losses.shape[1])
     worst = pa.concat_tables([table.replace_schema_metadata(None) for table in tables]).take(pa.array(row))
@@ -181,9 +146,7 @@ def ensemble_of(members: list[Path], folder: Path) -> Path:
         flags = np.any([table[name].to_numpy() for table in tables], axis=0)
         worst = worst.set_column(worst.schema.get_field_index(name), name, pa.array(flags))
     worst = worst.append_column("winner", pa.array([members[index].stem for index in winner]))
-    metadata = json.loads(tables[0].schema.metadata[b"artpaper"])
-    notes = [json.loads(table.schema.metadata[b"artpaper"]) for table in tables]
-    metadata |= {
+    metadata = notes[0] | {
         "attack": "ensemble",
         "members": [path.stem for path in members],
         "member": False,
@@ -194,24 +157,6 @@ def ensemble_of(members: list[Path], folder: Path) -> Path:
     with atomic_file(path) as temporary:
         pq.write_table(worst.replace_schema_metadata({"artpaper": json.dumps(metadata, sort_keys=True)}), temporary)
     return path
-
-
-def losses(target: Path) -> pd.DataFrame:
-    """Every video's loss under every attack of every model, as the files of a stress test say.
-
-    Args:
-        target: the folder that holds ``predictions/``.
-    Returns:
-        One row a model, seed, attack and video: ``model, seed, attack, epsilon, member, id``, ``loss`` (nats) and
-        ``norm`` (unit of the features).
-    """
-    parts = []
-    for path in sorted((target / "predictions").glob("*/seed*/*.parquet")):
-        table = pq.read_table(path, columns=["id", "loss", "norm"])
-        note = json.loads(table.schema.metadata[b"artpaper"])
-        told = {name: note[name] for name in ("model", "seed", "attack", "epsilon", "member")}
-        parts.append(table.to_pandas().assign(**told))
-    return pd.concat(parts, ignore_index=True)
 
 
 def _rows(
@@ -236,12 +181,12 @@ def _attention(model: FrameTransformer, x: Tensor, attacked: Tensor, mask: Tenso
     """The columns about the maps, means over modalities (batch,); norms are in those of the uniform map, which is 1."""
     with torch.no_grad():
         clean, moved = (model.attention_heads(frames, mask) for frames in (x, attacked))
-    found = [attention_numbers(heads, moved[name], mask) for name, heads in clean.items()]
+    maps = [attention_numbers(heads, moved[name], mask) for name, heads in clean.items()]
     frames = mask.sum(dim=1)
     columns = {
-        "attention_change": [numbers["mse"].sqrt() * frames for numbers in found],
-        "attention_uniform": [numbers["uniform_mse"].sqrt() * frames for numbers in found],
-        "attention_entropy": [numbers["entropy"] for numbers in found],
+        "attention_change": [numbers["mse"].sqrt() * frames for numbers in maps],
+        "attention_uniform": [numbers["uniform_mse"].sqrt() * frames for numbers in maps],
+        "attention_entropy": [numbers["entropy"] for numbers in maps],
     }
     return {name: torch.stack(values).mean(dim=0) for name, values in columns.items()}
 

@@ -5,26 +5,20 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
 from pipeline.base.atomic import atomic_file
 from pipeline.base.parameters import Params
+from pipeline.stress.attacks.files import read_attacked
 from pipeline.stress.attacks.predictions import attack_all
 from pipeline.stress.attacks.trainings import describe, note_of, passes, train_all, variations
 
 
 def stress(params: Params, workspace: Path, *, target: Path | None = None, progress: bool = True) -> Path:
-    """Train what is missing, put every model to every attack, and write ``training.csv``.
+    """Train what is missing, put every model to every attack, and write ``training.csv``; the folder of all this.
 
-    Everything finished is kept, so a killed run goes on where it was.
+    Everything finished is kept, so a killed run goes on where it was. Trainings are kept in ``study/`` of the
+    workspace; ``target`` is ``workspace/stress`` by default.
 
-    Args:
-        params: all parameters; group ``stress`` says what is run.
-        workspace: holds ``frames/``; trainings are kept in ``study/``.
-        target: where ``predictions/`` and ``training.csv`` go; ``workspace/stress`` by default.
-        progress: show bars that count models.
-    Returns:
-        The target folder.
     Raises:
         DataError: frames have not been prepared.
         OutputError: a file cannot be written, or the disk is full; finished ones are kept.
@@ -39,12 +33,8 @@ def stress(params: Params, workspace: Path, *, target: Path | None = None, progr
 
 
 def training_table(params: Params, workspace: Path, target: Path) -> pd.DataFrame:
-    """One row per trained model, in the order of the parameters.
+    """One row per trained model, in the order of the parameters; ``target`` holds ``predictions/``.
 
-    Args:
-        params: all parameters.
-        workspace: holds the trained models.
-        target: holds ``predictions/``.
     Returns:
         Columns ``model, seed, steps, passes_per_step, best_validation_gap, attention_uniform_rms, attention_change_rms,
         attention_entropy, minimum_norm_median, minimum_norm_unfooled, description``: the distance of the clean maps to
@@ -58,7 +48,7 @@ def training_table(params: Params, workspace: Path, target: Path) -> pd.DataFram
         note = note_of(variation.model(workspace))
         folder = target / "predictions" / name / f"seed{seed}"
         attention = {
-            column: pq.read_table(folder / f"{attack}.parquet", columns=[f"attention_{column}"]).column(0).to_numpy()
+            column: read_attacked(folder / f"{attack}.parquet", f"attention_{column}")[0].column(0).to_numpy()
             for column, attack in (("uniform", "clean"), ("change", "pgd"), ("entropy", "clean"))
         }
         rows.append(
@@ -79,7 +69,7 @@ def training_table(params: Params, workspace: Path, target: Path) -> pd.DataFram
 
 
 def _shortest(path: Path) -> dict[str, float]:
-    rows = pq.read_table(path, columns=["norm", "fooled", "already_wrong"]).to_pandas()
+    rows = read_attacked(path, "norm", "fooled", "already_wrong")[0].to_pandas()
     right = rows[~rows["already_wrong"]]
     norm = right["norm"].where(right["fooled"], np.inf)
     return {"minimum_norm_median": float(norm.median()), "minimum_norm_unfooled": float((~right["fooled"]).mean())}
@@ -89,9 +79,6 @@ def quick(params: Params) -> Params:
     """The same stress test in minutes: one seed, a tenth of the training, a few videos and short attacks.
 
     Nothing follows from its numbers; it shows that everything runs, and how.
-
-    Args:
-        params: all parameters.
     """
     stress = params.stress
     return dataclasses.replace(

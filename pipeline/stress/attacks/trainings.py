@@ -18,20 +18,19 @@ STANDARD = 2  # forward-backward passes of a step of ART, which the cost of the 
 def variations(params: Params) -> list[Variation]:
     """Every model and seed of group ``stress``, seed by seed, so that a run cut short has whole seeds.
 
-    Args:
-        params: all parameters; a model whose step takes more passes than ART's is given fewer steps, unless
-            ``stress.equal_cost`` is false. The validations stay as many steps apart.
+    A model whose step takes more passes than ART's is given fewer steps, unless ``stress.equal_cost`` is false; the
+    validations stay as many steps apart.
     """
     params, stress = params.with_controls(), params.stress
-    found = []
+    trainings = []
     for seed in stress.seeds:
         for name in stress.models:
             steps = stress.max_steps or params.train.max_steps
             if stress.equal_cost:
                 steps = max(1, steps * STANDARD // max(STANDARD, passes(params.models[name])))
             own = dataclasses.replace(params, train=dataclasses.replace(params.train, max_steps=steps))
-            found.append(Variation(own, name, seed))
-    return found
+            trainings.append(Variation(own, name, seed))
+    return trainings
 
 
 def passes(loss: Loss) -> int:
@@ -42,26 +41,18 @@ def passes(loss: Loss) -> int:
 
 
 def train_all(params: Params, workspace: Path, *, progress: bool = True) -> list[Path]:
-    """Train what has not been trained before, ``compute.workers`` at a time.
+    """Train what has not been trained before, ``compute.workers`` at a time; the folders of all, as :func:`variations`.
 
-    Args:
-        params: all parameters.
-        workspace: holds ``frames/``; trainings are kept in ``study/``, and the pipeline's own models serve where they
-            are the same training.
-        progress: show a bar that counts models.
-    Returns:
-        The models' folders, in the order of :func:`variations`.
-    Raises:
-        ArtpaperError: as :func:`pipeline.train.training.train`, or :func:`pipeline.scale.engine.each`.
+    They are kept in ``study/`` of the workspace; the pipeline's own models serve where they are the same training.
     """
     from tqdm import tqdm
 
-    wanted = variations(params)
-    folders = [variation.model(workspace) for variation in wanted]
-    waiting = [v for v, folder in zip(wanted, folders, strict=True) if not (folder / "model.safetensors").is_file()]
+    trainings = variations(params)
+    folders = [variation.model(workspace) for variation in trainings]
+    waiting = [v for v, folder in zip(trainings, folders, strict=True) if not (folder / "model.safetensors").is_file()]
     work = partial(_train, workspace=workspace)
-    done = len(wanted) - len(waiting)
-    with tqdm(total=len(wanted), initial=done, unit="model", desc="train", disable=not progress) as bar:
+    done = len(trainings) - len(waiting)
+    with tqdm(total=len(trainings), initial=done, unit="model", desc="train", disable=not progress) as bar:
         for variation, gap in each(work, waiting, params.compute, gpu=True):
             bar.set_postfix_str(f"{variation.name} seed {variation.seed}: GAP {100 * gap:.2f} %")
             bar.update(1)

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
 from artpaper.attacks.result import FLAGS
 from artpaper.checks import check_results
 from pipeline.paper.style import markdown_table
+from pipeline.stress.attacks.files import read_attacked
 from pipeline.stress.verdict.predictions import model_name
 
 ATTENTION = ("attention_maps", "attention_scores")
@@ -60,7 +60,7 @@ def _read(place: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], di
     not_finite: dict[str, np.ndarray] = {}
     found: dict[str, list[np.ndarray]] = defaultdict(list)
     for path in sorted(place.glob("*.parquet")):
-        rows = pq.read_table(path, columns=["loss", "clean_loss", "zero_gradient", *FLAGS])
+        rows, _ = read_attacked(path, "loss", "clean_loss", "zero_gradient", *FLAGS)
         loss = rows["loss"].to_numpy()
         if path.stem in ATTENTION:
             found["attention"].append(loss)

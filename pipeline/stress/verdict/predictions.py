@@ -1,6 +1,5 @@
 """The stress test's files, read and checked: every model, seed and attack about the same videos."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from artpaper.metrics import TOP_K, hit_at_1_from_top
 from pipeline.base.errors import DataError
@@ -17,10 +15,10 @@ from pipeline.paper.evidence import NotMeasured
 from pipeline.paper.paper import MODELS
 from pipeline.paper.render import SOURCES, left_out
 from pipeline.paper.style import DATA
+from pipeline.stress.attacks.files import MAKER, read_attacked
 from pipeline.stress.verdict.statistics import Gap, Sample, bootstrap_counts
 
 METRICS = {"gap": "GAP (%)", "hit_at_1": "Hit@1 (%)", "loss": "loss (nats)"}
-MAKER = "`dvc repro stress/dvc.yaml`"
 COLUMNS = ["id", "labels", "classes", "scores", "loss"]
 NAMES = MODELS | {
     "a_art_strong": "A-ART, β 1",
@@ -186,15 +184,8 @@ def left_out_note(table: pd.DataFrame) -> list[str]:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], pa.Table]:
-    try:
-        rows = pq.read_table(path, columns=COLUMNS)
-        given = json.loads(rows.schema.metadata[b"artpaper"])
-        note: dict[str, Any] = {name: str(given[name]) for name in ("model", "attack", "source")}
-        note |= {"damaged": tuple(map(str, given.get("damaged_shards", ())))}
-        note |= {"seed": int(given["seed"]), "epsilon": float(given["epsilon"] or 0)}
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: not a file of the stress test: {error}; make it anew with {MAKER}") from None
-    return note, rows.combine_chunks()
+    rows, note = read_attacked(path, *COLUMNS)
+    return note | {"damaged": tuple(note.get("damaged_shards", ())), "epsilon": note["epsilon"] or 0.0}, rows
 
 
 def _check(
@@ -208,8 +199,8 @@ def _check(
         raise DataError(f"{path}: data source {note['source']}, {first} has {first_note['source']}; make both anew")
     if note["damaged"] != first_note["damaged"]:
         raise DataError(f"{path} and {first}: other shards were left out as damaged; make both anew with {MAKER}")
-    if not len(rows) or len(rows["id"].unique()) < len(rows):
-        raise DataError(f"{path}: holds no video, or one twice; make it anew with {MAKER}")
+    if len(rows["id"].unique()) < len(rows):
+        raise DataError(f"{path}: holds a video twice; make it anew with {MAKER}")
     for column in ("id", "labels"):
         if not rows[column].equals(first_rows[column]):
             raise DataError(f"{path} and {first}: other videos or labels ({column}); make both anew with {MAKER}")

@@ -14,14 +14,13 @@ from typing import Any
 
 import torch
 
-from benchmarks.fault_world import STAGES, Stage, World, digest
 from pipeline.base.errors import ArtpaperError
 from pipeline.data.store import FrameStore
-from pipeline.predict import deepfool as robustness
-from pipeline.predict import one_step as evaluation
+from pipeline.predict import deepfool, one_step
 from pipeline.prepare.verify import verify
 from pipeline.train import checkpoints, training
 from pipeline.train.device import best_device
+from tests.faults.world import STAGES, Stage, World, digest
 
 BY_NAME = {stage.name: stage for stage in STAGES}
 SLOWER = "done before"  # the fault came after the end of the run, so nothing was to happen
@@ -295,8 +294,8 @@ def faults() -> list[Fault]:
     wanted = "MemoryShortError, {} named"
     for name, owner, function, parameter in (
         ("train", training, "loss_for", "train.batch_size"),
-        ("attack", evaluation, "fgm", "attack.batch_size"),
-        ("deepfool", robustness, "deepfool", "deepfool.batch_size"),
+        ("attack", one_step, "fgm", "attack.batch_size"),
+        ("deepfool", deepfool, "deepfool", "deepfool.batch_size"),
     ):
         case = out_of_memory(BY_NAME[name], owner, function, parameter)
         every.append(Fault("out of memory", name, 4, wanted.format(parameter), case))

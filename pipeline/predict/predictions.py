@@ -1,6 +1,6 @@
-"""Read predictions files, checked, into what tables and figures need."""
+"""The predictions file of the one-step attack: its columns, and what tables need of it, checked."""
 
-import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,15 +8,47 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from artpaper import metrics
 from artpaper.attacks.result import FLAGS
+from artpaper.attention import NUMBERS
 from pipeline.base.errors import DataError
+from pipeline.predict.files import read_file
 
 LISTS = {"test": "clean", "adversarial": "adversarial"}  # split -> prefix of its columns
 COLUMNS = ["id", "labels", *(f"{name}_{kind}" for name in LISTS.values() for kind in ("classes", "scores"))]
 DIAGNOSTICS = ["relative_norm", "zero_gradient", "fooled", *FLAGS]
+SETTINGS = {
+    "data source": "source",
+    "label space": "label_space",
+    "classes": "classes",
+    "epsilon": "epsilon",
+    "scope": "scope",
+    "attack labels": "labels",
+    "feature norm": "feature_norm",
+    "frames at most": "max_frames",
+}  # what all files of one table must share -> where a file says it
+
+
+def schema(modalities: Iterable[str] = ()) -> pa.Schema:
+    """Columns of a predictions file: one row a video, the numbers of every modality's attention maps last."""
+    columns = {"id": pa.string(), "labels": pa.list_(pa.int32()), "frames": pa.int32()}
+    for name in LISTS.values():
+        columns |= {f"{name}_classes": pa.list_(pa.int32()), f"{name}_scores": pa.list_(pa.float32())}
+    columns |= dict.fromkeys(("norm", "relative_norm", "gradient_norm"), pa.float64())
+    columns |= {
+        "zero_gradient": pa.bool_(),
+        "iterations": pa.int64(),
+        "already_wrong": pa.bool_(),
+        "fooled": pa.bool_(),
+    } | dict.fromkeys(FLAGS, pa.bool_())
+    columns |= {attention_column(modality, name): pa.float64() for modality in modalities for name in NUMBERS}
+    return pa.schema(columns)
+
+
+def attention_column(modality: str, number: str) -> str:
+    """Where a predictions file keeps a number of :data:`artpaper.attention.NUMBERS` of a modality's maps."""
+    return f"{modality}_attention_{number}"
 
 
 @dataclass(frozen=True)
@@ -41,34 +73,18 @@ class Predictions:
 
 
 def read_predictions(path: str | Path) -> Predictions:
-    """Read and check one predictions file.
+    """Read one predictions file.
 
     Raises:
-        DataError: it is missing, no predictions file, holds NaN scores, or lists that are too short or not descending.
+        DataError: as :func:`pipeline.predict.files.read_file`; or a video is there twice, scores are NaN, or lists are
+            too short or not descending.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(f"{path}: no such predictions file; make it with `dvc repro`")
-    try:
-        table = pq.read_table(path, columns=[*COLUMNS, *DIAGNOSTICS])
-        given = json.loads(table.schema.metadata[b"artpaper"])
-        settings = {
-            "data source": given["source"],
-            "label space": given["label_space"],
-            "classes": given["classes"],
-            "epsilon": given["epsilon"],
-            "scope": given["scope"],
-            "attack labels": given["labels"],
-            "feature norm": given["feature_norm"],
-            "frames at most": given["max_frames"],
-            "damaged shards": given.get("damaged_shards", []),
-        }
-        model, seed = given["model"], given["seed"]
-        vertical = given.get("loss", {}).get("vertical")
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: not a predictions file: {error}; make it anew with `dvc repro`") from None
-    if not len(table):
-        raise DataError(f"{path}: holds no video")
+    path, whole = Path(path), schema()
+    wanted = pa.schema([whole.field(name) for name in (*COLUMNS, *DIAGNOSTICS)])
+    table, note = read_file(path, wanted, ("model", "seed", *SETTINGS.values()))
+    settings = {name: note[place] for name, place in SETTINGS.items()} | {
+        "damaged shards": note.get("damaged_shards", [])
+    }
     ids, labels = table["id"].combine_chunks(), table["labels"].combine_chunks()
     if len(ids.unique()) < len(ids):
         raise DataError(f"{path}: holds a video twice; delete it and make it anew with `dvc repro`")
@@ -79,7 +95,10 @@ def read_predictions(path: str | Path) -> Predictions:
         split: _read_lists(path, table, name, settings["classes"], positives, truth) for split, name in LISTS.items()
     }
     diagnostics = table.select(DIAGNOSTICS).to_pandas()
-    return Predictions(path, model, seed, vertical, settings, ids, labels, positives, lists, diagnostics)
+    vertical = note.get("loss", {}).get("vertical")
+    return Predictions(
+        path, note["model"], note["seed"], vertical, settings, ids, labels, positives, lists, diagnostics
+    )
 
 
 def _read_lists(

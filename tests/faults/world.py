@@ -19,7 +19,7 @@ from pipeline.base.errors import ArtpaperError
 from pipeline.base.parameters import Params, as_dict, build, load_params
 from pipeline.data.labels import VERTICALS
 from pipeline.paper.tables import tables
-from pipeline.predict import one_step as evaluation
+from pipeline.predict import resumable
 from pipeline.predict.deepfool import minimal_perturbations
 from pipeline.predict.one_step import attack
 from pipeline.predict.study import Variation, measure_all
@@ -126,7 +126,7 @@ class World:
 
     def __init__(self, folder: Path, names: Collection[str]) -> None:
         units.UNIT_BYTES = 1  # a shard a unit, a batch a part: many moments between which something is kept
-        evaluation.PART = 1
+        resumable.PART = 1
         self.folder, self.data = folder, folder / "data"
         self.videos = write_data(self.data)
         self.params = tiny(self.data)
@@ -220,7 +220,7 @@ def write_data(folder: Path) -> dict[Path, list[str]]:
 
 def tiny(data: Path) -> Params:
     """Parameters under which every stage takes about a second on these shards."""
-    small = as_dict(load_params(Path(__file__).parents[1] / "profiles" / "small.yaml"))
+    small = as_dict(load_params(Path(__file__).parents[2] / "profiles" / "small.yaml"))
     changes: Mapping[str, dict[str, object]] = {
         "data": {"source": "yt8m", "path": str(data)},
         "train": {"max_steps": 24, "validate_every": 6, "checkpoint_every": 3, "batch_size": 16},

@@ -1,11 +1,11 @@
 """Hostile input: mutated records, shards and parameter files, of which each must end in a result or our own error.
 
-    python -m benchmarks.fuzz                   # 120,000 inputs, some minutes; or, for some of them:
-    python -m benchmarks.fuzz records shards --archive data/audioset/features.tar.gz  # real records among the good ones
+    python -m tests.faults.fuzz                   # 120,000 inputs, some minutes; or, for some of them:
+    python -m tests.faults.fuzz records shards --archive data/audioset/features.tar.gz  # real records among good ones
 
 Every input follows from its kind, its number and --seed alone: `--only records --first 4711 --count 1` repeats one. The
 inputs run in processes of a few thousand each, with a limit on memory and on the processor time of an input; whatever
-ends such a process is counted as a crash of the input that it was at. Results: benchmarks/results/fuzz.json and
+ends such a process is counted as a crash of the input that it was at. Results: tests/faults/results/fuzz.json and
 fuzz.md; kinds that are not run keep what they had.
 """
 
@@ -32,7 +32,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import mutations
 from benchmarks.measure import machine
 from pipeline.base.atomic import atomic_file
 from pipeline.base.errors import ArtpaperError
@@ -48,9 +47,10 @@ from pipeline.records.tfrecord import (
     write_videos,
 )
 from pipeline.run.profiles import whole
+from tests.faults import mutations
 
 RESULTS = Path(__file__).parent / "results"
-PROFILES = Path(__file__).parents[1] / "profiles"
+PROFILES = Path(__file__).parents[2] / "profiles"
 COUNTS = {"records": 60_000, "shards": 20_000, "files": 15_000, "values": 25_000}
 CHUNK = 2_500  # inputs a process
 SECONDS = 5.0  # of the processor that an input may take
@@ -260,7 +260,7 @@ def main() -> None:
             print(kind, json.dumps({key: value for key, value in kinds[kind].items() if key != "crashes"}), flush=True)
             for number, told in kinds[kind]["crashes"][:20]:
                 print(f"{kind} {number}: {told}", flush=True)
-    command = "python -m benchmarks.fuzz" + (" --archive features.tar.gz" if arguments.archive else "")
+    command = "python -m tests.faults.fuzz" + (" --archive features.tar.gz" if arguments.archive else "")
     kinds = {kind: kinds[kind] for kind in COUNTS if kind in kinds}
     found = {"command": command, "seed": arguments.seed,
              "machine": machine(), "kinds": kinds}  # fmt: skip

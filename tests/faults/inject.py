@@ -1,11 +1,11 @@
 """Nothing lost: faults put into every stage at random moments, and every byte compared with an undisturbed run's.
 
-    python -m benchmarks.faults                       # all of them
-    python -m benchmarks.faults --only SIGKILL NaN    # those whose names begin so; the others keep what they had
+    python -m tests.faults.inject                       # all of them
+    python -m tests.faults.inject --only SIGKILL NaN    # those whose names begin so; the others keep what they had
 
 Full disks and read-only ones are small file systems in memory, which only root may mount; without it they are left out,
 and the table says so. The moments follow from --seed, but what a run is at then depends on the machine. Results:
-benchmarks/results/faults.json and faults.md.
+tests/faults/results/faults.json and faults.md.
 """
 
 import argparse
@@ -22,11 +22,11 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from benchmarks.fault_cases import SLOWER, Fault, can_mount, faults
-from benchmarks.fault_world import World
 from benchmarks.measure import machine
 from pipeline.base.atomic import atomic_file
 from pipeline.paper.style import markdown_table
+from tests.faults.cases import SLOWER, Fault, can_mount, faults
+from tests.faults.world import World
 
 RESULTS = Path(__file__).parent / "results"
 NEED_MOUNT = ("disk full", "output read-only")
@@ -72,7 +72,7 @@ def markdown(found: dict[str, Any]) -> str:
         f" Left out, for want of the right to mount: {', '.join(found['left_out'])}." if found["left_out"] else ""
     )
     return (
-        f"# Faults\n\n`python -m benchmarks.faults`: {total - missed} faults injected, {odd} ended in anything else "
+        f"# Faults\n\n`python -m tests.faults.inject`: {total - missed} faults injected, {odd} ended in anything else "
         f"than they should, {lost} files lost.{left_out} In every row all output was then compared, byte for byte, "
         "with that of a run that nothing disturbed. Lost is a file that was missing, other, left over, or half written "
         'under its own name. "done": the stage ran to its end afterwards; "done before": it had already ended when the '

@@ -1,0 +1,85 @@
+"""What all files of predictions share: the lists in them, what they say of themselves, and how they are read."""
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Float, Float32, Int32
+from torch import Tensor
+
+from artpaper import __version__
+from pipeline.base.errors import DataError
+from pipeline.base.parameters import Params, as_dict
+from pipeline.data.store import FrameStore
+from pipeline.train.checkpoints import Note
+
+
+def describe(params: Params, name: str, seed: int, note: Note, store: FrameStore) -> Note:
+    """What a file says of itself, JSON-ready: the model, its checkpoint's ``note``, and the data it was asked about."""
+    space = store.label_space
+    left_out = {"damaged_shards": store.damaged} if store.damaged else {}
+    return left_out | {
+        "model": name,
+        "seed": seed,
+        "source": params.data.source,
+        "split": store.path.name,
+        "label_space": space.name,
+        "label_space_note": space.note,
+        "classes": len(space.classes),
+        "feature_norm": params.features.norm,
+        "max_frames": params.features.max_frames,
+        "modalities": store.modalities,
+        "best_step": note["best_step"],
+        "best_validation_gap": note["best_validation_gap"],
+        "loss": as_dict(params.models[name]),
+        "version": __version__,
+    }
+
+
+def best_classes(
+    logits: Float[Tensor, "batch classes"], listed: list[int]
+) -> tuple[list[Int32[np.ndarray, " _"]], list[Float32[np.ndarray, " _"]]]:
+    """Each video's ``listed`` best classes and their logits, best first, the lower class first among ties."""
+    order = logits.argsort(dim=-1, descending=True, stable=True)[:, : max(listed)]  # (B, most)
+    scores = logits.gather(-1, order).numpy()
+    classes = order.int().numpy()
+    return [row[:k] for row, k in zip(classes, listed, strict=True)], [
+        row[:k] for row, k in zip(scores, listed, strict=True)
+    ]
+
+
+def read_file(
+    path: str | Path, schema: pa.Schema | Callable[[Note], pa.Schema], note: Iterable[str],
+    kind: str = "predictions file", maker: str = "`dvc repro`", columns: Iterable[str] | None = None,
+) -> tuple[pa.Table, Note]:  # fmt: skip
+    """The ``columns`` (default: all of ``schema``) of a file of the pipeline, in one chunk, and what it says of itself.
+
+    The one place where such a file is opened to be read: ``schema``, which may depend on what the file says of itself,
+    has the columns that it must have, ``note`` what it must say.
+
+    Raises:
+        DataError: it is missing, damaged or no ``kind``, or holds no video; ``maker`` is the command that makes it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such {kind}; make it with {maker}")
+    try:
+        with pq.ParquetFile(path) as file:
+            said: Note = json.loads(file.schema_arrow.metadata[b"artpaper"])
+            missing = [name for name in note if name not in said]
+            fields = schema(said) if callable(schema) else schema
+            missing += [field.name for field in fields if field.name not in file.schema_arrow.names]
+            if missing:
+                raise ValueError(f"it lacks {', '.join(missing)}")
+            for field in fields:
+                if (kept := file.schema_arrow.field(field.name).type) != field.type:
+                    raise ValueError(f"column {field.name} holds {kept}, not {field.type}")
+            table = file.read([*(fields.names if columns is None else columns)])
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: not a {kind}: {error}; make it anew with {maker}") from None
+    if not len(table):
+        raise DataError(f"{path}: holds no video; delete it and make it anew with {maker}")
+    return table.combine_chunks(), said

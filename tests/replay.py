@@ -1,0 +1,98 @@
+"""A plugin of pytest with which nbval compares the notebooks that a run has executed, instead of executing them again.
+
+    python -m pytest -p tests.replay --executed small/run/reports --nbval-lax notebooks
+
+nbval collects the cells, asks a kernel for what each of them puts out, and compares. Here, the kernel of a notebook of
+which there is an executed copy answers with the outputs kept in that copy; any other notebook gets a kernel as usual.
+"""
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import nbval.plugin
+import pytest
+
+MESSAGES = {"display_data", "execute_result", "stream", "error"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--executed", type=Path, required=True, help="folder of notebooks that papermill executed")
+
+
+class Replay(nbval.plugin.IPyNbFile):
+    """A notebook whose cells put out what they did in an executed copy, if there is one."""
+
+    def setup(self) -> None:
+        copy = executed(self.path, self.config.option.executed)
+        if copy is None:
+            super().setup()
+        else:
+            self.kernel = Recording(copy)
+            self.setup_sanitize_files()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    nbval.plugin.IPyNbFile = Replay
+
+
+def executed(notebook: Path, folder: Path) -> Any:
+    """The copy of a notebook that was run with its own model and seed, among those below a folder."""
+    own = nbformat.read(notebook, as_version=4)
+    for path in sorted(folder.rglob("*.ipynb")):
+        copy = nbformat.read(path, as_version=4)
+        run = copy.metadata.get("papermill", {})
+        given = run.get("parameters", {})
+        if Path(run.get("input_path") or "").name == notebook.name and all(
+            given.get(name, value) == value for name, value in parameters(own).items() if name in ("model", "seed")
+        ):
+            return copy
+    return None
+
+
+def parameters(notebook: Any) -> dict[str, Any]:
+    """What a notebook's cell of parameters sets."""
+    cell = next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
+    return {line.targets[0].id: ast.literal_eval(line.value) for line in ast.parse(cell.source).body}
+
+
+class Recording:
+    """What nbval asks of a kernel, answered from an executed notebook."""
+
+    def __init__(self, notebook: Any) -> None:
+        self.cells = [
+            cell for cell in notebook.cells
+            if cell.cell_type == "code" and "injected-parameters" not in cell.metadata.get("tags", [])
+        ]  # fmt: skip
+        self.messages: list[dict[str, Any]] = []
+
+    def execute_cell_input(self, source: str, allow_stdin: bool | None = None) -> str:
+        """Line up the messages of the next cell, which must be this one."""
+        cell = self.cells.pop(0)
+        if cell.source != source:
+            raise RuntimeError("the executed copy is of another notebook than this; make it again")
+        assert {output.output_type for output in cell.outputs} <= MESSAGES
+        self.messages = [message(output.output_type, output) for output in cell.outputs]
+        self.messages.append(message("status", {"execution_state": "idle"}))
+        return "it"
+
+    def get_message(self, stream: str, timeout: float | None = None) -> dict[str, Any]:
+        return self.messages.pop(0)
+
+    def await_reply(self, msg_id: str, timeout: float | None = None) -> None:
+        """It has been executed already."""
+
+    def await_idle(self, parent_id: str, timeout: float) -> None:
+        self.messages.clear()
+
+    def is_alive(self) -> bool:
+        return True
+
+    def stop(self) -> None:
+        """Nothing runs."""
+
+
+def message(kind: str, content: Any) -> dict[str, Any]:
+    return {"msg_type": kind, "content": content, "parent_header": {"msg_id": "it"}}
