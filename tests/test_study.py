@@ -130,15 +130,6 @@ def test_other_code_is_another_training(params: Params, workspace: Path, monkeyp
     assert Variation(params, "art", 0).folder(workspace) != before
 
 
-def test_what_decides_a_training_is_what_the_pipeline_depends_on() -> None:
-    """A stage that trains lists the modules by which the kept trainings are told apart."""
-    stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
-    for stage in ("train", "epsilon", "hyperparameters"):
-        assert {f"artpaper/{name}" for name in TRAINED_BY} <= set(stages[stage]["deps"])
-    for stage in ("epsilon", "hyperparameters"):
-        assert {f"artpaper/{name}" for name in study.MEASURED_BY} <= set(stages[stage]["deps"])
-
-
 def test_epsilon_is_judged_by_non_art_alone(
     params: Params, workspace: Path, table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:

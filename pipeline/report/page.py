@@ -51,16 +51,16 @@ def page(notebook: Any, params: Params) -> str:
 
 def fragment(notebook: Any, stage: str) -> str:
     """An executed notebook, code and outputs, as HTML to stand inside the report."""
-    soup = BeautifulSoup(_rendered(notebook), "html.parser")
-    _clean(soup)
-    for tag in soup.find_all(id=True):
-        del tag["id"]
     heading = stage
-    for tag in soup.find_all(re.compile(r"^(h[1-6]|img)$")):
-        if tag.name == "img":
-            tag["alt"] = f"Picture of notebook {stage}: {heading}"
-        else:
-            heading, tag.name = tag.text.strip(), f"h{min(6, int(tag.name[1]) + BELOW)}"
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            heading = next((line.strip("# ") for line in cell.source.splitlines() if line.startswith("#")), heading)
+        cell.metadata["alt"] = f"Picture of notebook {stage}: {heading}"
+    soup = BeautifulSoup(_rendered(notebook), "html.parser")
+    for tag in soup.find_all(True):
+        tag.attrs.pop("id", None)
+        if re.fullmatch("h[1-6]", tag.name):
+            tag.name = f"h{min(6, int(tag.name[1]) + BELOW)}"
     return str(soup)
 
 
