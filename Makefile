@@ -8,13 +8,18 @@ export TF_CPP_MIN_LOG_LEVEL := 3
 # JupyterLab and nbval offer this Python first; `artpaper run` takes no other
 export JUPYTER_PATH := $(CURDIR)/$(VENV)/share/jupyter$(if $(JUPYTER_PATH),:$(JUPYTER_PATH))
 
-# tests that call what has shapes in its signature: they alone are run with the shapes checked, which doubles their time
-SHAPED := tests/attacks/test_ordering.py tests/attacks/test_objectives.py tests/attacks/test_ball.py tests/test_models.py \
-  tests/test_losses.py tests/test_defences.py tests/test_attention.py tests/test_metrics.py tests/test_evaluation.py \
-  tests/data/test_features.py tests/data/test_store.py tests/report/test_tables.py tests/report/test_robustness.py
+# How tests are spread over two processes: one by one, but those that share what their file makes for all of them stay
+# together; files that take long come first (tests/conftest.py), so that none of them begins when the others end.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=loadgroup --no-loadscope-reorder
+# The files that between them call every public function that has shapes in its signature (tests/shapes.py tells of any
+# that they do not); they are run once more with the shapes checked, which all others need not be.
+SHAPED := $(addprefix tests/,test_models.py test_losses.py test_defences.py test_attention.py test_metrics.py \
+  test_statistics.py test_evaluation.py test_checks.py attacks/test_entry.py attacks/test_objectives.py \
+  attacks/test_ball.py attacks/test_structured.py data/test_features.py data/test_prepare.py data/test_synthetic.py \
+  data/test_tfrecord.py report/test_tables.py report/test_robustness.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup ready repro stress test browser docs report bench check nbval lab clean
+.PHONY: help setup ready repro stress quick test shapes nbval faults browser docs report bench check lab clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,23 +46,37 @@ report: ready  ## bring the run up to date and render it: report.html, one file 
 stress: ready  ## strong attacks on the paper's models and their controls, and the verdict: hours (README says how many)
 	@$(BIN)/dvc repro stress/dvc.yaml
 
+quick: ready  ## the fast tests alone, in a minute or so: at every save
+	$(PYTEST) -m "not slow and not browser"
+
 test: ready check  ## run the checks and every test, notebooks included
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --jaxtyping-packages=artpaper,pipeline,beartype.beartype $(SHAPED)
-	$(MAKE) --no-print-directory nbval
+	$(PYTEST)
+	@$(MAKE) --no-print-directory shapes nbval
 
-browser: ready  ## look at the explorer and the report in Chromium; screenshots in reports/browser
+shapes: ready  ## run the tests of what has shapes in its signature, with the shapes checked
+	$(PYTEST) -p tests.shapes --jaxtyping-packages=artpaper,pipeline,tests.shapes.checked $(SHAPED)
+
+# One run of the pipeline on the small profile, in small/run, serves its own tests, this and the browser tests. The run has
+# executed the notebooks, and keeps them; nbval compares them with the committed ones, instead of executing each a second
+# time (tests/replay.py). Those that are no stage, such as attack_your_model, it executes itself, on that run's results.
+nbval: ready  ## compare the notebooks' checked outputs with those of a run on the small profile
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.small_run
+	env -u PYTHONSTARTUP IPYTHONDIR=$(CURDIR)/small/ipython $(BIN)/python -m pytest -o addopts= -p tests.replay \
+	  --executed=small/run/reports --nbval-lax --nbval-current-env --nbval-cell-timeout=900 --timeout=1000 notebooks
+
+faults: ready  ## the long ones: faults injected into every stage, 120,000 hostile inputs, mutants of the code (hours)
+	$(BIN)/python -m tests.faults.inject
+	$(BIN)/python -m tests.faults.fuzz
+	$(BIN)/python -m tests.faults.mutants
+
+browser: ready  ## look at the explorer, the report and the site in Chromium; screenshots in reports/browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser tests/browser
-
-nbval: ready  ## run every notebook on the small profile and compare its checked outputs
-	rm -rf small
-	env -u PYTHONSTARTUP IPYTHONDIR=$(CURDIR)/small/ipython $(BIN)/python -m pytest -o addopts= --nbval-lax --nbval-current-env --nbval-cell-timeout=900 --timeout=1000 notebooks
 
 bench: ready  ## measure speed and memory side by side: benchmarks/results/bench.md (a quarter of an hour, on a quiet machine)
 	$(BIN)/python -m benchmarks
 
 docs: ready  ## build the documentation site into docs/_build/html; any warning is an error
-	$(BIN)/sphinx-build -E -W --keep-going -q -b html docs docs/_build/html
+	$(BIN)/sphinx-build -E -W --keep-going -q -j 2 -b html docs docs/_build/html
 	@echo "open docs/_build/html/index.html"
 
 check: ready  ## format, lint and type check

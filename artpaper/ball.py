@@ -1,7 +1,7 @@
 """The epsilon ball: which entries of a video share one norm, the steepest step, the way back, a point drawn in it."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Literal, get_args
 
 import numpy as np
@@ -10,15 +10,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from artpaper.inputs import fit_widths
+from artpaper.settings import Scope
+from artpaper.shapes import Flags, Frames, Mask, Widths
 
 Norm = Literal["l2", "linf"]
-Scope = Literal["joint", "modality", "frame"]
 Reduce = Callable[[Tensor, tuple[int, ...]], Tensor]
 
 
-def l2_norm(
-    x: Float[Tensor, "batch time dim"], scope: Scope = "joint", modalities: Mapping[str, int] | None = None
-) -> Float[Tensor, " batch #time #dim"]:
+def l2_norm(x: Frames, scope: Scope = "joint", modalities: Widths | None = None) -> Float[Tensor, " batch #time #dim"]:
     """L2 norm of every ball's share of ``x``, in a shape that broadcasts against ``x``.
 
     Args:
@@ -35,14 +34,9 @@ def l2_norm(
 
 
 def steepest(
-    gradient: Float[Tensor, "batch time dim"],
-    mask: Bool[Tensor, "batch time"],
-    *,
-    epsilon: float,
-    norm: Norm = "l2",
-    scope: Scope = "joint",
-    modalities: Mapping[str, int] | None = None,
-) -> Float[Tensor, "batch time dim"]:
+    gradient: Frames, mask: Mask, *, epsilon: float, norm: Norm = "l2", scope: Scope = "joint",
+    modalities: Widths | None = None,
+) -> Frames:  # fmt: skip
     """The step of length epsilon along the gradient, R = epsilon * G / ||G||_2, per ball.
 
     Args:
@@ -68,28 +62,19 @@ def steepest(
 
 
 def project(
-    perturbation: Float[Tensor, "batch time dim"],
-    mask: Bool[Tensor, "batch time"],
-    *,
-    epsilon: float,
-    norm: Norm = "l2",
-    scope: Scope = "joint",
-    modalities: Mapping[str, int] | None = None,
-) -> Float[Tensor, "batch time dim"]:
+    perturbation: Frames, mask: Mask, *, epsilon: float, norm: Norm = "l2", scope: Scope = "joint",
+    modalities: Widths | None = None,
+) -> Frames:  # fmt: skip
     """The nearest point inside the ball, in L2: shrunk for "l2", cut off entry by entry for "linf".
 
     Args:
         perturbation: any point.
-        mask: True on real frames; padding becomes 0.
-        epsilon: radius of each ball, unit of the features.
-        norm: "l2" or "linf", which is one for all scopes.
-        scope, modalities: as in :func:`l2_norm`.
+        mask, epsilon, norm, scope, modalities: as in :func:`steepest`; padding becomes 0.
     Returns:
         The point; the same one if it was inside. Its norm exceeds epsilon by rounding only (a millionth of it). A video
         with an entry that is not finite on a real frame is brought to 0.
     Raises:
-        TypeError, ValueError: unknown norm or scope, epsilon is negative or not finite, or mask does not fit the
-            perturbation.
+        TypeError, ValueError: as :func:`steepest`.
     """
     perturbation = _inside(perturbation, mask, epsilon, norm, scope)
     if norm == "linf":
@@ -100,26 +85,17 @@ def project(
 
 
 def uniform(
-    movable: Bool[Tensor, "batch time dim"],
-    *,
-    epsilon: float,
-    norm: Norm = "l2",
-    scope: Scope = "joint",
-    modalities: Mapping[str, int] | None = None,
-    seed: int | tuple[int, ...] = 0,
-) -> Float[Tensor, "batch time dim"]:
-    """A point drawn uniformly from the volume of the ball.
+    movable: Bool[Tensor, "batch time dim"], *, epsilon: float, norm: Norm = "l2", scope: Scope = "joint",
+    modalities: Widths | None = None, seed: int | tuple[int, ...] = 0,
+) -> Frames:  # fmt: skip
+    """A point drawn uniformly from the volume of the ball, float64.
 
     Every video is given the same draw, cut to its frames: its point does not depend on the batch it is in.
 
     Args:
         movable: True on the entries that the ball spans; the others are 0.
-        epsilon: radius of each ball, unit of the features.
-        norm: "l2" or "linf", which is one for all scopes.
-        scope, modalities: as in :func:`l2_norm`.
+        epsilon, norm, scope, modalities: as in :func:`steepest`.
         seed: of the draw.
-    Returns:
-        The point, float64.
     Raises:
         TypeError, ValueError: as :func:`l2_norm`.
     Source: Voelker et al. 2017: n entries of a point on the sphere with n + 2 are uniform in the ball.
@@ -137,7 +113,7 @@ def uniform(
     return epsilon * drawn / (l2_norm(drawn, scope, modalities) ** 2 + left_out).sqrt()
 
 
-def finite_rows(x: Float[Tensor, "batch time dim"]) -> Bool[Tensor, " batch"]:
+def finite_rows(x: Frames) -> Flags:
     """Whether all entries of a video are finite."""
     return x.isfinite().flatten(1).all(dim=1)
 
@@ -159,9 +135,8 @@ def _inside(x: Tensor, mask: Tensor, epsilon: float, norm: str, scope: str) -> T
 
 def _check_frames(x: Tensor) -> None:
     if not isinstance(x, Tensor) or not x.is_floating_point():
-        raise TypeError(
-            f"a perturbation or gradient is a tensor of floats, not {getattr(x, 'dtype', type(x).__name__)}"
-        )
+        what = getattr(x, "dtype", type(x).__name__)
+        raise TypeError(f"a perturbation or gradient is a tensor of floats, not {what}")
     if x.ndim != 3 or 0 in x.shape[1:]:
         raise ValueError(f"a perturbation or gradient is (batch, time, dim), with frames, not {tuple(x.shape)}")
 
@@ -177,7 +152,7 @@ def _first(part: Tensor, dims: tuple[int, ...]) -> Tensor:
     return part
 
 
-def _over(x: Tensor, scope: Scope, modalities: Mapping[str, int] | None, reduce: Reduce) -> Tensor:
+def _over(x: Tensor, scope: Scope, modalities: Widths | None, reduce: Reduce) -> Tensor:
     _check_frames(x)
     if scope == "joint":
         return reduce(x, (1, 2))

@@ -1,28 +1,42 @@
-"""The three training losses (Eq. 1-4 and section 2.2), as functions of a model and a batch.
+"""The training losses, functions of a model and a batch: the paper's three, one with all defences, and which is taken.
 
 Each costs what it must and no more: the clean pass is differentiated once, for the parameters and for the input
 together, so ART takes two forward-backward passes and not three. The scalar that comes back is used like any other
 loss (``loss.backward()``); the part of its gradient that is already known is handed over, not computed again.
+
+To add a loss: its switch in :class:`artpaper.settings.Control`, its idea in a file of :mod:`artpaper.defences`, and its
+term in :func:`defended`, or a function of its own in :data:`LOSSES`, which :func:`loss_for` reads.
 """
 
 import functools
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from artpaper.ball import finite_rows, l2_norm, steepest
+from artpaper.defences.alignment import alignment
+from artpaper.defences.consistency import bernoulli_divergence
+from artpaper.defences.entropy import mean_entropy
+from artpaper.defences.projected import projected
+from artpaper.defences.random_step import random_step, same_units
+from artpaper.defences.relative_attention import relative_change
+from artpaper.defences.virtual import virtual
 from artpaper.inputs import Guarded, entered
-from artpaper.settings import Loss
+from artpaper.settings import Control, Loss
+from artpaper.shapes import Frames, LabelSets, Logits, Maps, Mask, Scalar
 
 Parts = dict[str, float]
-# the parts that are sums over the videos of a batch; the others are means
-COUNTED = ("zero_gradients", "gradients_not_finite")
+COUNTED = ("zero_gradients", "gradients_not_finite")  # sums over the videos of a batch; the other parts are means
 PARTS = ("loss", "cross_entropy", "adversarial", "attention", "perturbation_norm", *COUNTED)
+"""What a loss says of itself, as far as it has it: ``adversarial`` is before alpha, ``attention`` before beta;
+``perturbation_norm`` is ||R||_2; ``zero_gradients`` are videos that the attack could not move, ``gradients_not_finite``
+those whose gradient is NaN or infinite on a real frame, which are not moved."""
 LossFunction = Callable[[Any, Tensor, Tensor, Tensor, Loss], tuple[Tensor, Parts]]
+ADVERSARIES = {"projected": projected, "virtual": virtual}  # how they are found; "one_step" is the paper's own way
 
 
 def guarded(loss: LossFunction) -> LossFunction:
@@ -32,7 +46,7 @@ def guarded(loss: LossFunction) -> LossFunction:
     gradients is taken all the same.
 
     Raises:
-        TypeError, ValueError: as :func:`artpaper.inputs.guarded.entered`; the model is no module.
+        TypeError: the model is no module; and TypeErrors and ValueErrors as of an attack.
     """
 
     @functools.wraps(loss)
@@ -48,13 +62,7 @@ def guarded(loss: LossFunction) -> LossFunction:
 
 
 @guarded
-def cross_entropy(
-    model: Any,
-    x: Float[Tensor, "batch time dim"],
-    y: Float[Tensor, "batch classes"],
-    mask: Bool[Tensor, "batch time"],
-    config: Loss,
-) -> tuple[Float[Tensor, ""], Parts]:
+def cross_entropy(model: Any, x: Frames, y: LabelSets, mask: Mask, config: Loss) -> tuple[Scalar, Parts]:
     """L_CE (Eq. 1): binary cross-entropy of the clean videos, averaged over the batch.
 
     Args:
@@ -64,85 +72,61 @@ def cross_entropy(
         mask: True on real frames.
         config: ``bce_reduction`` says whether classes are averaged or summed.
     Returns:
-        The loss and its parts as numbers: ``loss``, ``cross_entropy``.
-    Source: Eq. 1.
+        The loss, and its parts as numbers, those of :data:`PARTS` that it has.
     """
-    loss = mean_bce(model(x, mask), y, config)
+    loss = _mean_bce(model(x, mask), y, config)
     return loss, {"loss": loss.item(), "cross_entropy": loss.item()}
 
 
 @guarded
-def adversarial(
-    model: Any,
-    x: Float[Tensor, "batch time dim"],
-    y: Float[Tensor, "batch classes"],
-    mask: Bool[Tensor, "batch time"],
-    config: Loss,
-) -> tuple[Float[Tensor, ""], Parts]:
+def adversarial(model: Any, x: Frames, y: LabelSets, mask: Mask, config: Loss) -> tuple[Scalar, Parts]:
     """L_out,Adv (Eq. 2): L_CE + alpha * the loss of the one-step adversaries, whose R is held constant.
 
     Args:
-        model: ``model(x, mask) -> logits``; with ``modalities`` (name to width) if ``config.scope`` is "modality".
+        model: as in :func:`cross_entropy`; with ``modalities`` (name to width) if ``config.scope`` is "modality".
         x, y, mask: as in :func:`cross_entropy`.
         config: ``alpha``, ``epsilon`` (same unit as x), ``scope``, ``bce_reduction``.
     Returns:
-        The loss and its parts: ``loss``, ``cross_entropy``, ``adversarial`` (before alpha), ``perturbation_norm`` (mean
-        over videos), ``zero_gradients`` (videos in this batch that the attack could not move) and
-        ``gradients_not_finite`` (videos whose gradient is NaN or infinite on a real frame, which are not moved).
-    Raises:
-        TypeError, ValueError: as :func:`guarded`, or the widths do not fit.
+        As :func:`cross_entropy`.
     Source: Eq. 2-4; R is detached as in Goodfellow et al. 2015 and Miyato et al. 2018.
     """
-    known, gradient, _ = clean_pass(model, x, y, mask, config, with_maps=False)
-    perturbation, parts = _perturbation(model, x, gradient, mask, config)
-    attacked = mean_bce(model(x + perturbation, mask), y, config)
+    known, gradient, _ = _clean_pass(model, x, y, mask, config, with_maps=False)
+    perturbation = steepest(gradient, mask, **_ball(model, config))
+    attacked = _mean_bce(model(x + perturbation, mask), y, config)
     loss = known + config.alpha * attacked
-    return loss, {"loss": loss.item(), "cross_entropy": known.item(), "adversarial": attacked.item(), **parts}
+    parts = {"loss": loss.item(), "cross_entropy": known.item(), "adversarial": attacked.item()}
+    return loss, parts | _step_parts(perturbation, gradient, mask)
 
 
 @guarded
-def attention_adversarial(
-    model: Any,
-    x: Float[Tensor, "batch time dim"],
-    y: Float[Tensor, "batch classes"],
-    mask: Bool[Tensor, "batch time"],
-    config: Loss,
-) -> tuple[Float[Tensor, ""], Parts]:
+def attention_adversarial(model: Any, x: Frames, y: LabelSets, mask: Mask, config: Loss) -> tuple[Scalar, Parts]:
     """L_(out,att),Adv (section 2.2): L_out,Adv + beta * the Frobenius norm of the change of the attention maps.
 
     Args:
         model: ``model(x, mask, return_attention=True) -> (logits, maps)``.
         x, y, mask: as in :func:`cross_entropy`.
-        config: as in :func:`adversarial`, and ``beta``, ``attention_modalities``, ``attention_squared``,
-            ``attention_detach_clean``.
+        config: as in :func:`adversarial`, and ``beta`` and what :func:`attention_change` takes.
     Returns:
-        The loss and its parts: those of :func:`adversarial` and ``attention`` (before beta).
-    Raises:
-        ValueError: as :func:`adversarial`.
-    Source: section 2.2.
+        As :func:`cross_entropy`.
     """
-    known, gradient, maps = clean_pass(model, x, y, mask, config, with_maps=True)
-    perturbation, parts = _perturbation(model, x, gradient, mask, config)
+    known, gradient, maps = _clean_pass(model, x, y, mask, config, with_maps=True)
+    perturbation = steepest(gradient, mask, **_ball(model, config))
     logits, adversarial_maps = model.with_maps(x + perturbation, mask)
-    attacked = mean_bce(logits, y, config)
+    attacked = _mean_bce(logits, y, config)
     attention = attention_change(maps, adversarial_maps, config)
     loss = known + config.alpha * attacked + config.beta * attention
-    parts = {"adversarial": attacked.item(), "attention": attention.item(), **parts}
-    return loss, {"loss": loss.item(), "cross_entropy": known.item(), **parts}
+    parts = {"cross_entropy": known.item(), "adversarial": attacked.item(), "attention": attention.item()}
+    return loss, {"loss": loss.item()} | parts | _step_parts(perturbation, gradient, mask)
 
 
-def attention_change(
-    clean: dict[str, Float[Tensor, "batch time time"]],
-    attacked: dict[str, Float[Tensor, "batch time time"]],
-    config: Loss,
-) -> Float[Tensor, ""]:
-    """Mean over videos of ||A - A_adv||_Fr, summed or averaged over modalities; exactly 0 for equal maps.
+def attention_change(clean: Maps, attacked: Maps, config: Loss) -> Scalar:
+    """The attention term: mean over videos of ||A - A_adv||_Fr, summed or averaged over modalities.
 
     Args:
         clean, attacked: head-averaged maps per modality, zero on padding.
         config: ``attention_modalities``, ``attention_squared``, ``attention_detach_clean``.
     Returns:
-        The attention term before beta; its gradient is finite everywhere (0 where the maps are equal).
+        The term before beta; exactly 0 for equal maps, its gradient finite everywhere (0 there).
     Source: section 2.2, the norm unsquared as printed.
     """
     norms = []
@@ -155,34 +139,103 @@ def attention_change(
     return (per_video.mean(dim=0) if config.attention_modalities == "mean" else per_video.sum(dim=0)).mean()
 
 
-def clean_pass(
-    model: Any,
-    x: Float[Tensor, "batch time dim"],
-    y: Float[Tensor, "batch classes"],
-    mask: Bool[Tensor, "batch time"],
-    config: Loss,
-    *,
-    with_maps: bool,
-) -> tuple[Float[Tensor, ""], Float[Tensor, "batch time dim"], dict[str, Tensor]]:
-    """One forward and one backward pass for all that the clean videos give.
+@guarded
+def defended(model: Any, x: Frames, y: LabelSets, mask: Mask, config: Loss) -> tuple[Scalar, Parts]:
+    """The loss of a control, a baseline or a defence: one with switches, so that two models differ in what they say.
 
-    The random generator is put back, so that the next pass drops the same units.
+    L = clean * L_CE + alpha * D(x + R) + beta * attention - entropy * H + alignment * (1 - cos), where the adversary R
+    and the terms are those of :mod:`artpaper.defences`. Every pass of a step drops the same units.
 
     Args:
-        model: as for :func:`attention_adversarial`.
-        x, y, mask: as in :func:`cross_entropy`, checked.
-        config: ``bce_reduction``.
-        with_maps: keep the attention maps, joined to the graph.
+        model: as in :func:`attention_adversarial`; with ``modalities`` (name to width) if scope is "modality".
+        x, y, mask: as in :func:`cross_entropy`.
+        config: a :class:`artpaper.settings.Control`: which terms, and how much of each.
     Returns:
-        L_CE with its parameter gradient attached; dL_CE/dx, as large as x, not masked; the maps (batch, time, time) per
-        modality, or none.
+        As :func:`cross_entropy`; the part of that name is 0 without a clean pass, and ``adversarial`` is D.
+    """
+    assert isinstance(config, Control)
+    draws = torch.get_rng_state()
+    noise = torch.Generator(x.device).manual_seed(torch.initial_seed())
+    ball = _ball(model, config)
+
+    def ask(frames: Tensor) -> tuple[Tensor, Maps]:
+        with same_units(x, draws):
+            return model.with_maps(frames, mask)
+
+    logits: Tensor = x
+    maps: Maps = {}
+    if config.adversary == "one_step":
+        known, gradient, maps = _clean_pass(model, x, y, mask, config, with_maps=True)
+        perturbation = steepest(gradient, mask, **ball)
+    else:
+        known = x.new_zeros(())
+        if config.clean:
+            logits, maps = ask(x)
+            known = _mean_bce(logits, y, config)
+        reference = logits.detach()
+
+        def slope(frames: Tensor) -> Tensor:
+            frames = frames.detach().requires_grad_(True)
+            answer, _ = ask(frames)
+            loss = bernoulli_divergence(reference, answer) if config.consistency else _mean_bce(answer, y, config)
+            return torch.autograd.grad(loss.sum(), frames)[0]
+
+        perturbation, gradient = ADVERSARIES[config.adversary](slope, x, mask, ball, noise, config.steps)
+    attacked, attacked_maps = ask(x + perturbation)
+    if config.consistency:
+        term = bernoulli_divergence(logits.detach() if config.adversary == "virtual" else logits, attacked)
+        term = term.mean() * _over_classes(y, config)
+    else:
+        term = _mean_bce(attacked, y, config)
+    loss = config.clean * known + config.alpha * term
+    parts: Parts = {"cross_entropy": known.item(), "adversarial": term.item()}
+    if config.beta > 0:
+        if config.attention_adversary == "random":
+            _, attacked_maps = ask(x + random_step(x, mask, ball, noise))
+        change = relative_change if config.attention_relative else attention_change
+        attention = change(maps, attacked_maps, config)
+        loss = loss + config.beta * attention
+        parts["attention"] = attention.item()
+    if config.entropy:
+        loss = loss - config.entropy * mean_entropy(maps, mask)
+    if config.alignment > 0:
+        loss = loss + config.alignment * (1 - alignment(model, x, y, mask, ball, noise, draws))
+    return loss, {"loss": loss.item(), **parts, **_step_parts(perturbation, gradient, mask)}
+
+
+def _is_switched(config: Loss) -> bool:
+    """Whether a switch of a control's own is on; its temperature is the model's."""
+    own = {field.name for field in fields(Control)} - {field.name for field in fields(Loss)} - {"temperature"}
+    return isinstance(config, Control) and any(getattr(config, name) != getattr(Control(), name) for name in own)
+
+
+LOSSES: tuple[tuple[Callable[[Loss], bool], LossFunction], ...] = (
+    (_is_switched, defended),
+    (lambda config: config.beta > 0, attention_adversarial),
+    (lambda config: config.alpha > 0, adversarial),
+    (lambda config: True, cross_entropy),
+)
+"""Every loss, and which configurations ask for it: the first that says yes is taken."""
+
+
+def loss_for(config: Loss) -> LossFunction:
+    """The loss that ``config`` asks for: terms of weight 0 are not computed, and the paper's own take the fast way."""
+    return next(loss for asks, loss in LOSSES if asks(config))
+
+
+def _clean_pass(
+    model: Any, x: Frames, y: LabelSets, mask: Mask, config: Loss, *, with_maps: bool
+) -> tuple[Scalar, Frames, Maps]:
+    """One forward and one backward pass for all that the clean videos give; the next pass drops the same units.
+
+    That is L_CE with its parameter gradient attached; dL_CE/dx, not masked; and the maps in the graph, if wanted.
     """
     model = Guarded(model, y.shape[1])
     x = x.detach().requires_grad_(True)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
         logits, maps = model.with_maps(x, mask) if with_maps else (model(x, mask), {})
-    loss = mean_bce(logits, y, config)
+    loss = _mean_bce(logits, y, config)
     gradient, *known = torch.autograd.grad(loss, [x, *parameters], retain_graph=with_maps, allow_unused=True)
     return _KnownGradient.apply(loss.detach(), known, *parameters), gradient, maps
 
@@ -201,45 +254,23 @@ class _KnownGradient(torch.autograd.Function):
         return None, None, *(None if gradient is None else gradient * scale for gradient in ctx.gradients)
 
 
-def _perturbation(model: Any, x: Tensor, gradient: Tensor, mask: Tensor, config: Loss) -> tuple[Tensor, Parts]:
-    modalities = getattr(model, "modalities", None)
-    perturbation = steepest(gradient, mask, epsilon=config.epsilon, scope=config.scope, modalities=modalities)
-    return perturbation, step_parts(perturbation, gradient, mask)
-
-
-def step_parts(
-    perturbation: Float[Tensor, "batch time dim"],
-    gradient: Float[Tensor, "batch time dim"],
-    mask: Bool[Tensor, "batch time"],
-) -> Parts:
-    """What a loss says of its adversaries: ``perturbation_norm``, ``zero_gradients`` and ``gradients_not_finite``.
-
-    Args:
-        perturbation: R, unit of the normalised features.
-        gradient: what was followed.
-        mask: True on real frames.
-    Returns:
-        The mean over videos of ||R||_2, and how many videos had no gradient, and one that is not finite.
-    """
+def _step_parts(perturbation: Frames, gradient: Frames, mask: Mask) -> Parts:
+    """The parts that are about R and the gradient that it was found along."""
     gradient = gradient.masked_fill(~mask[:, :, None], 0.0)
     silent = gradient.flatten(1).abs().amax(dim=1) == 0
     counts = {"zero_gradients": silent.sum(), "gradients_not_finite": (~finite_rows(gradient)).sum()}
     return {"perturbation_norm": l2_norm(perturbation).mean().item()} | {k: float(n.item()) for k, n in counts.items()}
 
 
-def mean_bce(
-    logits: Float[Tensor, "batch classes"], y: Float[Tensor, "batch classes"], config: Loss
-) -> Float[Tensor, ""]:
-    """The paper's l averaged over videos, and averaged or summed over classes as ``config.bce_reduction`` says.
-
-    Args:
-        logits: the model's answers.
-        y: label sets, multi-hot.
-        config: ``bce_reduction``.
-    """
-    return F.binary_cross_entropy_with_logits(logits, y.to(logits.dtype)) * over_classes(y, config)
+def _mean_bce(logits: Logits, y: LabelSets, config: Loss) -> Scalar:
+    """The paper's l averaged over videos, and over classes averaged or summed as ``config.bce_reduction`` says."""
+    return F.binary_cross_entropy_with_logits(logits, y.to(logits.dtype)) * _over_classes(y, config)
 
 
-def over_classes(y: Float[Tensor, "batch classes"], config: Loss) -> int:
+def _over_classes(y: Tensor, config: Loss) -> int:
     """What turns a mean over classes into what ``config.bce_reduction`` asks for."""
     return y.shape[-1] if config.bce_reduction == "sum" else 1
+
+
+def _ball(model: Any, config: Loss) -> dict[str, Any]:
+    return {"epsilon": config.epsilon, "scope": config.scope, "modalities": getattr(model, "modalities", None)}

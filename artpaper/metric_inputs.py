@@ -1,7 +1,8 @@
 """What a metric or a statistic is given: understood, or refused in words; never cast so that it means something else.
 
 Understood are NumPy arrays, tensors on any device, in any layout and mode, nested lists, DataFrames, and whatever else
-NumPy reads. Integers and bools stay what they are: ranked as such, none is rounded and none wraps.
+NumPy reads. Integers and bools stay what they are: ranked as such, none is rounded and none wraps. ``name`` is what
+a message calls an argument; what cannot be read is a TypeError, what has the wrong values or shape a ValueError.
 """
 
 import operator
@@ -24,21 +25,13 @@ NATIVE = (torch.float16, torch.float32, torch.float64)  # the floats that NumPy 
 
 
 def read(given: Any, name: str) -> Shaped[Array, "..."]:
-    """An array of bools, integers or floats, or a tensor of them where it lies.
-
-    Args:
-        given: what was passed, any shape.
-        name: of the argument, for the message.
-    Raises:
-        TypeError: it cannot be read as an array, or holds something other than real numbers.
-        ValueError: numbers are masked.
-    """
+    """An array of bools, integers or floats, or a tensor of them where it lies, of the shape that was passed."""
     rows = given if isinstance(given, list | tuple) else [given]
     if any(np.ma.is_masked(row) for row in rows):
         raise ValueError(f"{name}: some values are masked; leave their rows out, or fill them")
     try:
-        found = _tensor(given) if isinstance(given, torch.Tensor) else _array(given)
-        kind = numbers(found[:0]).dtype
+        array = _tensor(given) if isinstance(given, torch.Tensor) else _array(given)
+        kind = numbers(array[:0]).dtype
     except Exception as error:
         reason = str(error).partition("\n")[0]
         raise TypeError(
@@ -47,7 +40,7 @@ def read(given: Any, name: str) -> Shaped[Array, "..."]:
         ) from None
     if kind.kind not in "biuf":
         raise TypeError(f"{name}: real numbers are needed, not {kind}")
-    return found
+    return array
 
 
 def _tensor(given: torch.Tensor) -> torch.Tensor:
@@ -68,7 +61,7 @@ def _array(given: Any) -> np.ndarray:
 
 def _exact(objects: np.ndarray) -> np.ndarray:
     """Python's numbers in the first type that holds every one exactly; NaN is a float."""
-    if {type(one) for one in objects.flat} <= {bool, np.bool_}:
+    if {type(value) for value in objects.flat} <= {bool, np.bool_}:
         return objects.astype(bool)
     for kind in (np.int64, np.uint64, np.float64):
         try:
@@ -80,11 +73,11 @@ def _exact(objects: np.ndarray) -> np.ndarray:
     raise TypeError("no type of NumPy holds each of its values exactly")
 
 
-def numbers(found: Shaped[Array, "..."]) -> Shaped[np.ndarray, "..."]:
-    """What :func:`read` found, or a part of it, as NumPy's."""
-    if isinstance(found, np.ndarray):
-        return found
-    return (found.float() if found.is_floating_point() and found.dtype not in NATIVE else found).numpy(force=True)
+def numbers(array: Shaped[Array, "..."]) -> Shaped[np.ndarray, "..."]:
+    """What :func:`read` gave, or a part of it, as NumPy's."""
+    if isinstance(array, np.ndarray):
+        return array
+    return (array.float() if array.is_floating_point() and array.dtype not in NATIVE else array).numpy(force=True)
 
 
 def best_first(scores: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
@@ -93,16 +86,9 @@ def best_first(scores: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
 
 
 def pair(scores: Scores, labels: Labels) -> tuple[Shaped[Array, "videos classes"], Shaped[Array, "videos classes"]]:
-    """Scores and labels of the same videos and classes.
-
-    Returns:
-        The scores and the labels, as :func:`read` finds them.
-    Raises:
-        TypeError: as :func:`read`.
-        ValueError: no videos or classes, unlike shapes, or DataFrames with other rows or columns, or in another order.
-    """
-    found, truth = read(scores, "scores"), read(labels, "labels")
-    shape = tuple(found.shape)
+    """Scores and labels as :func:`read` gives them, of the same videos and classes, of which there are some."""
+    ranked, truth = read(scores, "scores"), read(labels, "labels")
+    shape = tuple(ranked.shape)
     if len(shape) != 2 or shape != tuple(truth.shape):
         raise ValueError(f"scores {shape} and labels {tuple(truth.shape)} must both be (videos, classes)")
     if 0 in shape:
@@ -114,33 +100,18 @@ def pair(scores: Scores, labels: Labels) -> tuple[Shaped[Array, "videos classes"
                     f"{axis} of scores and labels differ, or are in another order; pass "
                     "labels.loc[scores.index, scores.columns], or both as .to_numpy() if only the names differ"
                 )
-    return found, truth
+    return ranked, truth
 
 
 def refuse_nan(scores: Shaped[np.ndarray, "rows _"], start: int = 0) -> None:
-    """Nothing ranks NaN.
-
-    Args:
-        scores: rows of them.
-        start: number of the first row, for the message.
-    Raises:
-        ValueError: one of them is NaN.
-    """
+    """Nothing ranks NaN; ``start`` is the number of the first row."""
     if np.isnan(scores.max()):  # any NaN is the maximum
         bad = np.isnan(scores).any(axis=1)
         raise ValueError(f"scores of video {start + int(bad.argmax())} (counted from 0) hold NaN")
 
 
 def binary(given: Shaped[np.ndarray, "rows _"], name: str, start: int = 0) -> Bool[np.ndarray, "rows _"]:
-    """Rows of 0 and 1 of any type as bool.
-
-    Args:
-        given: the rows.
-        name: what they are.
-        start: number of the first row, for the message.
-    Raises:
-        ValueError: there is another value.
-    """
+    """Rows of 0 and 1 of any type as bool; ``start`` is the number of the first."""
     truth = given.astype(bool, copy=False)
     if given.dtype != bool and not np.array_equal(truth, given):
         wrong = truth != given
@@ -153,27 +124,17 @@ def binary(given: Shaped[np.ndarray, "rows _"], name: str, start: int = 0) -> Bo
 
 
 def hit_lists(hits: Hits) -> Bool[np.ndarray, "videos listed"]:
-    """Whether each of a video's best classes is one of its labels, checked.
-
-    Raises:
-        TypeError: as :func:`read`.
-        ValueError: no videos, empty lists, not one list a video, or values other than 0 and 1.
-    """
-    found = read(hits, "hits")
-    if 0 in found.shape:
-        raise ValueError(f"hits of shape {tuple(found.shape)}: nothing to evaluate")
-    if found.ndim != 2:
-        raise ValueError(f"hits {tuple(found.shape)} must be (videos, listed)")
-    return binary(numbers(found), "hits")
+    """Whether each of a video's best classes is one of its labels, checked."""
+    lists = read(hits, "hits")
+    if 0 in lists.shape:
+        raise ValueError(f"hits of shape {tuple(lists.shape)}: nothing to evaluate")
+    if lists.ndim != 2:
+        raise ValueError(f"hits {tuple(lists.shape)} must be (videos, listed)")
+    return binary(numbers(lists), "hits")
 
 
 def label_counts(positives: Counts, hits: Bool[np.ndarray, "videos listed"]) -> Int64[np.ndarray, " videos"]:
-    """Each video's number of labels, checked against its list of hits.
-
-    Raises:
-        TypeError: as :func:`read`.
-        ValueError: not one whole number, 0 or above, a video, or more hits than labels.
-    """
+    """Each video's number of labels, at least that of its hits."""
     counts = whole_numbers(positives, "positives")
     if len(counts) != len(hits):
         raise ValueError(f"hits of {len(hits)} videos, positives of {len(counts)}")
@@ -184,35 +145,22 @@ def label_counts(positives: Counts, hits: Bool[np.ndarray, "videos listed"]) -> 
 
 
 def score_lists(scores: TopScores, hits: Bool[np.ndarray, "videos listed"]) -> Shaped[np.ndarray, "videos listed"]:
-    """Each video's highest scores, best first, checked.
-
-    Raises:
-        TypeError: as :func:`read`.
-        ValueError: unlike shapes, NaN, or a list that does not descend.
-    """
-    found = numbers(read(scores, "scores"))
-    if found.shape != hits.shape:
-        raise ValueError(f"scores {found.shape} and hits {hits.shape} differ in shape")
-    refuse_nan(found)
-    rising = (found[:, 1:] > found[:, :-1]).any(axis=1)
+    """Each video's highest scores, checked to descend."""
+    lists = numbers(read(scores, "scores"))
+    if lists.shape != hits.shape:
+        raise ValueError(f"scores {lists.shape} and hits {hits.shape} differ in shape")
+    refuse_nan(lists)
+    rising = (lists[:, 1:] > lists[:, :-1]).any(axis=1)
     if rising.any():
         raise ValueError(
             f"scores of video {int(rising.argmax())} (counted from 0) are not in descending order; top_scores gives "
             "lists that are, and whole rows are for gap, perr and hit_at_1"
         )
-    return found
+    return lists
 
 
 def whole_numbers(given: Counts, name: str) -> Int64[np.ndarray, " videos"]:
-    """Counts, one a video.
-
-    Args:
-        given: the counts (videos,), of any integer or float type.
-        name: what they are.
-    Raises:
-        TypeError: as :func:`read`.
-        ValueError: not one list of whole numbers from 0 to 2**31 - 1.
-    """
+    """Counts, one a video, of any integer or float type, from 0 to :data:`MOST`."""
     array = numbers(read(given, name))
     if array.ndim != 1 or array.dtype.kind == "b":
         raise ValueError(f"{name} {array.shape} of {array.dtype}: one count per video is needed, (videos,)")
@@ -225,17 +173,7 @@ def whole_numbers(given: Counts, name: str) -> Int64[np.ndarray, " videos"]:
 
 
 def whole(value: Whole, name: str, least: int, why: str) -> int:
-    """A whole number.
-
-    Args:
-        value: an integer of any kind; True and 1.0 are none.
-        name: of the argument, for the message.
-        least: the smallest that makes sense.
-        why: the reason for that.
-    Raises:
-        TypeError: it is no whole number.
-        ValueError: it is below ``least``.
-    """
+    """An integer of any kind (True and 1.0 are none), ``least`` or above, for the reason ``why``."""
     try:
         number = operator.index(value)
     except TypeError:
@@ -248,22 +186,13 @@ def whole(value: Whole, name: str, least: int, why: str) -> int:
 
 
 def finite(given: Any, name: str) -> Float64[np.ndarray, "..."]:
-    """Numbers to calculate with, in double precision.
-
-    Args:
-        given: any shape.
-        name: of the argument, for the message.
-    Raises:
-        TypeError: as :func:`read`, or they are bools.
-        ValueError: one is NaN or infinite.
-    """
-    found = numbers(read(given, name))
-    if found.dtype.kind == "b":
+    """Numbers to calculate with, of any shape, in double precision; none is NaN or infinite, and bools are none."""
+    array = numbers(read(given, name))
+    if array.dtype.kind == "b":
         raise TypeError(f"{name}: numbers are needed, not True and False")
     with np.errstate(over="ignore"):  # of longer floats
-        array = found.astype(np.float64)
+        array = array.astype(np.float64)
     if not np.isfinite(array).all():
-        raise ValueError(
-            f"{name}: {array[~np.isfinite(array)][0]} is no finite number; mend what made it, or leave it out"
-        )
+        wrong = array[~np.isfinite(array)][0]
+        raise ValueError(f"{name}: {wrong} is no finite number; mend what made it, or leave it out")
     return array

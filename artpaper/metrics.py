@@ -9,6 +9,10 @@ Two choices where the reference leaves the outcome to chance (it shuffles before
 - across videos, tied scores share one precision, the one at the end of their group, as in scikit-learn.
 
 So no value depends on the order of the videos. Without ties the values are the reference's.
+
+All raise a TypeError for what is no real numbers, or a ``top_k``, ``k`` or ``positives`` that is no whole number; and a
+ValueError for no videos or classes, unlike shapes, DataFrames in unlike order, masked or NaN scores, and labels or hits
+other than 0 and 1.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,25 +24,8 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Shaped
 
-from artpaper.metric_inputs import (
-    Array,
-    Counts,
-    Hits,
-    Labels,
-    Scores,
-    TopScores,
-    Whole,
-    best_first,
-    binary,
-    hit_lists,
-    label_counts,
-    numbers,
-    pair,
-    read,
-    refuse_nan,
-    score_lists,
-    whole,
-)
+from artpaper import metric_inputs as inputs
+from artpaper.metric_inputs import Array, Counts, Hits, Labels, Scores, TopScores, Whole
 
 Chunk = Callable[[], tuple[np.ndarray, np.ndarray]]
 TOP_K = 20
@@ -52,19 +39,17 @@ def gap(scores: Scores, labels: Labels, top_k: Whole = TOP_K) -> float:
         scores: the higher, the likelier; probabilities or logits (only their order counts), of any real type and kind
             of array (videos, classes). Prefer logits: sigmoids that saturate at 1.0 are ties.
         labels: label sets, multi-hot 0/1 of any type (videos, classes).
-        top_k: classes kept per video, at most all of them.
+        top_k: classes kept per video, at least 1, at most all of them.
     Returns:
         sum of the precision at each hit / number of labels, those outside every top list included; 0.0 without labels.
     Raises:
-        TypeError: scores or labels that are no real numbers, or a top_k that is no whole number.
-        ValueError: no videos or classes, unlike shapes, DataFrames in unlike order, masked or NaN scores, labels other
-            than 0 and 1, or top_k below 1.
+        ValueError: as the module says.
     Source: google/youtube-8m eval_util.py, calculate_gap; section 3.1 of the paper.
     """
     top_k = _top_k(top_k)
-    scores, labels = pair(scores, labels)
+    scores, labels = inputs.pair(scores, labels)
     chunks, most = _chunks(scores, labels), min(top_k, scores.shape[1])
-    pool = np.empty((len(scores), most), numbers(scores[:0]).dtype)  # (videos, top_k)
+    pool = np.empty((len(scores), most), inputs.numbers(scores[:0]).dtype)  # (videos, top_k)
     hits, positives, end = [], 0, 0
     for array in (scores, labels):
         if isinstance(array, torch.Tensor) and array.is_cuda:  # threads have streams of their own
@@ -75,10 +60,10 @@ def gap(scores: Scores, labels: Labels, top_k: Whole = TOP_K) -> float:
             pool[start:end] = top
             hits.append(right)
             positives += count
-        found = np.sort(np.concatenate(hits))  # (hits,) ascending
+        right = np.sort(np.concatenate(hits))  # (hits,) ascending
         parts = np.array_split(pool.reshape(-1), torch.get_num_threads())
-        rank = sum(threads.map(partial(_at_least, found=found), parts), np.zeros(found.size, np.int64))  # (hits,)
-    return _average_precision(rank, found, positives)
+        rank = sum(threads.map(partial(_at_least, hits=right), parts), np.zeros(right.size, np.int64))  # (hits,)
+    return _average_precision(rank, right, positives)
 
 
 def perr(scores: Scores, labels: Labels) -> float:
@@ -92,11 +77,10 @@ def perr(scores: Scores, labels: Labels) -> float:
     Returns:
         The mean over videos; a video without labels counts 0 and stays in the denominator.
     Raises:
-        TypeError: scores or labels that are no real numbers.
-        ValueError: a score below 0, and as :func:`gap`.
+        ValueError: a score below 0, and as the module says.
     Source: google/youtube-8m eval_util.py, calculate_precision_at_equal_recall_rate.
     """
-    scores, labels = pair(scores, labels)
+    scores, labels = inputs.pair(scores, labels)
     total, seen = 0.0, 0
     for chunk in _chunks(scores, labels):
         part, truth = chunk()
@@ -114,13 +98,8 @@ def perr(scores: Scores, labels: Labels) -> float:
 
 
 def hit_at_1(scores: Scores, labels: Labels) -> float:
-    """Share of videos whose best class is among their labels; a video without labels counts 0.
+    """Share of videos whose best class is among their labels; a video without labels counts 0. Arguments as `gap`'s.
 
-    Args:
-        scores: probabilities or logits (videos, classes), as :func:`gap`; the lower class index wins a tie.
-        labels: label sets, multi-hot 0/1 of any type (videos, classes).
-    Raises:
-        TypeError, ValueError: as :func:`gap`.
     Source: google/youtube-8m eval_util.py, calculate_hit_at_one.
     """
     return hit_at_1_from_top(top_scores(scores, labels, 1)[1])
@@ -130,18 +109,15 @@ def gap_from_top(scores: TopScores, hits: Hits, positives: Counts, top_k: Whole 
     """:func:`gap` from stored top lists.
 
     Args:
-        scores: each video's highest scores, descending (videos, listed); logits or probabilities, the same kind for all
-            videos.
+        scores: each video's highest scores, descending (videos, listed), for all videos logits or all probabilities.
         hits: whether each is a label of its video (videos, listed).
         positives: number of labels of each video, in its list or not (videos,).
         top_k: columns used; a list shorter than this must hold all classes.
     Raises:
-        TypeError: what is no real numbers, or a top_k that is no whole number.
-        ValueError: no videos, unlike shapes, scores that are NaN or not in descending order, hits other than 0 and 1,
-            positives that are no counts, more hits than labels, or top_k below 1.
+        TypeError, ValueError: as the module says.
     """
-    right = hit_lists(hits)
-    counts, ranked, top_k = label_counts(positives, right), score_lists(scores, right), _top_k(top_k)
+    right = inputs.hit_lists(hits)
+    counts, ranked, top_k = inputs.label_counts(positives, right), inputs.score_lists(scores, right), _top_k(top_k)
     return _precision(ranked[:, :top_k], right[:, :top_k], int(counts.sum()))
 
 
@@ -154,27 +130,19 @@ def perr_from_top(hits: Hits, positives: Counts) -> float:
             of 0 is no hit asks nothing more here. Pad shorter lists with False.
         positives: number of labels of each video (videos,).
     Raises:
-        TypeError: what is no real numbers.
-        ValueError: no videos, unlike shapes, hits other than 0 and 1, positives that are no counts, more hits than
-            labels, or a list shorter than its video's labels.
+        ValueError: a list shorter than its video's labels, and as the module says.
     """
-    found = hit_lists(hits)
-    counts = label_counts(positives, found)
-    if counts.max() > found.shape[1]:
-        raise ValueError(f"a video has {counts.max()} labels, the lists hold only {found.shape[1]} classes")
-    within = np.arange(found.shape[1]) < counts[:, None]  # (videos, listed): ranked above the cut at n
-    right = np.count_nonzero(found & within, axis=1)  # (videos,)
-    return float(np.mean(right / np.maximum(counts, 1)))
+    right = inputs.hit_lists(hits)
+    counts = inputs.label_counts(positives, right)
+    if counts.max() > right.shape[1]:
+        raise ValueError(f"a video has {counts.max()} labels, the lists hold only {right.shape[1]} classes")
+    within = np.arange(right.shape[1]) < counts[:, None]  # (videos, listed): ranked above the cut at n
+    return float(np.mean(np.count_nonzero(right & within, axis=1) / np.maximum(counts, 1)))
 
 
 def hit_at_1_from_top(hits: Hits) -> float:
-    """:func:`hit_at_1` from stored top lists: the mean of the first column of ``hits`` (videos, listed).
-
-    Raises:
-        TypeError: hits that are no real numbers.
-        ValueError: no videos, empty lists, or hits other than 0 and 1.
-    """
-    return float(np.mean(hit_lists(hits)[:, 0]))
+    """:func:`hit_at_1` from stored top lists: the mean of the first column of ``hits`` (videos, listed)."""
+    return float(np.mean(inputs.hit_lists(hits)[:, 0]))
 
 
 def top_scores(
@@ -183,16 +151,13 @@ def top_scores(
     """Each video's ``k`` best classes, best first, the lower class index first among ties.
 
     Args:
-        scores: probabilities or logits (videos, classes), as :func:`gap`.
-        labels: label sets, multi-hot 0/1 of any type (videos, classes).
+        scores, labels: as for :func:`gap`.
         k: classes to keep; all of them where there are fewer.
     Returns:
         Their scores, of the type that came, and whether each is a label of the video.
-    Raises:
-        TypeError, ValueError: as :func:`gap`.
     """
     k = _top_k(k)
-    scores, labels = pair(scores, labels)
+    scores, labels = inputs.pair(scores, labels)
     top, hits = zip(*(_top(*chunk(), k) for chunk in _chunks(scores, labels)), strict=True)
     return np.concatenate(top), np.concatenate(hits)
 
@@ -207,40 +172,39 @@ def average_precision(scores: Shaped[Array, "..."] | Any, hits: Bool[Array, "...
     Returns:
         sum over hits of (hits scored at least as high / pairs scored at least as high) / positives; 0.0 if that is 0.
     Raises:
-        TypeError: what is no real numbers, or positives that are no whole number.
-        ValueError: unlike shapes, NaN scores, hits other than 0 and 1, or more hits than positives.
+        ValueError: more hits than positives, and as the module says.
     Source: google/youtube-8m average_precision_calculator.py; ties as in sklearn.metrics.average_precision_score.
     """
-    ranked, right = numbers(read(scores, "scores")), numbers(read(hits, "hits"))
+    ranked, right = inputs.numbers(inputs.read(scores, "scores")), inputs.numbers(inputs.read(hits, "hits"))
     if ranked.shape != right.shape:
         raise ValueError(f"scores {ranked.shape} and hits {right.shape} differ in shape")
-    count = whole(positives, "positives", 0, "a number of labels is not negative")
+    count = inputs.whole(positives, "positives", 0, "a number of labels is not negative")
     if not ranked.size:
         return 0.0
-    refuse_nan(ranked.reshape(1, -1))
-    return _precision(ranked, binary(right.reshape(1, -1), "hits").reshape(right.shape), count)
+    inputs.refuse_nan(ranked.reshape(1, -1))
+    return _precision(ranked, inputs.binary(right.reshape(1, -1), "hits").reshape(right.shape), count)
 
 
 def _precision(scores: np.ndarray, hits: np.ndarray, positives: int) -> float:
-    found = np.sort(scores[hits])  # (hits,) ascending
-    return _average_precision(_at_least(scores.flatten(), found), found, positives)
+    right = np.sort(scores[hits])  # (hits,) ascending
+    return _average_precision(_at_least(scores.flatten(), right), right, positives)
 
 
-def _at_least(scores: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """How many scores (pairs,) are at least as high as each of those found (hits,); sorts the scores in place."""
+def _at_least(scores: np.ndarray, hits: np.ndarray) -> np.ndarray:
+    """How many scores (pairs,) are at least as high as each of those of the hits (hits,); sorts the scores in place."""
     scores.sort()
-    return scores.size - np.searchsorted(scores, found)
+    return scores.size - np.searchsorted(scores, hits)
 
 
-def _average_precision(rank: np.ndarray, found: np.ndarray, positives: int) -> float:
+def _average_precision(rank: np.ndarray, hits: np.ndarray, positives: int) -> float:
     """From the scores of the hits (hits,), ascending, and of each how many pairs are scored at least as high."""
-    if found.size > positives:
-        raise ValueError(f"{found.size} hits but only {positives} labels")
-    if found.size == 0:
+    if hits.size > positives:
+        raise ValueError(f"{hits.size} hits but only {positives} labels")
+    if hits.size == 0:
         return 0.0
-    first = np.arange(found.size)  # (hits,) the first with the same score
-    first[1:][found[1:] == found[:-1]] = 0
-    hits_above = found.size - np.maximum.accumulate(first)  # (hits,) hits up to that rank
+    first = np.arange(hits.size)  # (hits,) the first with the same score
+    first[1:][hits[1:] == hits[:-1]] = 0
+    hits_above = hits.size - np.maximum.accumulate(first)  # (hits,) hits up to that rank
     return float(np.sum(hits_above / rank) / positives)
 
 
@@ -262,7 +226,7 @@ def _top(scores: np.ndarray, labels: np.ndarray, k: int) -> tuple[np.ndarray, np
     """One chunk's top scores (rows, k) and hits (rows, k), best first."""
     best = _best(scores, min(k, scores.shape[1]))  # (rows, classes)
     top, hits = (array[best].reshape(len(scores), -1) for array in (scores, labels))  # (rows, k)
-    order = np.argsort(best_first(top), axis=1, kind="stable")  # stable, so that the lower class comes first
+    order = np.argsort(inputs.best_first(top), axis=1, kind="stable")  # stable, so that the lower class comes first
     return np.take_along_axis(top, order, axis=1), np.take_along_axis(hits, order, axis=1)
 
 
@@ -273,7 +237,7 @@ def _best(scores: np.ndarray, k: int) -> np.ndarray:
     best = scores >= cut
     tied = np.flatnonzero(np.count_nonzero(best, axis=1) > k)
     if len(tied):
-        order = np.argsort(best_first(scores[tied]), axis=1, kind="stable")[:, :k]
+        order = np.argsort(inputs.best_first(scores[tied]), axis=1, kind="stable")[:, :k]
         best[tied] = False
         best[tied[:, None], order] = True
     return best
@@ -281,16 +245,15 @@ def _best(scores: np.ndarray, k: int) -> np.ndarray:
 
 def _chunks(scores: Array, labels: Array) -> Iterator[Chunk]:
     """Functions that fetch and check some rows: scores (rows, classes) and labels bool (rows, classes)."""
-    videos, classes = scores.shape
-    rows = max(1, CHUNK // classes)
-    return (partial(_chunk, scores, labels, start, start + rows) for start in range(0, videos, rows))
+    rows = max(1, CHUNK // scores.shape[1])
+    return (partial(_chunk, scores, labels, start, start + rows) for start in range(0, scores.shape[0], rows))
 
 
 def _chunk(scores: Array, labels: Array, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-    part = numbers(scores[start:stop])
-    refuse_nan(part, start)
-    return part, binary(numbers(labels[start:stop]), "labels", start)
+    part = inputs.numbers(scores[start:stop])
+    inputs.refuse_nan(part, start)
+    return part, inputs.binary(inputs.numbers(labels[start:stop]), "labels", start)
 
 
 def _top_k(k: Whole) -> int:
-    return whole(k, "top_k", 1, "at least one class per video must be kept")
+    return inputs.whole(k, "top_k", 1, "at least one class per video must be kept")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from artpaper.defences import loss_for
+from artpaper.losses import loss_for
 from artpaper.models import FrameTransformer
 from artpaper.settings import Loss, Model
 from benchmarks.measure import Line, apart, matrix_peak, peak_bytes, take_turns

@@ -21,21 +21,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--executed", type=Path, required=True, help="folder of notebooks that papermill executed")
 
 
-class Replay(nbval.plugin.IPyNbFile):
-    """A notebook whose cells put out what they did in an executed copy, if there is one."""
-
-    def setup(self) -> None:
-        copy = executed(self.path, self.config.option.executed)
-        if copy is None:
-            super().setup()
-        else:
-            self.kernel = Recording(copy)
-            self.setup_sanitize_files()
-
-
-@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    nbval.plugin.IPyNbFile = Replay
+    with_kernel = nbval.plugin.IPyNbFile.setup
+
+    def setup(notebook: nbval.plugin.IPyNbFile) -> None:
+        copy = executed(notebook.path, config.option.executed)
+        if copy is None:
+            with_kernel(notebook)
+        else:
+            notebook.kernel = Recording(copy)
+            notebook.setup_sanitize_files()
+
+    nbval.plugin.IPyNbFile.setup = setup
 
 
 def executed(notebook: Path, folder: Path) -> Any:

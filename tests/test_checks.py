@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from artpaper.checks import PAGES, Finding, RobustnessWarning, check_model, check_results
-from artpaper.defences import loss_for
+from artpaper.losses import loss_for
 from artpaper.settings import Loss
 from tests import toy
 

@@ -48,8 +48,9 @@ def test_the_paper_profile_is_the_papers_setting() -> None:
         ({"train": {"learning_rate": float("nan")}}, "train.learning_rate: .*finite"),
         ({"model": {"heads": True}}, "model.heads: .*valid integer, got True"),
         ({"model": {"attention": "soft"}}, "model.attention: .*'softmax' or 'uniform', got 'soft'"),
-        ({"data": {"source": "audioset"}}, "AudioSet has audioset527"),
-        ({"data": {"source": "arrays"}}, "label_space 'h317' does not fit source 'arrays': .*arrays have given"),
+        ({"data": {"source": "audioset"}}, "audioset has audioset527"),
+        ({"data": {"source": "audoset"}}, r"data.source: no source 'audoset'; did you mean audioset\?"),
+        ({"data": {"source": "arrays"}}, "label_space 'h317' does not fit source 'arrays': .*arrays has given"),
         ({"data": {"source": "yt8m", "label_space": "given"}}, "label_space 'given' does not fit source 'yt8m'"),
         (
             {"data": {"source": "audioset", "label_space": "given"}},

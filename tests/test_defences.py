@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from artpaper.ball import l2_norm, steepest
-from artpaper.defences import bernoulli_divergence, defended, loss_for, mean_entropy, relative_change
-from artpaper.losses import adversarial, attention_adversarial, attention_change
+from artpaper.defences.consistency import bernoulli_divergence
+from artpaper.defences.entropy import mean_entropy
+from artpaper.defences.relative_attention import relative_change
+from artpaper.losses import adversarial, attention_adversarial, attention_change, defended, loss_for
 from artpaper.settings import Control, Loss
 from pipeline.base.parameters import Params
 from tests import toy

@@ -17,8 +17,9 @@ from pipeline.base.errors import CheckpointError, ConfigError
 from pipeline.base.parameters import Params
 from pipeline.data.batches import model_inputs
 from pipeline.data.store import FrameStore
-from pipeline.predict import one_step as evaluation
-from pipeline.predict.one_step import attack, best_classes
+from pipeline.predict import one_step, resumable
+from pipeline.predict.files import best_classes
+from pipeline.predict.one_step import attack
 from pipeline.train.checkpoints import load_model
 from tests.pipeline import ROOT, changed, digest, link_frames
 
@@ -67,13 +68,14 @@ def test_rows_are_what_the_model_and_the_attack_say(workspace: Path, small_param
 
 def test_a_killed_attack_ends_with_the_same_bytes(workspace: Path, small_params: Params, monkeypatch) -> None:
     """Parts of one batch each here, so that the kill falls between parts."""
-    monkeypatch.setattr(evaluation, "PART", 1)
+    monkeypatch.setattr(resumable, "PART", 1)
     undisturbed = digest(attack(small_params, "art", 0, workspace, progress=False).parent)
     shutil.rmtree(workspace / "predictions")
     slow = (
-        "import time; from artpaper import cli, evaluation, attacks; evaluation.PART = 1; whole = evaluation.fgm\n"
+        "import time; from pipeline.predict import one_step, resumable; from pipeline.run import cli\n"
+        "resumable.PART = 1; whole = one_step.fgm\n"
         "def fgm(*a, **k):\n    time.sleep(0.3); return whole(*a, **k)\n"
-        "evaluation.fgm = fgm\n"
+        "one_step.fgm = fgm\n"
         f"cli.main(['attack', '--params', 'profiles/small.yaml', '--workspace', {str(workspace)!r}, '--model', 'art'])"
     )
     process = subprocess.Popen([sys.executable, "-c", slow], cwd=ROOT, stderr=subprocess.DEVNULL)
@@ -83,16 +85,16 @@ def test_a_killed_attack_ends_with_the_same_bytes(workspace: Path, small_params:
     process.wait()
     assert not (workspace / "predictions").exists()
     calls = []
-    whole = evaluation.fgm
-    monkeypatch.setattr(evaluation, "fgm", lambda *a, **k: calls.append(1) or whole(*a, **k))
+    whole = one_step.fgm
+    monkeypatch.setattr(one_step, "fgm", lambda *a, **k: calls.append(1) or whole(*a, **k))
     assert digest(attack(small_params, "art", 0, workspace, progress=False).parent) == undisturbed
     assert 0 < len(calls) < -(-len(FrameStore(workspace / "frames" / "test")) // 64)
 
 
 def test_parts_of_another_batch_size_are_not_mixed_in(workspace: Path, small_params: Params, monkeypatch) -> None:
     """An attack that was stopped and goes on with other batches starts its parts anew."""
-    monkeypatch.setattr(evaluation, "PART", 1)
-    monkeypatch.setattr(evaluation, "_join", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(resumable, "PART", 1)
+    monkeypatch.setattr(resumable, "_join", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         attack(small_params, "art", 0, workspace, progress=False)
     monkeypatch.undo()

@@ -1,4 +1,4 @@
-"""README's experiments, as written there, in a fresh clone.
+"""The experiments of docs/run.md, as written there, in a fresh clone.
 
 DVC, Git and the pipeline's file are real; what the stages do is played, for training takes minutes, and what may go
 wrong here is that DVC loses what was run.
@@ -53,8 +53,8 @@ elif stage == "curves":
 
 def commands() -> list[str]:
     """The lines of the shell block under "Compare runs"."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8").partition("**Compare runs.**")[2]
-    return re.search(r"```\n(.*?)```", text, re.S)[1].splitlines()
+    text = (ROOT / "docs" / "run.md").read_text(encoding="utf-8").partition("## Compare runs")[2]
+    return re.search(r"```bash\n(.*?)```", text, re.S)[1].splitlines()
 
 
 @pytest.fixture

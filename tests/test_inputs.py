@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from artpaper.attacks import fit_universal
 from artpaper.checks import RobustnessWarning, check_model
-from artpaper.defences import loss_for
-from artpaper.losses import COUNTED, PARTS
+from artpaper.losses import COUNTED, PARTS, loss_for
 from artpaper.settings import Control, Loss
 from tests import toy
 from tests.attacks.test_entry import MASK, PLACES, Unit, X, Y

@@ -5,8 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from artpaper.attacks import fgm
-from artpaper.defences import loss_for
-from artpaper.losses import adversarial, attention_adversarial, attention_change, cross_entropy
+from artpaper.losses import adversarial, attention_adversarial, attention_change, cross_entropy, loss_for
 from artpaper.settings import Loss
 from tests import toy
 

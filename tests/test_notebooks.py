@@ -1,5 +1,8 @@
 """Promises about the notebooks themselves: small, parameterised, and with outputs that nbval really compares."""
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -7,7 +10,7 @@ import pytest
 
 from pipeline.base.errors import ConfigError
 from pipeline.base.project import project_root
-from pipeline.run.notebooks import clean
+from pipeline.run.notebooks import CHECKED, clean
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -31,7 +34,7 @@ def test_shape(path: Path) -> None:
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_checked_cells_hold_an_output_to_compare_with(path: Path) -> None:
     """nbval passes a stripped notebook without comparing anything."""
-    checked = cells(path, "nbval-check-output")
+    checked = cells(path, CHECKED)
     assert checked
     for cell in checked:
         assert cell.execution_count is not None
@@ -73,6 +76,34 @@ def test_what_is_no_notebook_is_refused_and_the_old_copies_stay(tmp_path: Path) 
     with pytest.raises(ConfigError, match=r"a\.ipynb: not a valid notebook"):
         clean(tmp_path, tmp_path / "out")
     assert (tmp_path / "out" / "kept").exists()
+
+
+def write_notebook(path: Path, *outputs: str, source: str = "print(how)", injected: bool = False, **about: str) -> None:
+    """A notebook whose one checked cell has put out this; executed by papermill, if ``injected``."""
+    new = nbformat.v4
+    given = new.new_code_cell("how = 1", metadata={"tags": ["parameters"]}, execution_count=1)
+    put_out = [new.new_output("stream", name="stdout", text=text) for text in outputs]
+    checked = new.new_code_cell(source, metadata={"tags": [CHECKED]}, outputs=put_out, execution_count=2)
+    own = [new.new_code_cell("how = 2", metadata={"tags": ["injected-parameters"]})] if injected else []
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(new.new_notebook(cells=[given, *own, checked], metadata={"papermill": about}), path)
+
+
+def test_nbval_compares_what_a_run_has_executed(tmp_path: Path) -> None:
+    """Another output and another source are told; a notebook of which there is no executed copy is executed."""
+    for name in ("same", "other", "edited"):
+        write_notebook(tmp_path / "notebooks" / f"{name}.ipynb", "1\n")
+        kept = "0\n" if name == "other" else "1\n"
+        source = "print(1)" if name == "edited" else "print(how)"
+        write_notebook(tmp_path / "reports" / "of" / f"{name}-0.ipynb", kept, source=source, injected=True,
+                       input_path=f".clean/{name}.ipynb")  # fmt: skip
+    write_notebook(tmp_path / "notebooks" / "alone.ipynb", "0\n")
+    command = [sys.executable, "-m", "pytest", "-p", "tests.replay", f"--executed={tmp_path}/reports", "--nbval-lax",
+               "--nbval-current-env", "-o", "addopts=", "-q", "-rfE", f"{tmp_path}/notebooks"]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    failed = re.findall(r"^FAILED \S*/(\w+)\.ipynb::Cell (\d)", done.stdout, re.M)
+    assert sorted(failed) == [("alone", "1"), ("edited", "1"), ("other", "1")], done.stdout + done.stderr
+    assert "the executed copy is of another notebook" in done.stdout
 
 
 def test_project_root(tmp_path: Path) -> None:

@@ -16,12 +16,14 @@ import pytest
 import torch
 
 import artpaper
+import pipeline
 from artpaper import metrics
+from pipeline.predict.bootstrap import bootstrap_counts
 from pipeline.stress.verdict import statistics
 from tests import slow_reference as reference
 from tests.slow_reference import REFUSED
 
-SOURCE = str(Path(artpaper.__file__).parent)
+SOURCES = tuple(str(Path(package.__file__).parent) for package in (artpaper, pipeline))
 CALLS = {"whole rows": 3000, "top lists": 2500, "resampled": 1500, "samples": 500, "numbers": 2500}
 NUMPY = ["bool", "int8", "uint8", "int16", "uint16", "int32", "int64", "uint64", "float16", "float32", "float64", ">f4",
          "longdouble", "complex64", "U5", ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn]  # fmt: skip
@@ -155,7 +157,7 @@ def call(group, draw):
         one, two = sample(draw), sample(draw)
         return few(draw, (estimated, (one,), exact_estimate), (compared, (one, two), exact_difference))
     if draw.random() < 0.3:
-        return statistics.bootstrap_counts, (whole(draw), whole(draw), whole(draw)), reference.bootstrap_counts
+        return bootstrap_counts, (whole(draw), whole(draw), whole(draw)), reference.bootstrap_counts
     if draw.random() < 0.4:
         p = dressed(draw, [0.0, 0.01, 0.02, 0.5, 1.0, math.nan], (int(draw.integers(0, 6)),))
         return statistics.holm, (p,), reference.holm
@@ -238,7 +240,7 @@ def is_ours(error):
     file = at.tb_frame.f_code.co_filename
     return (
         isinstance(error, ValueError | TypeError)
-        and file.startswith(SOURCE)
+        and file.startswith(SOURCES)
         and linecache.getline(file, at.tb_lineno).lstrip().startswith("raise ")
     )
 

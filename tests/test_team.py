@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import distributed, multiprocessing
 
-from artpaper.defences import loss_for
+from artpaper.losses import loss_for
 from artpaper.models import FrameTransformer
 from artpaper.settings import Control, Loss
 from pipeline.base.errors import ArtpaperError

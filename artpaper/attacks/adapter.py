@@ -1,10 +1,11 @@
 """A model that was made elsewhere, as attacks ask it: ``model(x, mask) -> logits``."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-from jaxtyping import Bool, Float
 from torch import Tensor, nn
+
+from artpaper.shapes import Frames, Mask, Widths
 
 
 class Adapter(nn.Module):
@@ -27,16 +28,13 @@ class Adapter(nn.Module):
     """
 
     def __init__(
-        self,
-        model: nn.Module,
-        call: Callable[[Any, Tensor, Tensor], Tensor],
-        modalities: Mapping[str, int] | None = None,
+        self, model: nn.Module, call: Callable[[Any, Tensor, Tensor], Tensor], modalities: Widths | None = None
     ) -> None:
         super().__init__()
         self.model, self.call = model, call
         self.modalities = None if modalities is None else dict(modalities)
         self.training = model.training  # of itself alone: its parts keep their own modes
 
-    def forward(self, x: Float[Tensor, "batch time dim"], mask: Bool[Tensor, "batch time"]) -> Any:
+    def forward(self, x: Frames, mask: Mask) -> Any:
         """Whatever ``call`` gives; it is checked by those who ask."""
         return self.call(self.model, x, mask)

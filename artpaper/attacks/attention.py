@@ -1,24 +1,25 @@
 """Attacks that know where the defence is: they raise the loss and the change of the attention maps together.
 
-A model may resist a gradient because its attention has learned to pass none on. So the attention becomes part of what
-is attacked: as the paper's averaged maps, as the map of every head, or as the scores before the softmax, whose gradient
-a saturated softmax cannot hide.
+A model may resist a gradient because its attention has learned to pass none on. So the attention is attacked too: the
+paper's averaged maps, the map of every head, or the scores before the softmax, whose gradient a saturated one cannot
+hide.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from artpaper.attacks.objectives import Objective, bce
 from artpaper.attacks.projected_gradient import pgd
-from artpaper.attacks.result import Attack, checked, hit
+from artpaper.attacks.result import Attack, checked, goal
 from artpaper.inputs import Guarded, without_attention
 from artpaper.settings import NonNegative
+from artpaper.shapes import Frames, LabelSets, Mask, Widths
 
 Over = Literal["maps", "heads", "scores"]
 """What of the attention is changed: see :class:`AttentionColumns`."""
@@ -38,37 +39,26 @@ class AttentionColumns:
     whole and in order can be used, such as :func:`artpaper.attacks.fgm`, ``pgd`` and ``apgd``.
 
     Args:
-        model: as :class:`artpaper.models.FrameTransformer`: ``model(x, mask, return_attention=True)`` gives logits and
-            maps, ``model.attention_heads(x, mask)`` the maps of every head.
-        x: clean frames (batch, time, dim), unit of the normalised features.
-        mask: True on real frames (batch, time).
+        model: as :class:`artpaper.models.FrameTransformer`, with ``return_attention`` and ``attention_heads``.
+        x: clean frames, unit of the normalised features.
+        mask: True on real frames.
         over: "maps", "heads" or "scores".
-    Attributes:
-        modalities: the model's: name and width of each.
     Raises:
         ValueError: ``over`` is none of these, the model shows no attention, or it is asked about another batch.
     Source: section 2.2 for the change; Lovisotto et al. 2022 (Give Me Your Attention) for the scores.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        x: Float[Tensor, "batch time dim"],
-        mask: Bool[Tensor, "batch time"],
-        over: Over = "maps",
-    ) -> None:
+    def __init__(self, model: Any, x: Frames, mask: Mask, over: Over = "maps") -> None:
         if over not in get_args(Over):
             raise ValueError(f"over {over!r} is none of {', '.join(get_args(Over))}")
         if not hasattr(model, "attention_heads"):
             raise ValueError(without_attention(model))
         self.model, self.over = Guarded(model), over
-        self.modalities: Mapping[str, int] = model.modalities
+        self.modalities: Widths = model.modalities
         with torch.no_grad():
             _, self.clean = self._look(x, mask)
 
-    def __call__(
-        self, x: Float[Tensor, "batch time dim"], mask: Bool[Tensor, "batch time"]
-    ) -> Float[Tensor, "batch columns"]:
+    def __call__(self, x: Frames, mask: Mask) -> Float[Tensor, "batch columns"]:
         """The model's logits, then each modality's change, for frames and their mask; columns: classes + modalities."""
         logits, attention = self._look(x, mask)
         if any(values.shape != self.clean[name].shape for name, values in attention.items()):
@@ -82,25 +72,16 @@ class AttentionColumns:
             return self.model.with_maps(x, mask)
         heads = self.model.heads(x, mask)  # (B, H, T, T) each
         if self.over == "scores":
-            heads = {name: _centred_scores(one, mask) for name, one in heads.items()}
+            heads = {name: _centred_scores(maps, mask) for name, maps in heads.items()}
         return self.model(x, mask), heads
 
 
 @checked
 def attention_pgd(
-    model: Any,
-    x: Float[Tensor, "batch time dim"],
-    y: Float[Tensor, "batch classes"],
-    mask: Bool[Tensor, "batch time"],
-    *,
-    epsilon: NonNegative,
-    weight: NonNegative = 0.1,
-    over: Over = "maps",
-    finish: bool = True,
-    objective: Objective = bce,
-    attack: Callable[..., Attack] = pgd,
+    model: Any, x: Frames, y: LabelSets, mask: Mask, *, epsilon: NonNegative, weight: NonNegative = 0.1,
+    over: Over = "maps", finish: bool = True, objective: Objective = bce, attack: Callable[..., Attack] = pgd,
     **options: Any,
-) -> Attack:
+) -> Attack:  # fmt: skip
     """Raise loss + weight * attention change, then the loss alone from there: adaptive to a defence of the attention.
 
     The change is summed over modalities. Where it outweighs the loss, the first search ends with maps far away and a
@@ -109,23 +90,17 @@ def attention_pgd(
 
     Args:
         model: as :class:`AttentionColumns` needs it, in eval mode.
-        x: frames as the model receives them, float (batch, time, dim), unit of the normalised features.
-        y: label sets, multi-hot (batch, classes).
-        mask: True on real frames, bool (batch, time); padding is never moved.
-        epsilon: radius of the ball around each video, same unit as x.
+        x, y, mask, epsilon, objective: as for :func:`artpaper.attacks.fgm`.
         weight: of the attention change, in units of the loss; 0 is an attack on the loss alone. Scores change some tens
             of times as much as maps do and want a smaller one.
         over: whose change: "maps", "heads" or "scores", as in :class:`AttentionColumns`.
         finish: whether the loss alone is raised afterwards, from the perturbation at which the sum was highest.
-        objective: the loss, ``(logits, y) -> (batch,)``.
         attack: what raises either: one that keeps the batch whole and in order, with ``epsilon``, ``objective`` and
             ``start``, such as :func:`artpaper.attacks.pgd` or :func:`artpaper.attacks.apgd`.
         options: more arguments of that attack, such as ``steps``, ``norm`` or ``scope``.
     Returns:
         Attack: with the model's own logits. ``gradient_norm`` is that of the sum, ``zero_gradient`` says that neither
         search had anything to follow, ``iterations`` counts both.
-    Raises:
-        TypeError, ValueError: as :func:`artpaper.attacks.fgm`, as :class:`AttentionColumns`, or as the attack.
     Source: Tramer et al. 2020 on adaptive attacks; Lovisotto et al. 2022 for ``over="scores"``.
     """
     classes = y.shape[1]
@@ -135,18 +110,16 @@ def attention_pgd(
 
     watched = AttentionColumns(model, x, mask, over)
     padded = F.pad(y, (0, len(watched.modalities)))  # no label is true in the columns that are no classes
-    found = attack(watched, x, padded, mask, epsilon=epsilon, objective=both, **options)
-    if not finish:
-        return _restated(found, y)
-    last = attack(model, x, y, mask, epsilon=epsilon, objective=objective, **options | {"start": found.perturbation})
-    first, second = found.diagnostics, last.diagnostics
-    search = {
-        "gradient_norm": first["gradient_norm"],
-        "zero_gradient": first["zero_gradient"] & second["zero_gradient"],
-        "gradient_not_finite": first["gradient_not_finite"] | second["gradient_not_finite"],
-        "iterations": first["iterations"] + second["iterations"],
-    }
-    return replace(last, diagnostics=second | search)
+    first = attack(watched, x, padded, mask, epsilon=epsilon, objective=both, **options)
+    if not finish:  # told of the model's own logits, without the attention's columns
+        clean, adversarial = first.clean_logits[:, :classes], first.adversarial_logits[:, :classes]
+        return Attack(first.perturbation, clean, adversarial, first.diagnostics | goal(clean, adversarial, y))
+    last = attack(model, x, y, mask, epsilon=epsilon, objective=objective, **options | {"start": first.perturbation})
+    before, after = first.diagnostics, last.diagnostics
+    search = {"gradient_norm": before["gradient_norm"], "iterations": before["iterations"] + after["iterations"]}
+    search["zero_gradient"] = before["zero_gradient"] & after["zero_gradient"]
+    search["gradient_not_finite"] = before["gradient_not_finite"] | after["gradient_not_finite"]
+    return replace(last, diagnostics=after | search)
 
 
 def _centred_scores(heads: Tensor, mask: Tensor) -> Tensor:
@@ -156,12 +129,3 @@ def _centred_scores(heads: Tensor, mask: Tensor) -> Tensor:
     logarithm = heads.clamp(min=torch.finfo(heads.dtype).tiny).log().masked_fill(~pairs, 0.0)
     frames = mask.sum(dim=1)[:, None, None, None].clamp(min=1)
     return (logarithm - logarithm.sum(dim=-1, keepdim=True) / frames) * pairs
-
-
-def _restated(found: Attack, y: Tensor) -> Attack:
-    """The same attack told of the model's own logits: the first columns, without the attention's."""
-    clean, adversarial = found.clean_logits[:, : y.shape[1]], found.adversarial_logits[:, : y.shape[1]]
-    right = hit(clean, y)
-    rows = {"already_wrong": ~right, "fooled": right & ~hit(adversarial, y)}
-    losses = {"clean_loss": bce(clean.double(), y.double()), "loss": bce(adversarial.double(), y.double())}
-    return Attack(found.perturbation, clean, adversarial, found.diagnostics | rows | losses)

@@ -1,17 +1,17 @@
 """Auto-PGD: projected gradient ascent with momentum that sets its own step sizes, a video at a time."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor
 
 from artpaper.attacks.objectives import Objective, bce
-from artpaper.attacks.projected_gradient import Ascent
+from artpaper.attacks.projected_gradient import Ascent, Movable
 from artpaper.attacks.result import Attack, checked
 from artpaper.ball import Norm, Scope
 from artpaper.settings import Count, Natural, NonNegative
+from artpaper.shapes import Classifier, Frames, LabelSets, Mask, Widths
 
 MOMENTUM = 0.75  # alpha: share of the new direction
 RISES = 0.75  # rho: share of the steps since the last checkpoint that must have raised the objective
@@ -19,52 +19,28 @@ RISES = 0.75  # rho: share of the steps since the last checkpoint that must have
 
 @checked
 def apgd(
-    model: Callable[[Tensor, Tensor], Tensor],
-    x: Float[Tensor, "batch time dim"],
-    y: Float[Tensor, "batch classes"],
-    mask: Bool[Tensor, "batch time"],
-    *,
-    epsilon: NonNegative,
-    norm: Norm = "l2",
-    scope: Scope = "joint",
-    modalities: Mapping[str, int] | None = None,
-    objective: Objective = bce,
-    steps: Count = 50,
-    restarts: Count = 1,
-    random_start: bool = True,
-    start: Float[Tensor, "batch time dim"] | None = None,
-    movable: Bool[Tensor, "#batch #time #dim"] | None = None,
+    model: Classifier, x: Frames, y: LabelSets, mask: Mask, *, epsilon: NonNegative, norm: Norm = "l2",
+    scope: Scope = "joint", modalities: Widths | None = None, objective: Objective = bce, steps: Count = 50,
+    restarts: Count = 1, random_start: bool = True, start: Frames | None = None, movable: Movable | None = None,
     seed: Natural = 0,
-) -> Attack:
+) -> Attack:  # fmt: skip
     """Auto-PGD in the ball: nothing to tune but the budget; each video has its own step size and its own restarts.
 
     The first step is as long as the ball is wide. At each checkpoint a video's step is halved, and it goes on from its
     best point of this restart, if fewer than 0.75 of the steps since the last checkpoint raised the objective, or if
-    neither the step nor the best objective has changed since. The model is attacked in the mode it is in: call
-    ``model.eval()`` first. It costs as many passes as :func:`artpaper.attacks.pgd`.
+    neither the step nor the best objective has changed since. It costs as many passes as :func:`artpaper.attacks.pgd`.
 
     Args:
-        model: any callable ``model(x, mask) -> logits (batch, classes)``, not only ours.
-        x: frames as the model receives them, float (batch, time, dim), unit of the normalised features.
-        y: label sets, multi-hot (batch, classes).
-        mask: True on real frames, bool (batch, time); padding is never moved.
-        epsilon: radius of the ball around each video, same unit as x.
-        norm, scope, modalities, objective: as for :func:`artpaper.attacks.pgd`.
+        model, x, y, mask, epsilon, norm, scope, modalities, objective: as for :func:`artpaper.attacks.fgm`.
         steps: gradient steps of each restart.
         restarts, random_start, start, movable, seed: as for :func:`artpaper.attacks.pgd`.
     Returns:
         Attack: as :func:`artpaper.attacks.pgd` with keep "best".
-    Raises:
-        TypeError, ValueError: as :func:`artpaper.attacks.pgd`.
-    Warns:
-        UserWarning: as :func:`artpaper.attacks.fgm`.
     Source: Croce and Hein 2020, Algorithm 1 and section 3; a video goes back to its best point at the checkpoint, as in
         their code, where the algorithm as printed takes one more step first.
     """
-    ascent = Ascent(
-        model, x, y, mask, epsilon=epsilon, norm=norm, scope=scope, modalities=modalities, objective=objective,
-        movable=movable,
-    )  # fmt: skip
+    ball = {"epsilon": epsilon, "norm": norm, "scope": scope, "modalities": modalities}
+    ascent = Ascent(model, x, y, mask, ball, objective, movable)
     for point in ascent.starts(restarts, random_start, start, seed):
         _climb(ascent, point, steps)
     return ascent.result()
@@ -91,7 +67,7 @@ def _climb(ascent: Ascent, point: Tensor, steps: int) -> None:
     value, gradient = ascent.visit(point)  # (B,), (B, T, D)
     before = best = point
     best_value, best_gradient = value, gradient
-    length = torch.full_like(value, 2 * ascent.epsilon)[:, None, None]  # eta (B, 1, 1)
+    length = torch.full_like(value, 2 * ascent.ball["epsilon"])[:, None, None]  # eta (B, 1, 1)
     halved = torch.zeros_like(value, dtype=torch.bool)  # at the last checkpoint
     rises = torch.zeros_like(value)
     best_then, checked = best_value, 0  # at the last checkpoint

@@ -4,16 +4,13 @@ import itertools
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from artpaper.attacks.objectives import Objective, bce, pair
 from artpaper.attacks.result import Attack, hit
+from artpaper.shapes import LabelSets
 
 
-def ensemble(
-    attacks: Mapping[str, Attack], y: Float[Tensor, "batch classes"], objective: Objective = bce
-) -> tuple[Attack, list[str]]:
+def ensemble(attacks: Mapping[str, Attack], y: LabelSets, objective: Objective = bce) -> tuple[Attack, list[str]]:
     """For every video the attack, among several on the same model and videos, that raises its loss most.
 
     Nothing is run: the losses are read off the logits that the attacks hold, in float64. The clean video is a candidate
@@ -27,11 +24,10 @@ def ensemble(
     Returns:
         Attack: every video has the winner's perturbation, logits and diagnostics, of those that all attacks have;
         ``iterations`` is what the winner took, not what finding it cost; ``gradient_not_finite`` says that any of the
-        attacks has no result, and none has fooled the model. ``already_wrong`` and ``fooled`` are about the
-        top label, whatever the winner means by them. And the winner's name for every video.
+        attacks has no result, and none has fooled the model. ``already_wrong`` and ``fooled`` are about the top label.
+        And the winner's name for every video.
     Raises:
-        TypeError, ValueError: y does not fit the logits; no attacks, or two of them differ in their videos' shape or
-            their clean logits; the message names the two.
+        ValueError: no attacks, or two, which the message names, differ in their videos' shape or their clean logits.
     Source: Croce and Hein 2020, section 5 (AutoAttack: a point counts as robust if it withstands every attack).
     """
     if not attacks:

@@ -1,19 +1,18 @@
 """Fast Minimum-Norm attack: walk along the model's boundary, in L2, in a ball that tightens around the clean video."""
 
 import math
-from collections.abc import Callable
 from functools import partial
 from typing import Annotated
 
 import torch
-from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from artpaper.attacks.deepfool import STABILITY, Criterion, ask, check_labels
-from artpaper.attacks.result import Attack, checked, follow, hit, norms
+from artpaper.attacks.boundary import STABILITY, Criterion, Search, check_labels
+from artpaper.attacks.result import Attack, checked, follow, hit
 from artpaper.settings import Count, Positive
+from artpaper.shapes import Classifier, Frames, LabelSets, Mask
 
 SHRUNK = 0.01  # length of the last step over that of the first, as the authors have it
 FINEST = 0.001  # share by which the ball changes in the last step, as the authors have it
@@ -22,51 +21,30 @@ SMALLER = 1 - 1e-6  # a perturbation counts as smaller from here on: of two that
 
 @partial(checked, labels=False)
 def fmn(
-    model: Callable[[Tensor, Tensor], Tensor],
-    x: Float[Tensor, "batch time dim"],
-    y: Float[Tensor, "batch classes"] | None,
-    mask: Bool[Tensor, "batch time"],
-    *,
-    criterion: Criterion = "top1_change",
-    steps: Count = 100,
-    start: Float[Tensor, "batch time dim"] | None = None,
-    step_size: Positive | None = None,
+    model: Classifier, x: Frames, y: LabelSets | None, mask: Mask, *, criterion: Criterion = "top1_change",
+    steps: Count = 100, start: Frames | None = None, step_size: Positive | None = None,
     gamma: Annotated[float, Field(gt=0, lt=1)] = 0.05,
-) -> Attack:
+) -> Attack:  # fmt: skip
     """Smallest L2 perturbation found that fools the model, for every video by itself.
 
     Each step follows the gradient of the margin to the wrong side and is projected into a ball around the clean video.
     Until the video has been fooled once, the ball reaches to the boundary of the model taken as linear; then it shrinks
     by gamma where the video is fooled and grows by gamma where it is not. Both step and gamma fall along a cosine. Of
-    all iterates that fool the model the one of smallest norm is kept.
-
-    Unlike :func:`artpaper.attacks.deepfool.deepfool` it goes on after the boundary has been crossed, and looks at all
-    labels, but at the best rival alone in each step. So by itself it may end at another boundary that is further away;
-    with DeepFool's perturbation as ``start`` it never ends further away than that.
-
-    The model is attacked in the mode it is in, on its logits: call ``model.eval()`` first. The parameters' ``.grad`` is
-    left as it was.
+    all iterates that fool the model the one of smallest norm is kept. Unlike DeepFool it goes on after the boundary has
+    been crossed, but looks at the best rival alone in each step, so it may end at a boundary that is further away; with
+    DeepFool's perturbation as ``start`` it never does.
 
     Args:
-        model: any callable ``model(x, mask) -> logits (batch, classes)``, not only ours.
-        x: frames as the model receives them, float (batch, time, dim), unit of the normalised features.
-        y: label sets, multi-hot (batch, classes); only criterion "hit1_loss" needs them, else they may be None.
-        mask: True on real frames, bool (batch, time); padding is never moved.
-        criterion: what counts as fooled: see :data:`artpaper.attacks.deepfool.Criterion`. A tie does not.
+        model, x, y, mask, criterion: as for :func:`artpaper.attacks.deepfool.deepfool`; a tie does not fool.
         steps: gradient steps a video is given.
         start: perturbation to begin from, (batch, time, dim), unit of x; where it does not fool, it is left aside.
         step_size: length of the first step, unit of x. By default, of each video: the norm of its start or, without
             one, the way to the boundary if the model were linear.
         gamma: share by which the ball changes in the first step.
     Returns:
-        Attack: perturbation (batch, time, dim), both logits, and the diagnostics of
-        :func:`artpaper.attacks.deepfool.deepfool`. A video never fooled keeps what it reached, not ``fooled``: its
-        norm is where the search ended and bounds nothing. ``iterations`` counts the gradients taken. A video already
-        wrong, or without a usable gradient (0 or not finite), is not asked about again.
-    Raises:
-        TypeError, ValueError: as :func:`artpaper.attacks.deepfool.deepfool`.
-    Warns:
-        UserWarning: as :func:`artpaper.attacks.fgm`.
+        Attack: as :func:`artpaper.attacks.deepfool.deepfool`. A video never fooled keeps what it reached, not
+        ``fooled``: its norm is where the search ended and bounds nothing. ``iterations`` counts the gradients taken. A
+        video already wrong, or without a usable gradient (0 or not finite), is not asked about again.
     Source: Pintor et al. 2021 (arXiv:2102.12827), Algorithm 1, for L2; the default step is this project's, for features
         have no common range as pixels have.
     """
@@ -79,27 +57,22 @@ def fmn(
         cosine = (1 + math.cos(math.pi * step / steps)) / 2
         active = search.advance(active, SHRUNK + (1 - SHRUNK) * cosine, FINEST + (gamma - FINEST) * cosine)
     search.look(active)
-    return search.result()
+    search.fooled = search.best_norm.isfinite()
+    search.not_finite &= ~search.already_wrong
+    return search.result(search.best)
 
 
-class _Search:
-    """What is known of every video so far."""
-
-    def __init__(
-        self, model: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor | None, mask: Tensor, criterion: Criterion
-    ) -> None:
-        self.model, self.x, self.mask, self.criterion = model, x, mask, criterion
-        self.true = None if y is None else y > 0
-        self.perturbation, self.best = torch.zeros_like(self.x), torch.zeros_like(self.x)
-        self.best_norm = torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)  # inf: never fooled
-        self.iterations = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        flags = torch.zeros(4, len(x), dtype=torch.bool, device=x.device)
-        self.stuck, self.already_wrong, self.not_finite, self.broken = flags
+class _Search(Search):
+    def __init__(self, model: Classifier, x: Tensor, y: Tensor | None, mask: Tensor, criterion: Criterion) -> None:
+        super().__init__(model, x, mask)
+        self.criterion, self.true = criterion, None if y is None else y > 0
+        self.best = torch.zeros_like(x)
+        self.best_norm = torch.full_like(self.gradient_norm, torch.inf)  # inf: never fooled
 
     def begin(self, start: Tensor | None, step_size: float | None) -> Tensor:
         """Look at the clean videos and at the start; returns the rows to go on with."""
         rows = torch.arange(len(self.x), device=self.x.device)
-        frames, logits = ask(self.model, self.x, self.mask, gradient=True)
+        frames, logits = self.ask(rows, gradient=True)
         self.clean, self.adversarial = logits.detach(), logits.detach().clone()
         if self.criterion == "hit1_loss" and self.true is not None:
             self.already_wrong = ~hit(self.clean, self.true)
@@ -117,7 +90,7 @@ class _Search:
 
     def advance(self, rows: Tensor, share: float, change: float) -> Tensor:
         """Take a step, a share of the first one, in a ball that changes by a share; returns the rows to go on with."""
-        frames, logits = ask(self.model, self.x[rows] + self.perturbation[rows], self.mask[rows], gradient=True)
+        frames, logits = self.ask(rows, gradient=True)
         way, length, gradient = self._boundary(rows, frames, logits)
         fooled, norm = self._keep(rows, logits.detach())
         best, radius = self.best_norm[rows], self.radius[rows]
@@ -133,29 +106,16 @@ class _Search:
         self.iterations[rows] += usable
         gradient *= scale.where(usable, 0.0)[:, None, None]
         moved = self.perturbation[rows] - gradient
-        self.perturbation[rows] = (
-            moved * (radius / _norm(moved)).clamp(max=1).nan_to_num(nan=1.0).to(moved)[:, None, None]
-        )
+        shrunk = (radius / _norm(moved)).clamp(max=1).nan_to_num(nan=1.0).to(moved)
+        self.perturbation[rows] = moved * shrunk[:, None, None]
         go = usable | fooled  # where there is nothing to follow, a smaller ball is still worth a look
         return rows[go]
 
     def look(self, rows: Tensor) -> None:
         """Ask the model about these videos' perturbations and keep those that are the best so far."""
         if len(rows):
-            _, logits = ask(self.model, self.x[rows] + self.perturbation[rows], self.mask[rows], gradient=False)
+            _, logits = self.ask(rows, gradient=False)
             self._keep(rows, logits)
-
-    def result(self) -> Attack:
-        diagnostics = norms(self.x, self.mask, self.best) | {
-            "gradient_norm": self.gradient_norm,
-            "zero_gradient": self.stuck,
-            "gradient_not_finite": self.not_finite & ~self.already_wrong,
-            "logits_not_finite": self.broken,
-            "iterations": self.iterations,
-            "already_wrong": self.already_wrong,
-            "fooled": self.best_norm.isfinite(),
-        }
-        return Attack(self.best, self.clean, self.adversarial, diagnostics)
 
     def _keep(self, rows: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Keep what is better than the best, or reached where nothing has fooled; says what fools, and the norms."""

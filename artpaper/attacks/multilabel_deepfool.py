@@ -1,17 +1,17 @@
 """Multi-label DeepFool: the shortest way, in L2, to a given label set, all labels' boundaries considered at once."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Shaped
 from torch import Tensor
 
-from artpaper.attacks.deepfool import COPIES, STABILITY, Memory, ask
+from artpaper.attacks.boundary import COPIES, STABILITY, Memory, Search
 from artpaper.attacks.result import Attack, checked, norms
 from artpaper.inputs import labels_of
 from artpaper.settings import Count, NonNegative
+from artpaper.shapes import Classifier, Frames, LabelSets, Mask
 
 Outputs = Literal["sigmoid", "logits"]
 BATCHED = 128  # gradients taken by one batched backward pass: four times as fast as a loop for one video, equal for 16
@@ -19,17 +19,10 @@ BATCHED = 128  # gradients taken by one batched backward pass: four times as fas
 
 @partial(checked, labels=False)
 def multilabel_deepfool(
-    model: Callable[[Tensor, Tensor], Tensor],
-    x: Float[Tensor, "batch time dim"],
-    y: Float[Tensor, "batch classes"] | None,
-    mask: Bool[Tensor, "batch time"],
-    *,
-    target: Shaped[Tensor, "batch classes"] | None = None,
-    outputs: Outputs = "sigmoid",
-    steps: Count = 20,
-    overshoot: NonNegative = 0.02,
-    memory: Memory = 256,
-) -> Attack:
+    model: Classifier, x: Frames, y: LabelSets | None, mask: Mask, *,
+    target: Shaped[Tensor, "batch classes"] | None = None, outputs: Outputs = "sigmoid", steps: Count = 20,
+    overshoot: NonNegative = 0.02, memory: Memory = 256,
+) -> Attack:  # fmt: skip
     """Small L2 perturbation after which the model predicts exactly ``target``, prediction being logit > 0.
 
     Not the rho of Figure 4: that asks for any change of the top label, this for one given set of labels.
@@ -44,7 +37,7 @@ def multilabel_deepfool(
     P are brought to length 1, and dependent ones are solved by the pseudo-inverse, all in float64.
 
     Args:
-        model, x, mask: as for :func:`artpaper.attacks.deepfool.deepfool`; mode and ``.grad`` are left as they are too.
+        model, x, mask: as for :func:`artpaper.attacks.fgm`.
         y: label sets, multi-hot (batch, classes); they only make the default target, and may be None beside one.
         target: label set each video is pushed to, multi-hot (batch, classes); by default what the model predicts with
             the true labels switched off.
@@ -53,23 +46,22 @@ def multilabel_deepfool(
             For a minimal perturbation of a confident model take "logits".
         steps: most iterations a video is given.
         overshoot: share by which each perturbation is longer than the steps taken.
-        memory: MiB that the attack itself may hold besides x, the perturbations and what the model's own passes need;
-            one video's Jacobian (classes, time, dim) is held in any case. It does not change the result.
+        memory: MiB, as for :func:`artpaper.attacks.deepfool.deepfool`; one video's Jacobian, (classes, time, dim), is
+            held in any case.
     Returns:
-        Attack: perturbation (batch, time, dim), both logits, diagnostics. ``fooled``: the target is reached exactly;
-        ``already_wrong``: it is the clean prediction, so nothing was done; ``gradient_norm`` of the logit of the
-        nearest label to be switched, at the clean video (NaN where there is none); ``iterations`` the steps taken, also
-        if an earlier iterate was the best; ``zero_gradient``: no label to be switched had a usable gradient.
+        Attack: ``fooled``: the target is reached exactly; ``already_wrong``: it is the clean prediction, so nothing was
+        done; ``gradient_norm`` of the logit of the nearest label to be switched, at the clean video (NaN where there is
+        none); ``iterations`` the steps taken, also if an earlier iterate was the best; ``zero_gradient``: no label to
+        be switched had a usable gradient.
     Raises:
-        TypeError, ValueError: as :func:`artpaper.attacks.fgm`; neither label sets nor a target, or a target that does
-            not fit the logits.
-    Warns:
-        UserWarning: as :func:`artpaper.attacks.fgm`.
+        TypeError: neither label sets nor a target.
+        ValueError: a target that does not fit the logits, or as :func:`artpaper.attacks.fgm`.
     Source: Song et al. 2018 (arXiv:1901.00546), ML-DP; at most 20 iterations.
     """
-    search = _Search(model, x, mask, outputs, overshoot, memory * 2**20)
-    parts = torch.arange(len(x), device=x.device).split(search.videos(COPIES))
-    clean = torch.cat([ask(model, x[rows], mask[rows], gradient=False)[1] for rows in parts])
+    search = _Search(model, x, mask, memory)
+    search.outputs, search.overshoot = outputs, overshoot
+    parts = torch.arange(len(x), device=x.device).split(search.videos())
+    clean = torch.cat([search.ask(rows, gradient=False)[1] for rows in parts])
     if target is not None:
         target = labels_of(target, x, "target") > 0
     elif y is not None:
@@ -83,35 +75,17 @@ def multilabel_deepfool(
         if not len(search.active):
             break
         search.advance()
-    return search.result()
+    search.fooled = (search.best_wrong == 0) & ~search.already_wrong
+    return search.result(search.best)
 
 
-class _Search:
-    """What is known of every video so far."""
-
-    def __init__(
-        self,
-        model: Callable[[Tensor, Tensor], Tensor],
-        x: Tensor,
-        mask: Tensor,
-        outputs: Outputs,
-        overshoot: float,
-        budget: int | float,
-    ) -> None:
-        self.model, self.x, self.mask = model, x, mask
-        self.outputs, self.overshoot, self.budget = outputs, overshoot, budget
-        self.perturbation, self.best = torch.zeros_like(x), torch.zeros_like(x)
-        self.best_norm = torch.zeros(len(x), dtype=torch.float64, device=x.device)
-        self.gradient_norm = torch.full_like(self.best_norm, torch.nan)
-        self.iterations = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        self.stuck, self.not_finite, self.broken = torch.zeros(3, len(x), dtype=torch.bool, device=x.device)
-
-    def videos(self, copies: int) -> int:
-        """How many videos the budget allows at once, each holding so many arrays of its frames' size."""
-        return max(1, int(self.budget / (copies * max(1, self.x[:1].nbytes))))
+class _Search(Search):
+    outputs: Outputs
+    overshoot: float
 
     def start(self, clean: Tensor, target: Tensor) -> None:
         self.clean, self.target, self.adversarial = clean, target, clean.clone()
+        self.best, self.best_norm = torch.zeros_like(self.x), torch.zeros_like(self.gradient_norm)
         self.best_wrong = self._wrong(clean, target)
         self.already_wrong = self.best_wrong == 0
         self.active = (~self.already_wrong).nonzero().flatten()
@@ -121,22 +95,8 @@ class _Search:
         # half of the budget for the Jacobian, half for the pass that makes it
         parts = self.active.split(self.videos(2 * self.clean.shape[1]))
         self.active = torch.cat([self._move(rows) for rows in parts])
-        parts = self.active.split(self.videos(COPIES))
+        parts = self.active.split(self.videos())
         self.active = torch.cat([self._judge(rows) for rows in parts])
-
-    def result(self) -> Attack:
-        parts = [part.split(self.videos(COPIES)) for part in (self.x, self.mask, self.best)]
-        lengths = [norms(*part) for part in zip(*parts, strict=True)]
-        diagnostics = {name: torch.cat([length[name] for length in lengths]) for name in lengths[0]} | {
-            "gradient_norm": self.gradient_norm,
-            "zero_gradient": self.stuck,
-            "gradient_not_finite": self.not_finite,
-            "logits_not_finite": self.broken,
-            "iterations": self.iterations,
-            "already_wrong": self.already_wrong,
-            "fooled": (self.best_wrong == 0) & ~self.already_wrong,
-        }
-        return Attack(self.best, self.clean, self.adversarial, diagnostics)
 
     def _wrong(self, logits: Tensor, target: Tensor) -> Tensor:
         """Number of labels on the wrong side; a model that breaks down is worse than any."""
@@ -144,7 +104,7 @@ class _Search:
         return wrong.masked_fill(logits.isnan().any(dim=1), logits.shape[1] + 1)
 
     def _judge(self, rows: Tensor) -> Tensor:
-        _, logits = ask(self.model, self.x[rows] + self.perturbation[rows], self.mask[rows], gradient=False)
+        _, logits = self.ask(rows, gradient=False)
         self.broken[rows] |= ~logits.isfinite().all(dim=1)
         wrong = self._wrong(logits, self.target[rows])
         norm = norms(self.x[rows], self.mask[rows], self.perturbation[rows])["norm"]
@@ -155,7 +115,7 @@ class _Search:
         return rows[wrong > 0]
 
     def _move(self, rows: Tensor) -> Tensor:
-        iterate, logits = ask(self.model, self.x[rows] + self.perturbation[rows], self.mask[rows], gradient=True)
+        iterate, logits = self.ask(rows, gradient=True)
         batched = min(max(1, BATCHED // len(rows)), max(1, self.videos(2 * COPIES) // len(rows)))
         jacobian = _jacobian(logits, iterate, ~self.mask[rows], batched)
         moved = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)

@@ -7,52 +7,46 @@ there, with gradient 0.
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, Concatenate, ParamSpec
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from artpaper.inputs import zero_one
+from artpaper.inputs import LABELS, zero_one
+from artpaper.shapes import Flags, LabelSets, Logits, PerVideo
 
 Objective = Callable[[Tensor, Tensor], Tensor]
-P = ParamSpec("P")
 
 
-def pair(logits: Any, y: Any) -> Float[Tensor, "batch classes"]:
-    """Label sets in the type and on the device of the logits, both (batch, classes).
-
-    Raises:
-        TypeError: no tensors, or logits that are no floats.
-        ValueError: unlike shapes, no classes, or label sets that hold other values than 0 and 1.
-    """
+def pair(logits: Any, y: Any) -> LabelSets:
+    """Label sets in the type and on the device of the logits, both (batch, classes), or an error in words."""
     if not isinstance(logits, Tensor) or not logits.is_floating_point():
         raise TypeError(f"logits are a tensor of floats, not {getattr(logits, 'dtype', type(logits).__name__)}")
-    y = zero_one("y", y, logits, "label sets, 1 for every true class: for counts or -1 and 1 pass y > 0")
+    y = zero_one("y", y, logits, LABELS.format("y"))
     if logits.ndim != 2 or not logits.shape[1] or y.shape != logits.shape:
         raise ValueError(f"logits {tuple(logits.shape)} and y {tuple(y.shape)} must both be (batch, classes)")
     return y.to(logits.dtype)
 
 
-def _of_pairs(objective: Callable[Concatenate[Tensor, Tensor, P], Tensor]) -> Callable[..., Tensor]:
+def _of_pairs(objective: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """An objective whose label sets are checked first."""
 
     @functools.wraps(objective)
-    def checked(logits: Any, y: Any, *args: P.args, **options: P.kwargs) -> Tensor:
+    def checked(logits: Any, y: Any, *args: Any, **options: Any) -> Tensor:
         return objective(logits, pair(logits, y), *args, **options)
 
     return checked
 
 
 @_of_pairs
-def bce(logits: Float[Tensor, "batch classes"], y: Float[Tensor, "batch classes"]) -> Float[Tensor, " batch"]:
+def bce(logits: Logits, y: LabelSets) -> PerVideo:
     """Binary cross-entropy of every video, averaged over classes (the paper's l), in nats."""
     return F.binary_cross_entropy_with_logits(logits, y, reduction="none").mean(dim=-1)
 
 
 @_of_pairs
-def predicted_bce(logits: Float[Tensor, "batch classes"], y: Float[Tensor, "batch classes"]) -> Float[Tensor, " batch"]:
+def predicted_bce(logits: Logits, y: LabelSets) -> PerVideo:
     """:func:`bce` against the labels the model itself gives (logit above 0): a control that leaks no true label.
 
     Source: Kurakin et al. 2017 on label leaking.
@@ -61,11 +55,10 @@ def predicted_bce(logits: Float[Tensor, "batch classes"], y: Float[Tensor, "batc
 
 
 @_of_pairs
-def margin(logits: Float[Tensor, "batch classes"], y: Float[Tensor, "batch classes"]) -> Float[Tensor, " batch"]:
+def margin(logits: Logits, y: LabelSets) -> PerVideo:
     """Highest logit of a wrong label minus lowest logit of a true one: above 0 once the two sets overlap.
 
-    Unlike :func:`bce` it does not flatten out where the model is sure, and no easy label takes part in it. It is 0 for
-    a video without labels or with every label.
+    Unlike :func:`bce` it does not flatten out where the model is sure, and no easy label takes part in it.
 
     Source: the multi-label form of Carlini and Wagner 2017 (f6), as in Song et al. 2018 (ML-CW).
     """
@@ -75,14 +68,13 @@ def margin(logits: Float[Tensor, "batch classes"], y: Float[Tensor, "batch class
 
 
 @_of_pairs
-def dlr(logits: Float[Tensor, "batch classes"], y: Float[Tensor, "batch classes"]) -> Float[Tensor, " batch"]:
+def dlr(logits: Logits, y: LabelSets) -> PerVideo:
     """Difference of logits ratio for label sets: the margin, whatever the scale and the shift of the logits.
 
     With the logits sorted, z_1 >= ... >= z_K, it is :func:`margin` / (z_1 - z_K), between -1 and 1, and above 0 once
     the two sets overlap. The published loss for one label divides by z_1 - z_3, the same for three classes. For label
     sets that ratio can be raised by making the best logits equal, as soon as a true label is behind, and mostly one is
-    from the start. With two classes only its sign is left, with gradient 0. Where all logits are equal, where a video
-    has no labels and where it has every label, it is 0.
+    from the start. With two classes only its sign is left, with gradient 0; where all logits are equal it is 0.
 
     Source: Croce and Hein 2020, section 4, for one label; its form for label sets is this project's.
     """
@@ -91,14 +83,12 @@ def dlr(logits: Float[Tensor, "batch classes"], y: Float[Tensor, "batch classes"
 
 
 @_of_pairs
-def top_k_ap(
-    logits: Float[Tensor, "batch classes"], y: Float[Tensor, "batch classes"], k: int = 20, temperature: float = 1.0
-) -> Float[Tensor, " batch"]:
+def top_k_ap(logits: Logits, y: LabelSets, k: int = 20, temperature: float = 1.0) -> PerVideo:
     """One minus a smooth average precision of the k best labels, the quantity that GAP pools over videos.
 
     The precision at a true label is the number of true labels that are at least as good, over the number of labels
     that are; a comparison of two logits is the sigmoid of their difference. True labels that are not among the k best
-    add nothing, and ask for nothing. It is 0 for a video without labels or with every label.
+    add nothing, and ask for nothing.
 
     Args:
         logits: the model's answers.
@@ -128,15 +118,11 @@ def top_k_ap(
 
 
 OBJECTIVES: dict[str, Objective] = {
-    "bce": bce,
-    "predicted_bce": predicted_bce,
-    "margin": margin,
-    "dlr": dlr,
-    "top_k_ap": top_k_ap,
+    objective.__name__: objective for objective in (bce, predicted_bce, margin, dlr, top_k_ap)
 }
 """Every objective by its name."""
 
 
-def _mixed(y: Tensor) -> Bool[Tensor, " batch"]:
+def _mixed(y: Tensor) -> Flags:
     """Whether a video has both true and wrong labels."""
     return (y > 0).any(dim=-1) & ~(y > 0).all(dim=-1)

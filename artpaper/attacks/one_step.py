@@ -1,32 +1,21 @@
 """The paper's attack: one step of length epsilon along the gradient of the loss."""
 
-from collections.abc import Callable, Mapping
-
-from jaxtyping import Bool, Float
-from torch import Tensor
-
 from artpaper.attacks.objectives import Objective, bce
 from artpaper.attacks.result import Attack, attack_result, checked, input_gradient
 from artpaper.ball import Norm, Scope, steepest
 from artpaper.settings import NonNegative
+from artpaper.shapes import Classifier, Frames, LabelSets, Mask, Widths
 
 
 @checked
 def fgm(
-    model: Callable[[Tensor, Tensor], Tensor],
-    x: Float[Tensor, "batch time dim"],
-    y: Float[Tensor, "batch classes"],
-    mask: Bool[Tensor, "batch time"],
-    *,
-    epsilon: NonNegative,
-    norm: Norm = "l2",
-    scope: Scope = "joint",
-    modalities: Mapping[str, int] | None = None,
-    objective: Objective = bce,
-) -> Attack:
+    model: Classifier, x: Frames, y: LabelSets, mask: Mask, *, epsilon: NonNegative, norm: Norm = "l2",
+    scope: Scope = "joint", modalities: Widths | None = None, objective: Objective = bce,
+) -> Attack:  # fmt: skip
     """One-step attack in the L2 ball (Eq. 4): R = epsilon * G / ||G||_2; with norm "linf", FGSM.
 
-    The model is attacked in the mode it is in: call ``model.eval()`` first unless dropout is meant to stay on.
+    Every attack takes the model in the mode it is in, on its logits: call ``model.eval()`` first unless dropout is
+    meant to stay on. The parameters' ``.grad`` and the caller's tensors are left as they were.
 
     Args:
         model: any callable ``model(x, mask) -> logits (batch, classes)``, not only ours.

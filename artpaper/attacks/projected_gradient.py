@@ -1,7 +1,7 @@
 """Projected gradient descent: many small steps along the gradient of the loss, each followed by a way back."""
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Literal
+from collections.abc import Iterator
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -11,46 +11,26 @@ from artpaper.attacks.objectives import Objective, bce
 from artpaper.attacks.result import Attack, ask, checked, comparable, diagnosed, follow
 from artpaper.ball import Norm, Scope, finite_rows, l2_norm, project, steepest, uniform
 from artpaper.settings import Count, Natural, NonNegative
+from artpaper.shapes import Classifier, Frames, LabelSets, Mask, PerVideo, Widths
 
 Keep = Literal["best", "last"]
+Movable = Bool[Tensor, "#batch #time #dim"]
 
 
 @checked
 def pgd(
-    model: Callable[[Tensor, Tensor], Tensor],
-    x: Float[Tensor, "batch time dim"],
-    y: Float[Tensor, "batch classes"],
-    mask: Bool[Tensor, "batch time"],
-    *,
-    epsilon: NonNegative,
-    norm: Norm = "l2",
-    scope: Scope = "joint",
-    modalities: Mapping[str, int] | None = None,
-    objective: Objective = bce,
-    steps: Count = 20,
-    step_size: NonNegative | None = None,
-    restarts: Count = 1,
-    random_start: bool = True,
-    keep: Keep = "best",
-    start: Float[Tensor, "batch time dim"] | None = None,
-    movable: Bool[Tensor, "#batch #time #dim"] | None = None,
-    seed: Natural = 0,
-) -> Attack:
+    model: Classifier, x: Frames, y: LabelSets, mask: Mask, *, epsilon: NonNegative, norm: Norm = "l2",
+    scope: Scope = "joint", modalities: Widths | None = None, objective: Objective = bce, steps: Count = 20,
+    step_size: NonNegative | None = None, restarts: Count = 1, random_start: bool = True, keep: Keep = "best",
+    start: Frames | None = None, movable: Movable | None = None, seed: Natural = 0,
+) -> Attack:  # fmt: skip
     """Projected gradient descent in the ball: R <- project(R + step_size * G / ||G||), for every video by itself.
 
-    The model is attacked in the mode it is in: call ``model.eval()`` first unless dropout is meant to stay on. It costs
-    one forward pass, and for each restart ``steps`` forward and backward passes and one forward pass more.
+    It costs one forward pass, and for each restart ``steps`` forward and backward passes and one forward pass more.
 
     Args:
-        model: any callable ``model(x, mask) -> logits (batch, classes)``, not only ours.
-        x: frames as the model receives them, float (batch, time, dim), unit of the normalised features.
-        y: label sets, multi-hot (batch, classes).
-        mask: True on real frames, bool (batch, time); padding is never moved.
-        epsilon: radius of the ball around each video, same unit as x.
+        model, x, y, mask, epsilon, scope, modalities, objective: as for :func:`artpaper.attacks.fgm`.
         norm: of the ball: "l2", or "linf", whose steps follow the sign of the gradient.
-        scope: what one ball spans: "joint" (the video), "modality" or "frame".
-        modalities: widths along ``dim`` for scope "modality"; by default the model's own ``modalities``.
-        objective: loss to raise, ``(logits, y) -> (batch,)``; the paper's binary cross-entropy by default.
         steps: gradient steps of each restart.
         step_size: length of a step in every ball, unit of x; 2.5 * epsilon / steps by default.
         restarts: how often to begin anew.
@@ -61,20 +41,15 @@ def pgd(
         movable: entries that may be moved, besides those on padding, which may never; all real frames by default.
         seed: of the random points, which are the same whatever the batch.
     Returns:
-        Attack: perturbation (batch, time, dim), both logits, and one diagnostics row per video. ``gradient_norm`` is
-        that of the objective at the first point, where it can move; ``zero_gradient`` says that no iterate had a
-        gradient to follow; ``iterations`` counts the steps of all restarts. A point whose objective is not a number is
-        never the best.
+        Attack: ``gradient_norm`` is that of the objective at the first point, where it can move; ``zero_gradient`` says
+        that no iterate had a gradient to follow; ``iterations`` counts the steps of all restarts. A point whose
+        objective is not a number is never the best.
     Raises:
-        TypeError, ValueError: as :func:`artpaper.attacks.fgm`; restarts that would repeat one another.
-    Warns:
-        UserWarning: as :func:`artpaper.attacks.fgm`.
+        ValueError: restarts that would repeat one another, or as :func:`artpaper.attacks.fgm`.
     Source: Madry et al. 2018; the default step is that of their code.
     """
-    ascent = Ascent(
-        model, x, y, mask, epsilon=epsilon, norm=norm, scope=scope, modalities=modalities, objective=objective,
-        movable=movable,
-    )  # fmt: skip
+    ball = {"epsilon": epsilon, "norm": norm, "scope": scope, "modalities": modalities}
+    ascent = Ascent(model, x, y, mask, ball, objective, movable)
     for point in ascent.starts(restarts, random_start, start, seed):
         length = 2.5 * epsilon / steps if step_size is None else step_size
         for _ in range(steps):
@@ -88,71 +63,44 @@ class Ascent:
     """What gradient ascents in a ball have in common: where they begin, how they step, and what they have found.
 
     Args:
-        model, x, y, mask: as for :func:`pgd`.
-        epsilon: radius of the ball around each video, same unit as x.
-        norm, scope, modalities, objective, movable: as for :func:`pgd`.
+        model, x, y, mask, objective, movable: as for :func:`pgd`.
+        ball: ``epsilon`` (unit of x), ``norm``, ``scope`` and ``modalities``, as for :func:`pgd`.
     """
 
     def __init__(
-        self,
-        model: Callable[[Tensor, Tensor], Tensor],
-        x: Float[Tensor, "batch time dim"],
-        y: Float[Tensor, "batch classes"],
-        mask: Bool[Tensor, "batch time"],
-        *,
-        epsilon: float,
-        norm: Norm,
-        scope: Scope,
-        modalities: Mapping[str, int] | None,
-        objective: Objective,
-        movable: Bool[Tensor, "#batch #time #dim"] | None,
-    ) -> None:
-        self.model, self.x, self.y, self.mask, self.objective = model, x, y, mask, objective
-        self.epsilon, self.norm, self.scope, self.modalities = epsilon, norm, scope, modalities
+        self, model: Classifier, x: Frames, y: LabelSets, mask: Mask, ball: dict[str, Any], objective: Objective,
+        movable: Movable | None = None,
+    ) -> None:  # fmt: skip
+        self.model, self.x, self.y, self.mask, self.ball, self.objective = model, x, y, mask, ball, objective
         real = mask[:, :, None]
         self.movable = (real if movable is None else movable & real).expand_as(x)
         self.iterations = 0
-        self.followed, self.not_finite, self.broken = torch.zeros(3, len(x), dtype=torch.bool, device=x.device)
-        self.gradient_norm: Tensor | None = None  # at the first point
+        self.silent = self.not_finite = self.broken = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        self.gradient_norm = torch.full(
+            (len(x),), torch.nan, dtype=torch.float64, device=x.device
+        )  # at the first point
         self.best = self.last = torch.zeros_like(self.x)
         self.clean_logits = self.best_logits = self.last_logits = ask(model, x, mask)
         self.best_value = comparable(objective(self.clean_logits, y))
 
-    def starts(
-        self, restarts: int, random_start: bool, start: Float[Tensor, "batch time dim"] | None, seed: int
-    ) -> Iterator[Float[Tensor, "batch time dim"]]:
-        """The perturbation that each restart begins at.
-
-        Args:
-            restarts, random_start, start, seed: as for :func:`pgd`.
-        Raises:
-            ValueError: restarts that would repeat one another.
-        """
+    def starts(self, restarts: int, random_start: bool, start: Frames | None, seed: int) -> Iterator[Frames]:
+        """The perturbation that each restart begins at, as the options of :func:`pgd` say."""
         if not random_start and restarts > 1 + (start is not None):
             raise ValueError(f"{restarts} restarts from the same point repeat one another; leave random_start on")
         for restart in range(restarts):
             if start is not None and restart == 0:
                 point = start.detach()
             elif random_start:
-                point = uniform(
-                    self.movable, epsilon=self.epsilon, norm=self.norm, scope=self.scope, modalities=self.modalities,
-                    seed=(seed, restart),
-                ).to(self.x)  # fmt: skip
+                point = uniform(self.movable, **self.ball, seed=(seed, restart)).to(self.x)
             else:
                 point = torch.zeros_like(self.x)
             yield self.project(point)
 
-    def visit(
-        self, point: Float[Tensor, "batch time dim"], *, gradient: bool = True
-    ) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch time dim"]]:
-        """Ask the model about a perturbation and keep it where it is the best so far.
+    def visit(self, point: Frames, *, gradient: bool = True) -> tuple[PerVideo, Frames]:
+        """Ask the model about a perturbation in the ball and keep it where it is the best so far.
 
-        Args:
-            point: perturbation inside the ball.
-            gradient: whether to go back through the model, too.
-        Returns:
-            The objective of every video, and its gradient where it can move, 0 elsewhere and in videos where it is not
-            finite.
+        Gives the objective of every video, and its gradient where it can move: 0 elsewhere, in videos where it is not
+        finite, and where none was asked for.
         """
         frames = (self.x + point).requires_grad_(gradient)
         with torch.set_grad_enabled(gradient):
@@ -163,13 +111,13 @@ class Ascent:
             slope = torch.where(self.movable, follow(values, frames), 0.0)
             finite = finite_rows(slope)
             slope = slope.masked_fill(~finite[:, None, None], 0.0)
-            self.not_finite |= ~finite
+            self.not_finite = self.not_finite | ~finite
             steepness = l2_norm(slope.double()).flatten()
-            self.gradient_norm = steepness if self.gradient_norm is None else self.gradient_norm
-            self.followed |= steepness > 0
+            self.gradient_norm = self.gradient_norm if self.iterations else steepness
+            self.silent = (self.silent | (self.iterations == 0)) & (steepness == 0)  # at every point so far
             self.iterations += 1
         self.last, self.last_logits = point, logits.detach()
-        self.broken |= ~(values.detach().isfinite() & self.last_logits.isfinite().all(dim=1))
+        self.broken = self.broken | ~(values.detach().isfinite() & self.last_logits.isfinite().all(dim=1))
         value = comparable(values.detach())
         better = value > self.best_value
         self.best_value = torch.where(better, value, self.best_value)
@@ -177,35 +125,19 @@ class Ascent:
         self.best = torch.where(better[:, None, None], point, self.best)
         return value, slope
 
-    def step(
-        self,
-        point: Float[Tensor, "batch time dim"],
-        gradient: Float[Tensor, "batch time dim"],
-        length: float | Float[Tensor, "batch 1 1"],
-    ) -> Float[Tensor, "batch time dim"]:
-        """Go a length, in every ball, along the gradient, and back into the ball.
+    def step(self, point: Frames, gradient: Frames, length: float | Float[Tensor, "batch 1 1"]) -> Frames:
+        """Go a length (unit of x, of every video or one for all) along a finite gradient, and back into the ball."""
+        return self.project(point + length * steepest(gradient, self.mask, **self.ball | {"epsilon": 1.0}))
 
-        Args:
-            point: perturbation inside the ball.
-            gradient: to follow, finite, 0 where nothing may move.
-            length: of the step, unit of x; of every video, or one for all.
-        """
-        unit = steepest(gradient, self.mask, epsilon=1.0, norm=self.norm, scope=self.scope, modalities=self.modalities)
-        return self.project(point + length * unit)
-
-    def project(self, point: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time dim"]:
+    def project(self, point: Frames) -> Frames:
         """The nearest perturbation inside the ball that moves only what may be moved."""
-        return project(
-            point * self.movable, self.mask, epsilon=self.epsilon, norm=self.norm, scope=self.scope,
-            modalities=self.modalities,
-        )  # fmt: skip
+        return project(point * self.movable, self.mask, **self.ball)
 
-    def result(self, keep: Keep = "best") -> Attack:
-        """The attack: the best perturbation so far, or the last, with its diagnostics."""
+    def result(self, keep: Keep = "best", iterations: int | None = None) -> Attack:
+        """The attack: the best perturbation so far, or the last; its iterations are the gradients taken if None."""
         perturbation, logits = (self.best, self.best_logits) if keep == "best" else (self.last, self.last_logits)
-        assert self.gradient_norm is not None  # a gradient was taken
         return diagnosed(
             self.x, self.y, self.mask, perturbation, self.clean_logits, logits, gradient_norm=self.gradient_norm,
-            zero_gradient=~self.followed, gradient_not_finite=self.not_finite,
-            logits_not_finite=self.broken, iterations=self.iterations,
+            zero_gradient=self.silent, gradient_not_finite=self.not_finite, logits_not_finite=self.broken,
+            iterations=self.iterations if iterations is None else iterations,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What every attack returns, and how its per-video diagnostics are made."""
+"""What every attack returns, how a function becomes one, and how the diagnostics of each video are made."""
 
 import functools
 import inspect
@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any, ParamSpec
 
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from artpaper.attacks.objectives import Objective, bce, pair
 from artpaper.ball import finite_rows, l2_norm
 from artpaper.inputs import check_options, check_seen, entered, own_widths
+from artpaper.shapes import Classifier, Flags, Frames, LabelSets, Logits, Mask, PerVideo
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,9 @@ class Attack:
             ``fooled``.
     """
 
-    perturbation: Float[Tensor, "batch time dim"]
-    clean_logits: Float[Tensor, "batch classes"]
-    adversarial_logits: Float[Tensor, "batch classes"]
+    perturbation: Frames
+    clean_logits: Logits
+    adversarial_logits: Logits
     diagnostics: dict[str, Shaped[Tensor, " batch"]]
 
 
@@ -57,14 +58,11 @@ def checked(function: Callable[P, Attack], *, labels: bool = True) -> Callable[P
     Args:
         function: the attack's own idea; options by keyword, their ranges annotated as in ``epsilon: NonNegative``.
         labels: whether label sets are needed; otherwise y may be None, and has no classes inside.
-    Raises:
-        TypeError, ValueError: as :func:`artpaper.inputs.guarded.entered` and
-            :func:`artpaper.inputs.options.check_options`.
-    Warns:
-        UserWarning: the model is in train mode, or all of its first answers lie in [0, 1].
     """
     signature = inspect.signature(function)
-    rest = next((name for name, one in signature.parameters.items() if one.kind is one.VAR_KEYWORD), "")
+    rest = next(
+        (name for name, parameter in signature.parameters.items() if parameter.kind is parameter.VAR_KEYWORD), ""
+    )
 
     @functools.wraps(function)
     def attack(*args: P.args, **kwargs: P.kwargs) -> Attack:
@@ -85,7 +83,7 @@ def _settled(attack: Attack, mask: Tensor) -> Attack:
     """Flag what has no result: where a gradient was not finite, where the answer is not, where there are no frames."""
     clean, adversarial = attack.clean_logits, attack.adversarial_logits
     rows = dict(attack.diagnostics)
-    lost = ~attack.perturbation.isfinite().flatten(1).all(dim=1)
+    lost = ~finite_rows(attack.perturbation)
     lost = lost | rows.get("gradient_not_finite", torch.zeros_like(lost))
     adversarial = torch.where(lost[:, None], clean, adversarial)
     broken = ~(clean.isfinite() & adversarial.isfinite()).all(dim=1)
@@ -93,69 +91,44 @@ def _settled(attack: Attack, mask: Tensor) -> Attack:
     rows |= {"gradient_not_finite": lost, "logits_not_finite": broken, "no_frames": ~mask.any(dim=1)}
     if not (lost | broken).any():
         return replace(attack, diagnostics=rows)
-    rows |= {name: rows[name] & ~lost for name in ("zero_gradient",) if name in rows}
-    rows |= {name: rows[name].masked_fill(lost, 0.0) for name in ("norm", "relative_norm") if name in rows}
+    without = {"zero_gradient": False, "norm": 0.0, "relative_norm": 0.0, "gradient_norm": torch.nan}
+    rows |= {name: rows[name].masked_fill(lost, value) for name, value in without.items() if name in rows}
     rows["fooled"] = rows["fooled"] & ~(lost | broken)
-    if "gradient_norm" in rows:
-        rows["gradient_norm"] = rows["gradient_norm"].masked_fill(lost, torch.nan)
     if "loss" in rows:
         rows["loss"] = torch.where(lost, rows["clean_loss"], rows["loss"])
     perturbation = attack.perturbation.masked_fill(lost[:, None, None], 0.0)
     return Attack(perturbation, clean, adversarial, rows)
 
 
-def hit(logits: Float[Tensor, "batch classes"], y: Float[Tensor, "batch classes"]) -> Bool[Tensor, " batch"]:
-    """Whether the top label is a true one; never where a logit is NaN.
-
-    Raises:
-        TypeError, ValueError: as the objectives.
-    """
+def hit(logits: Logits, y: LabelSets) -> Flags:
+    """Whether the top label is a true one; never where a logit is NaN."""
     y = pair(logits, y)
     return (y.gather(-1, logits.argmax(dim=-1, keepdim=True)).squeeze(-1) > 0) & ~logits.isnan().any(dim=-1)
 
 
-def ask(
-    model: Callable[[Tensor, Tensor], Tensor], x: Float[Tensor, "batch time dim"], mask: Bool[Tensor, "batch time"]
-) -> Float[Tensor, "batch classes"]:
-    """The model's logits without a graph, for what is asked and never followed.
-
-    Args:
-        model: as an attack is given it by :func:`checked`.
-        x: frames, unit of the normalised features.
-        mask: True on real frames.
-    """
+def ask(model: Classifier, x: Frames, mask: Mask) -> Logits:
+    """The model's logits without a graph, for what is asked and never followed."""
     with torch.no_grad():
         return model(x, mask)
 
 
-def comparable(values: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+def comparable(values: PerVideo) -> PerVideo:
     """Values of which none is better than itself: what is not a number is the worst."""
     return values.masked_fill(values.isnan(), -torch.inf)
 
 
 def input_gradient(
-    model: Callable[[Tensor, Tensor], Tensor],
-    x: Float[Tensor, "batch time dim"],
-    y: Float[Tensor, "batch classes"],
-    mask: Bool[Tensor, "batch time"],
-    objective: Objective = bce,
-) -> tuple[Float[Tensor, "batch time dim"], Float[Tensor, "batch classes"]]:
-    """Gradient of each video's own loss with respect to its frames, and the logits it was taken at.
+    model: Classifier, x: Frames, y: LabelSets, mask: Mask, objective: Objective = bce
+) -> tuple[Frames, Logits]:
+    """Gradient of each video's own loss with respect to its frames, and the logits it was taken at (Eq. 4).
 
     The losses are summed over the batch, so no video's gradient depends on its neighbours. The parameters' ``.grad``
     is left as it was.
 
     Args:
-        model: any callable ``model(x, mask) -> logits (batch, classes)``.
-        x: frames as the model receives them, unit of the normalised features.
-        y: label sets, multi-hot.
-        mask: True on real frames.
-        objective: loss of every video (batch,) from logits and label sets; the attack's aim.
+        model, x, y, mask, objective: as for :func:`artpaper.attacks.fgm`.
     Returns:
         G, in units of the loss over those of ``x``, 0 on padding; and the logits.
-    Raises:
-        TypeError, ValueError: as :func:`artpaper.inputs.guarded.entered`.
-    Source: Eq. 4.
     """
     with entered(model, x, y, mask) as given:
         frames = given.x.requires_grad_(True)
@@ -164,113 +137,68 @@ def input_gradient(
     return gradient.masked_fill(~given.mask[:, :, None], 0.0), logits.detach()
 
 
-def follow(values: Float[Tensor, "..."], frames: Float[Tensor, "batch time dim"], **how: Any) -> Tensor:
-    """Gradient of the sum of ``values`` with respect to ``frames``: 0 where they do not depend on them.
-
-    Args:
-        values: of every video, or their sum.
-        frames: leaf of their graph.
-        how: more arguments of :func:`torch.autograd.grad`.
-    Returns:
-        The gradient (batch, time, dim).
-    """
+def follow(values: Float[Tensor, "..."], frames: Frames, **how: Any) -> Frames:
+    """Gradient of the sum of ``values`` with respect to ``frames``, 0 where they do not depend on them."""
     (gradient,) = torch.autograd.grad(values.sum(), frames, allow_unused=True, **how)
     return torch.zeros_like(frames) if gradient is None else gradient
 
 
 def attack_result(
-    model: Callable[[Tensor, Tensor], Tensor],
-    x: Float[Tensor, "batch time dim"],
-    y: Float[Tensor, "batch classes"],
-    mask: Bool[Tensor, "batch time"],
-    perturbation: Float[Tensor, "batch time dim"],
-    clean_logits: Float[Tensor, "batch classes"],
-    *,
-    gradient: Float[Tensor, "batch time dim"] | None,
-    iterations: int,
-) -> Attack:
+    model: Classifier, x: Frames, y: LabelSets, mask: Mask, perturbation: Frames, clean_logits: Logits, *,
+    gradient: Frames | None, iterations: int,
+) -> Attack:  # fmt: skip
     """Ask the model about ``x + perturbation`` and fill in the diagnostics of :class:`Attack`.
 
-    Args:
-        model: any callable ``model(x, mask) -> logits (batch, classes)``.
-        x: frames as the model receives them, unit of the normalised features.
-        y: label sets, multi-hot.
-        mask: True on real frames.
-        perturbation: R, same unit as ``x``, zero on padding.
-        clean_logits: the model's answer to ``x``.
-        gradient: what the attack followed, padding left out, for ``gradient_norm``, ``zero_gradient`` and
-            ``gradient_not_finite``; None if it followed none.
-        iterations: steps that the attack took.
+    ``gradient`` is what the attack followed, for ``gradient_norm``, ``zero_gradient`` and ``gradient_not_finite``; None
+    if it followed none.
     """
     adversarial_logits = ask(model, x + perturbation, mask)
-    if gradient is None:
-        norm = torch.full((len(x),), torch.nan, dtype=torch.float64, device=x.device)
-        finite = torch.ones_like(norm, dtype=torch.bool)
-    else:
+    norm = torch.full((len(x),), torch.nan, dtype=torch.float64, device=x.device)
+    not_finite = torch.zeros_like(norm, dtype=torch.bool)
+    if gradient is not None:
         gradient = gradient.masked_fill(~mask[:, :, None], 0.0)
-        norm, finite = l2_norm(gradient.double()).flatten(), finite_rows(gradient)
+        norm, not_finite = l2_norm(gradient.double()).flatten(), ~finite_rows(gradient)
     return diagnosed(
         x, y, mask, perturbation, clean_logits, adversarial_logits, gradient_norm=norm, zero_gradient=norm == 0,
-        gradient_not_finite=~finite, iterations=iterations,
+        gradient_not_finite=not_finite, iterations=iterations,
     )  # fmt: skip
 
 
 def diagnosed(
-    x: Float[Tensor, "batch time dim"],
-    y: Float[Tensor, "batch classes"],
-    mask: Bool[Tensor, "batch time"],
-    perturbation: Float[Tensor, "batch time dim"],
-    clean_logits: Float[Tensor, "batch classes"],
-    adversarial_logits: Float[Tensor, "batch classes"],
-    *,
-    gradient_norm: Float[Tensor, " batch"],
-    zero_gradient: Bool[Tensor, " batch"],
-    iterations: int,
-    gradient_not_finite: Bool[Tensor, " batch"] | None = None,
-    logits_not_finite: Bool[Tensor, " batch"] | None = None,
-) -> Attack:
+    x: Frames, y: LabelSets, mask: Mask, perturbation: Frames, clean_logits: Logits, adversarial_logits: Logits, *,
+    gradient_norm: PerVideo, zero_gradient: Flags, iterations: int, gradient_not_finite: Flags | None = None,
+    logits_not_finite: Flags | None = None,
+) -> Attack:  # fmt: skip
     """An attack that has the model's answers already, with the diagnostics of :class:`Attack`.
 
-    Args:
-        x: frames as the model receives them, unit of the normalised features.
-        y: label sets, multi-hot.
-        mask: True on real frames.
-        perturbation: R, same unit as ``x``, zero on padding.
-        clean_logits: the model's answer to ``x``.
-        adversarial_logits: its answer to ``x + perturbation``.
-        gradient_norm: of what the attack followed, NaN where it followed none.
-        zero_gradient: whether the attack had nothing to follow.
-        iterations: steps that the attack took.
-        gradient_not_finite: whether something it had to follow was not finite on a real frame; nowhere if None.
-        logits_not_finite: whether an answer or a loss on the way was not finite; nowhere if None.
+    ``gradient_norm`` is NaN where none was followed; flags that are None are raised for no video.
     """
-    right, still_right = hit(clean_logits, y), hit(adversarial_logits, y)
+    nowhere = torch.zeros_like(zero_gradient)
     diagnostics = norms(x, mask, perturbation) | {
         "gradient_norm": gradient_norm,
         "zero_gradient": zero_gradient,
-        "gradient_not_finite": torch.zeros_like(zero_gradient) if gradient_not_finite is None else gradient_not_finite,
-        "logits_not_finite": torch.zeros_like(zero_gradient) if logits_not_finite is None else logits_not_finite,
+        "gradient_not_finite": nowhere if gradient_not_finite is None else gradient_not_finite,
+        "logits_not_finite": nowhere if logits_not_finite is None else logits_not_finite,
         "iterations": torch.full_like(gradient_norm, iterations, dtype=torch.int64),
+    }
+    return Attack(
+        perturbation, clean_logits, adversarial_logits, diagnostics | goal(clean_logits, adversarial_logits, y)
+    )
+
+
+def goal(clean_logits: Logits, adversarial_logits: Logits, y: LabelSets) -> dict[str, Shaped[Tensor, " batch"]]:
+    """What an attack on the labels has done to the logits: the last four diagnostics of :class:`Attack`, in float64."""
+    right, still_right = hit(clean_logits, y), hit(adversarial_logits, y)
+    return {
         "already_wrong": ~right,
         "fooled": right & ~still_right,
         "clean_loss": bce(clean_logits.double(), y.double()),
         "loss": bce(adversarial_logits.double(), y.double()),
     }
-    return Attack(perturbation, clean_logits, adversarial_logits, diagnostics)
 
 
-def norms(
-    x: Float[Tensor, "batch time dim"], mask: Bool[Tensor, "batch time"], perturbation: Float[Tensor, "batch time dim"]
-) -> dict[str, Float[Tensor, " batch"]]:
-    """The diagnostics ``norm`` and ``relative_norm`` of :class:`Attack`, in float64.
-
-    Args:
-        x: frames, unit of the normalised features.
-        mask: True on real frames.
-        perturbation: R, same unit as ``x``, zero on padding.
-    Returns:
-        ``norm`` in the unit of ``x``, and ``relative_norm``, a share of the video's own norm, infinite where that is 0.
-    """
+def norms(x: Frames, mask: Mask, perturbation: Frames) -> dict[str, PerVideo]:
+    """The diagnostics ``norm`` and ``relative_norm`` of :class:`Attack`, in float64; a share of no norm is infinite."""
     norm = l2_norm(perturbation.double()).flatten()
     reference = l2_norm(x.masked_fill(~mask[:, :, None], 0.0).double()).flatten()
     return {"norm": norm, "relative_norm": torch.where(norm == 0, 0.0, norm / reference)}

@@ -1,35 +1,25 @@
 """Square Attack on frames and features: a random search that only asks the model, block after block."""
 
-from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor
 
 from artpaper.attacks.objectives import Objective, bce
-from artpaper.attacks.result import Attack, ask, checked, comparable, diagnosed
+from artpaper.attacks.projected_gradient import Ascent
+from artpaper.attacks.result import Attack, checked
 from artpaper.ball import Norm, Scope, l2_norm, steepest
 from artpaper.settings import Count, Natural, NonNegative, Share
+from artpaper.shapes import Classifier, Frames, LabelSets, Mask, Widths
 
 
 @checked
 def square(
-    model: Callable[[Tensor, Tensor], Tensor],
-    x: Float[Tensor, "batch time dim"],
-    y: Float[Tensor, "batch classes"],
-    mask: Bool[Tensor, "batch time"],
-    *,
-    epsilon: NonNegative,
-    norm: Norm = "l2",
-    scope: Scope = "joint",
-    modalities: Mapping[str, int] | None = None,
-    objective: Objective = bce,
-    queries: Count = 200,
-    frames: Share = 1.0,
-    features: Share = 0.05,
-    seed: Natural = 0,
-) -> Attack:
+    model: Classifier, x: Frames, y: LabelSets, mask: Mask, *, epsilon: NonNegative, norm: Norm = "l2",
+    scope: Scope = "joint", modalities: Widths | None = None, objective: Objective = bce, queries: Count = 200,
+    frames: Share = 1.0, features: Share = 0.05, seed: Natural = 0,
+) -> Attack:  # fmt: skip
     """Black-box attack that reads scores: random blocks of a perturbation are redrawn and kept where that does harm.
 
     The first query is a random sign for every feature, the same in all frames, of length epsilon. Each further query
@@ -39,99 +29,54 @@ def square(
     step only if its own objective rises; so the objective is never below the clean video's.
 
     Where this departs from the source: their blocks are squares of an image, all colours at once, with one sign a
-    colour. Here the time axis takes the place of the two axes of the image, and features that of the colours; but there
-    are hundreds of them, so a block takes some only, and for features have no neighbours they are any, not a run. A
-    block's weights are flat where theirs in L2 fall off from a centre. Its size stays, where theirs shrinks: with 200
-    queries the fixed one did as much harm or more (measured on AudioSet), and so did blocks over all frames, as one
-    would expect where a model averages over frames.
+    colour. Here time takes the place of the image's two axes, and features that of the colours; but there are hundreds
+    of them, so a block takes some only, and for features have no neighbours they are any, not a run. A block's weights
+    are flat where theirs in L2 fall off from a centre. Its size stays, where theirs shrinks: with 200 queries the fixed
+    one did as much harm or more (measured on AudioSet), and so did blocks over all frames.
 
-    The model is asked in the mode it is in, without gradients: call ``model.eval()`` first. It is asked ``queries``
-    times about each video, and once more, before that, about the clean one.
+    The model is asked without gradients, ``queries`` times about each video and once before that about the clean one.
 
     Args:
-        model: any callable ``model(x, mask) -> logits (batch, classes)``; it is asked, never followed.
-        x: frames as the model receives them, float (batch, time, dim), unit of the normalised features.
-        y: label sets, multi-hot (batch, classes).
-        mask: True on real frames, bool (batch, time); padding is never moved.
-        epsilon: radius of the ball around each video, same unit as x.
-        norm: of the ball: "l2" or "linf".
+        model, x, y, mask, epsilon, norm, modalities, objective: as for :func:`artpaper.attacks.fgm`.
         scope: what one L2 ball spans: "joint" (the video), "modality" or "frame"; mass moves within a ball only.
-        modalities: widths along ``dim`` for scope "modality"; by default the model's own ``modalities``.
-        objective: loss to raise, ``(logits, y) -> (batch,)``; the paper's binary cross-entropy by default.
         queries: how often the model is asked about a perturbed video.
         frames: share of a video's frames in a block, one frame at the least.
         features: share of the features in a block, one feature at the least.
         seed: of the draws, which are the same for every video whatever the batch.
     Returns:
-        Attack: perturbation (batch, time, dim) on the ball's surface, or 0 where no query did harm; both logits;
-        diagnostics. ``gradient_norm`` is NaN and ``zero_gradient`` False, for none is taken; ``iterations`` is
-        ``queries``.
-    Raises:
-        TypeError, ValueError: as :func:`artpaper.attacks.fgm`.
-    Warns:
-        UserWarning: as :func:`artpaper.attacks.fgm`.
+        Attack: on the ball's surface, or 0 where no query did harm. ``gradient_norm`` is NaN and ``zero_gradient``
+        False, for none is taken; ``iterations`` is ``queries``.
     Source: Andriushchenko et al. 2020 (arXiv:1912.00049), Algorithms 1-3.
     """
     generator = np.random.default_rng(seed)
-    ball = _Ball(mask, epsilon, norm, scope, modalities)
-    clean = logits = ask(model, x, mask)
-    finite = torch.ones(len(x), dtype=torch.bool, device=x.device)
-    best, value = torch.zeros_like(x), comparable(objective(clean, y))
+    ball: dict[str, Any] = {"epsilon": epsilon, "norm": norm, "scope": scope, "modalities": modalities}
+    search = Ascent(model, x, y, mask, ball, objective)
     for query in range(queries):
         # drawn alike whatever the batch and however long its videos are
         signs = torch.from_numpy(generator.choice([-1.0, 1.0], x.shape[2])).to(x)  # (D,)
         target, source = (_block(mask, generator, x.shape[2], frames, features) for _ in range(2))
-        candidate = ball.redraw(best, signs, target, source) if query else ball.surface(signs.expand_as(x))
-        answer = ask(model, x + candidate, mask)
-        values = objective(answer, y)
-        finite &= values.isfinite() & answer.isfinite().all(dim=1)
-        loss = comparable(values)
-        better = loss > value
-        best = torch.where(better[:, None, None], candidate, best)
-        logits = torch.where(better[:, None], answer, logits)
-        value = torch.where(better, loss, value)
-    unknown = torch.full((len(x),), torch.nan, dtype=torch.float64, device=x.device)
-    return diagnosed(
-        x,
-        y,
-        mask,
-        best,
-        clean,
-        logits,
-        gradient_norm=unknown,
-        zero_gradient=unknown == 0,
-        logits_not_finite=~finite,
-        iterations=queries,
-    )
+        if query:
+            candidate = _redrawn(search.best, signs, target, source, mask, ball)
+        else:
+            candidate = steepest(signs.expand_as(x), mask, **ball)
+        search.visit(candidate, gradient=False)
+    return search.result(iterations=queries)
 
 
-class _Ball:
-    """Where perturbations may be, and how a block of one is redrawn without leaving the surface."""
-
-    def __init__(
-        self, mask: Tensor, epsilon: float, norm: Norm, scope: Scope, modalities: Mapping[str, int] | None
-    ) -> None:
-        self.mask, self.epsilon, self.norm, self.scope, self.modalities = mask, epsilon, norm, scope, modalities
-
-    def surface(self, point: Tensor, epsilon: float | None = None) -> Tensor:
-        """The perturbation of full length in each ball that points to ``point``."""
-        return steepest(
-            point, self.mask, epsilon=self.epsilon if epsilon is None else epsilon, norm=self.norm, scope=self.scope,
-            modalities=self.modalities,
-        )  # fmt: skip
-
-    def redraw(self, point: Tensor, signs: Tensor, target: Tensor, source: Tensor) -> Tensor:
-        """The perturbation with its target block redrawn, in L2 at the cost of its source block."""
-        if self.norm == "linf":
-            return torch.where(target, self.epsilon * signs, point)
-        kept = point.masked_fill(target | source, 0.0)
-        budget = (self.epsilon**2 - self._length(kept) ** 2).clamp(min=0).sqrt()
-        turned = self.surface(self.surface(target * signs, 1.0) + self.surface(target * point, 1.0), 1.0)
-        touched = self._length(turned) > 0  # a ball that the target misses keeps what it has
-        return self.surface(torch.where(touched, kept + budget * turned, point))
-
-    def _length(self, point: Tensor) -> Tensor:
-        return l2_norm(point, self.scope, self.modalities)
+def _redrawn(
+    point: Tensor, signs: Tensor, target: Tensor, source: Tensor, mask: Tensor, ball: dict[str, Any]
+) -> Tensor:
+    """A perturbation on the surface with its target block redrawn, in L2 at the cost of its source block."""
+    if ball["norm"] == "linf":
+        return torch.where(target, ball["epsilon"] * signs, point)
+    spans = ball["scope"], ball["modalities"]
+    unit = ball | {"epsilon": 1.0}
+    kept = point.masked_fill(target | source, 0.0)
+    budget = (ball["epsilon"] ** 2 - l2_norm(kept, *spans) ** 2).clamp(min=0).sqrt()
+    turned = steepest(target * signs, mask, **unit) + steepest(target * point, mask, **unit)
+    turned = steepest(turned, mask, **unit)
+    touched = l2_norm(turned, *spans) > 0  # a ball that the target misses keeps what it has
+    return steepest(torch.where(touched, kept + budget * turned, point), mask, **ball)
 
 
 def _block(mask: Tensor, generator: np.random.Generator, dim: int, frames: float, features: float) -> Tensor:

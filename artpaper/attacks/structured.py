@@ -1,12 +1,12 @@
 """Threats with a structure: few frames, one modality, one perturbation for all videos, frames that come late."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from artpaper.attacks.objectives import Objective, bce
@@ -15,41 +15,26 @@ from artpaper.attacks.result import Attack, ask, attack_result, checked, input_g
 from artpaper.ball import Scope, finite_rows, project, steepest
 from artpaper.inputs import Given, check_options, entered, frames_of, own_widths, warn
 from artpaper.settings import Count, NonNegative
+from artpaper.shapes import Classifier, Frames, LabelSets, Mask, Widths
 
 
 @checked
 def k_frames(
-    model: Callable[[Tensor, Tensor], Tensor],
-    x: Float[Tensor, "batch time dim"],
-    y: Float[Tensor, "batch classes"],
-    mask: Bool[Tensor, "batch time"],
-    *,
-    epsilon: NonNegative,
-    frames: Count = 1,
-    objective: Objective = bce,
-    attack: Callable[..., Attack] = pgd,
-    **options: Any,
-) -> Attack:
+    model: Classifier, x: Frames, y: LabelSets, mask: Mask, *, epsilon: NonNegative, frames: Count = 1,
+    objective: Objective = bce, attack: Callable[..., Attack] = pgd, **options: Any,
+) -> Attack:  # fmt: skip
     """An attack that may move few frames only, and spends the whole ball on them (block-sparse).
 
     The frames are those whose gradient is longest at the clean video, the earlier one first among equals. They are
     chosen once, so another choice may do more harm: what is found is a lower bound of what so many frames can do.
 
     Args:
-        model: any callable ``model(x, mask) -> logits (batch, classes)``.
-        x: frames as the model receives them, float (batch, time, dim), unit of the normalised features.
-        y: label sets, multi-hot (batch, classes).
-        mask: True on real frames, bool (batch, time); padding is never moved.
-        epsilon: radius of the ball around each video, same unit as x.
+        model, x, y, mask, epsilon, objective: as for :func:`artpaper.attacks.fgm`; the last chooses the frames too.
         frames: how many may move; of a video with fewer, all.
-        objective: loss to raise, ``(logits, y) -> (batch,)``; it also chooses the frames.
-        attack: what moves them: any attack with ``epsilon``, ``objective`` and ``movable``, such as
-            :func:`artpaper.attacks.pgd` or :func:`artpaper.attacks.apgd`.
+        attack: what moves them: any attack with ``epsilon``, ``objective`` and ``movable``.
         options: more arguments of that attack, such as ``steps``, ``norm`` or ``scope``.
     Returns:
         Attack: that attack's, zero on all other frames.
-    Raises:
-        TypeError, ValueError: as :func:`artpaper.attacks.fgm`, or what the attack refuses.
     Source: Wei et al. 2019, Sparse Adversarial Perturbations for Videos (which finds the frames by an L2,1 norm).
     """
     gradient, _ = input_gradient(model, x, y, mask, objective)
@@ -64,34 +49,20 @@ def k_frames(
 
 @checked
 def one_modality(
-    model: Callable[[Tensor, Tensor], Tensor],
-    x: Float[Tensor, "batch time dim"],
-    y: Float[Tensor, "batch classes"],
-    mask: Bool[Tensor, "batch time"],
-    *,
-    epsilon: NonNegative,
-    modality: str = "audio",
-    modalities: Mapping[str, int] | None = None,
-    attack: Callable[..., Attack] = pgd,
-    **options: Any,
-) -> Attack:
+    model: Classifier, x: Frames, y: LabelSets, mask: Mask, *, epsilon: NonNegative, modality: str = "audio",
+    modalities: Widths | None = None, attack: Callable[..., Attack] = pgd, **options: Any,
+) -> Attack:  # fmt: skip
     """An attack that may move one modality only, and spends the whole ball on it.
 
     Args:
-        model: any callable ``model(x, mask) -> logits (batch, classes)``.
-        x: frames as the model receives them, float (batch, time, dim), unit of the normalised features.
-        y: label sets, multi-hot (batch, classes).
-        mask: True on real frames, bool (batch, time); padding is never moved.
-        epsilon: radius of the ball around each video, same unit as x.
+        model, x, y, mask, epsilon: as for :func:`artpaper.attacks.fgm`.
         modality: name of the one that may move.
         modalities: widths along ``dim``, in order; by default the model's own ``modalities``.
-        attack: what moves it: any attack with ``epsilon``, ``modalities`` and ``movable``.
-        options: more arguments of that attack, such as ``steps``, ``objective``, ``norm`` or ``scope``.
+        attack, options: as for :func:`k_frames`.
     Returns:
         Attack: that attack's, zero on all other modalities.
     Raises:
-        TypeError, ValueError: as :func:`artpaper.attacks.fgm`; the modality is none of those known; or what the attack
-            refuses.
+        ValueError: the modality is none of those known, or as :func:`artpaper.attacks.fgm`.
     """
     widths = dict(modalities or {})
     if modality not in widths:
@@ -104,36 +75,26 @@ def one_modality(
 
 
 def fit_universal(
-    model: Callable[[Tensor, Tensor], Tensor],
-    batches: Sequence[tuple[Tensor, Tensor, Tensor]],
-    *,
-    epsilon: NonNegative,
-    passes: Count = 5,
-    step_size: NonNegative | None = None,
-    objective: Objective = bce,
-    scope: Scope = "joint",
-    modalities: Mapping[str, int] | None = None,
-) -> Float[Tensor, "time dim"]:
+    model: Classifier, batches: Sequence[tuple[Tensor, Tensor, Tensor]], *, epsilon: NonNegative, passes: Count = 5,
+    step_size: NonNegative | None = None, objective: Objective = bce, scope: Scope = "joint",
+    modalities: Widths | None = None,
+) -> Float[Tensor, "time dim"]:  # fmt: skip
     """One perturbation for all videos: projected ascent on the loss of one batch after the other, in the L2 ball.
 
     It starts at 0, so nothing is random; each batch gives one step along the gradient of its videos' summed loss at the
     perturbation as :func:`universal` applies it. Videos not fitted on are the ones to judge it by.
 
     Args:
-        model: any callable ``model(x, mask) -> logits (batch, classes)``.
-        batches: what to fit on: x (batch, time, dim), y (batch, classes), mask (batch, time) of each batch; times may
-            differ.
-        epsilon: radius of the ball, unit of x.
+        model, epsilon, objective, scope, modalities: as for :func:`artpaper.attacks.fgm`.
+        batches: what to fit on: x (batch, time, dim), y (batch, classes), mask (batch, time); times may differ.
         passes: how often all batches are gone through.
         step_size: length of a step, unit of x; 2.5 * epsilon / (passes * batches) by default.
-        objective: loss to raise, ``(logits, y) -> (batch,)``.
-        scope, modalities: what one ball spans, as in :func:`artpaper.attacks.pgd`.
     Returns:
         The perturbation, as long as the longest batch, inside the ball.
     Raises:
-        TypeError, ValueError: no batches, or as :func:`artpaper.attacks.fgm` for one of them.
+        ValueError: no batches, batches of unlike features, or as :func:`artpaper.attacks.fgm` for one of them.
     Warns:
-        UserWarning: some videos' gradients were not finite, and were left out; or as :func:`artpaper.attacks.fgm`.
+        UserWarning: some videos' gradients were not finite, and were left out; or the perturbation is 0.
     Source: Moosavi-Dezfooli et al. 2017; the ascent is Shafahi et al. 2020, Algorithm 2.
     """
     batches = list(batches)
@@ -148,24 +109,24 @@ def fit_universal(
             raise ValueError("the batches differ in their features a frame")
         options: dict[str, Any] = {"epsilon": epsilon, "step_size": step_size, "scope": scope, "modalities": modalities}
         options = check_options(fit_universal, options | {"passes": passes, "objective": objective}, first)
-        epsilon, step_size, passes, objective = (options[k] for k in ("epsilon", "step_size", "passes", "objective"))
-        modalities = options["modalities"] or own_widths(model, first)
+        ball = {name: options[name] for name in ("epsilon", "scope", "modalities")}
+        ball["modalities"] = ball["modalities"] or own_widths(model, first)
         longest = max(one.x.shape[1] for one in given)
         found = first.new_zeros(1, longest, first.shape[2])  # (1, T, D)
         whole = torch.ones(1, longest, dtype=torch.bool, device=first.device)
-        length = 2.5 * epsilon / (passes * len(batches)) if step_size is None else step_size
+        length = options["step_size"]
+        length = 2.5 * ball["epsilon"] / (options["passes"] * len(batches)) if length is None else length
         lost = 0
-        for _ in range(passes):
+        for _ in range(options["passes"]):
             for _, x, y, mask in given:
-                moved = x + _applied(found[0], x, mask, epsilon, scope, modalities)
-                gradient, _ = input_gradient(model, moved, y, mask, objective)  # (B, t, D)
+                moved = x + _applied(found[0], x, mask, ball)
+                gradient, _ = input_gradient(model, moved, y, mask, options["objective"])  # (B, t, D)
                 finite = finite_rows(gradient)
                 lost += int((~finite).sum())
                 summed = torch.zeros_like(found)
                 summed[0, : x.shape[1]] = gradient.masked_fill(~finite[:, None, None], 0.0).sum(dim=0)
-                found = found + steepest(summed, whole, epsilon=length, scope=scope, modalities=modalities)
-                found = project(found, whole, epsilon=epsilon, scope=scope, modalities=modalities)
-    if not found.any() and epsilon:
+                found = project(found + steepest(summed, whole, **ball | {"epsilon": length}), whole, **ball)
+    if not found.any() and ball["epsilon"]:
         warn("the universal perturbation is 0: no video had a gradient to follow")
     if lost:
         warn(f"gradients of single videos that were not finite, left out of the universal perturbation: {lost}")
@@ -174,49 +135,33 @@ def fit_universal(
 
 @checked
 def universal(
-    model: Callable[[Tensor, Tensor], Tensor],
-    x: Float[Tensor, "batch time dim"],
-    y: Float[Tensor, "batch classes"],
-    mask: Bool[Tensor, "batch time"],
-    *,
-    epsilon: NonNegative,
-    perturbation: Float[Tensor, "fitted dim"],
-    scope: Scope = "joint",
-    modalities: Mapping[str, int] | None = None,
-) -> Attack:
+    model: Classifier, x: Frames, y: LabelSets, mask: Mask, *, epsilon: NonNegative,
+    perturbation: Float[Tensor, "fitted dim"], scope: Scope = "joint", modalities: Widths | None = None,
+) -> Attack:  # fmt: skip
     """Show videos one perturbation, the same for all: cut to each video's frames, then brought to length epsilon.
 
     Args:
-        model: any callable ``model(x, mask) -> logits (batch, classes)``; it is asked, never followed.
-        x: frames as the model receives them, float (batch, time, dim), unit of the normalised features.
-        y: label sets, multi-hot (batch, classes).
-        mask: True on real frames, bool (batch, time); padding is never moved.
-        epsilon: radius of the ball around each video, same unit as x.
-        perturbation: of any length and scale, as :func:`fit_universal` gives it; frames after its last stay as they
-            are.
-        scope: what one ball spans: "joint" (the video), "modality" or "frame".
-        modalities: widths along ``dim`` for scope "modality"; by default the model's own ``modalities``.
+        model, x, y, mask, epsilon, scope, modalities: as for :func:`artpaper.attacks.fgm`; the model is only asked.
+        perturbation: of any length and scale, as :func:`fit_universal` gives it; later frames stay as they are.
     Returns:
         Attack: as :func:`artpaper.attacks.fgm`; ``gradient_norm`` is NaN, for none is taken, and ``zero_gradient`` says
         that the perturbation is 0 on the video's frames.
     Raises:
-        TypeError, ValueError: as :func:`artpaper.attacks.fgm`; a perturbation that is not finite or not as wide as x.
+        TypeError, ValueError: a perturbation that is no tensor, not finite, or not as wide as x.
     """
     if not isinstance(perturbation, Tensor) or perturbation.ndim != 2:
         raise TypeError("the perturbation is a tensor (time, dim), as fit_universal gives it")
     one = frames_of(perturbation[None], "perturbation")[0].to(x)
     if one.shape[1] != x.shape[2]:
         raise ValueError(f"the perturbation has {one.shape[1]} features a frame, x has {x.shape[2]}")
-    shown = _applied(one, x, mask, epsilon, scope, modalities)
+    shown = _applied(one, x, mask, {"epsilon": epsilon, "scope": scope, "modalities": modalities})
     attack = attack_result(model, x, y, mask, shown, ask(model, x, mask), gradient=None, iterations=1)
     nothing = (attack.diagnostics["norm"] == 0) & (epsilon > 0)  # to show, on the frames there are
     return replace(attack, diagnostics=attack.diagnostics | {"zero_gradient": nothing})
 
 
-def _applied(
-    perturbation: Tensor, x: Tensor, mask: Tensor, epsilon: float, scope: Scope, modalities: Mapping[str, int] | None
-) -> Tensor:
+def _applied(perturbation: Tensor, x: Tensor, mask: Tensor, ball: dict[str, Any]) -> Tensor:
     fitted = min(len(perturbation), x.shape[1])
     same = torch.zeros_like(x)
     same[:, :fitted] = perturbation[:fitted].to(x)
-    return steepest(same, mask, epsilon=epsilon, scope=scope, modalities=modalities)
+    return steepest(same, mask, **ball)

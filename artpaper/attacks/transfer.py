@@ -2,52 +2,31 @@
 
 from collections.abc import Callable
 
-from jaxtyping import Bool, Float
-from torch import Tensor
-
 from artpaper.attacks.result import Attack, ask, checked, diagnosed
+from artpaper.shapes import Classifier, Frames, LabelSets, Mask
 
-FOLLOWED = (
-    "gradient_norm",
-    "zero_gradient",
-    "gradient_not_finite",
-    "iterations",
-)  # what tells of the search, and so of the surrogate
+# what tells of the search, and so of the surrogate
+FOLLOWED = ("gradient_norm", "zero_gradient", "gradient_not_finite", "iterations")
 
 
 @checked
 def transfer(
-    model: Callable[[Tensor, Tensor], Tensor],
-    x: Float[Tensor, "batch time dim"],
-    y: Float[Tensor, "batch classes"],
-    mask: Bool[Tensor, "batch time"],
-    *,
-    surrogate: Callable[[Tensor, Tensor], Tensor],
-    attack: Callable[..., Attack],
+    model: Classifier, x: Frames, y: LabelSets, mask: Mask, *, surrogate: Classifier, attack: Callable[..., Attack]
 ) -> Attack:
     """Show a model the perturbation that an attack finds for a surrogate: a black box that is never asked on the way.
 
     Where it raises the model's loss by more than the same attack on the model itself, the model's gradients mislead.
-    The model itself is asked about the clean and about the perturbed video only, without gradients. Both models are
-    taken in the mode they are in: call ``eval()`` on them first.
+    The model itself is asked about the clean and about the perturbed video only, without gradients.
 
     Args:
-        model: any callable ``model(x, mask) -> logits (batch, classes)``; it is asked, never followed.
-        x: frames as both models receive them, float (batch, time, dim), unit of the normalised features.
-        y: label sets, multi-hot (batch, classes).
-        mask: True on real frames, bool (batch, time).
+        model, x, y, mask: as for :func:`artpaper.attacks.fgm`.
         surrogate: any callable of the same kind, over the same frames and classes.
         attack: called as ``attack(surrogate, x, y, mask)``; its other arguments are bound beforehand, as in
             ``functools.partial(pgd, epsilon=1.5)``.
     Returns:
         Attack: the surrogate's perturbation (batch, time, dim) with the model's logits. ``gradient_norm``,
         ``zero_gradient``, ``gradient_not_finite`` and ``iterations`` are those of the search on the surrogate; all else
-        is said of the model:
-        ``already_wrong`` and ``fooled`` of its top label, whatever the attack's own goal.
-    Raises:
-        TypeError, ValueError: as :func:`artpaper.attacks.fgm`, or what the attack refuses.
-    Warns:
-        UserWarning: as :func:`artpaper.attacks.fgm`, of either model.
+        is said of the model: ``already_wrong`` and ``fooled`` of its top label, whatever the attack's own goal.
     Source: Papernot et al. 2016 (arXiv:1605.07277); Athalye et al. 2018 on what transfer says of gradients.
     """
     found = attack(surrogate, x, y, mask)

@@ -1,8 +1,8 @@
 """Signs in the numbers of an evaluation that its attacks failed where the model was thought to be robust.
 
-All but one check ask the same question: in which share of the videos did something happen that should happen in none?
-An event is a comparison of two attacks on the same video, so videos that are hard or easy for both cancel out. The
-share trips a check beyond what is tolerated by three standard errors, so a few odd videos of a small sample do not.
+All but one check ask in which share of the videos something happened that should happen in none. An event compares two
+attacks on the same video, so videos that are hard or easy for both cancel out. The share trips a check beyond what is
+tolerated by three standard errors, so a few odd videos of a small sample do not.
 """
 
 import math
@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
+
+from artpaper.attacks import ATTACKS
 
 Losses = Mapping[str, Float[np.ndarray, " videos"]]
 Events = Bool[np.ndarray, " videos"]
@@ -22,9 +24,6 @@ MARGIN = 0.05  # how much more an attack must raise the loss to beat another, a 
 ROUNDING = 1e-5  # differences below this share of the clean loss are float32's
 LEAKING = 0.25  # the same of label leaking: where the loss bends within epsilon, two first-order steps may swap ranks
 FLOOR = 0.1  # share of the clean GAP that may be left at the largest epsilon
-
-FOLLOW_BCE = ("one_step", "pgd", "apgd_bce")  # attacks along the gradient of the loss that is compared
-WHITE_BOX = (*FOLLOW_BCE, "apgd_margin", "apgd_dlr", "apgd_top_k_ap", "attention")
 
 MESSAGES = {
     "random_model": "two forward passes on the same frames give different losses",
@@ -67,23 +66,21 @@ class Finding:
 
 
 def check_results(
-    losses: Losses,
-    zero_gradient: Mapping[str, Events],
-    gap_by_epsilon: Mapping[float, float],
-    lowest_gap: float = 0.0,
+    losses: Losses, zero_gradient: Mapping[str, Events], gap_by_epsilon: Mapping[float, float], lowest_gap: float = 0.0,
     not_finite: Mapping[str, Events] | None = None,
-) -> list[Finding]:
+) -> list[Finding]:  # fmt: skip
     """Check the numbers of an evaluation that has been made, on the same videos in the same order for every attack.
 
-    A check whose numbers are not given is not made and has no finding. If the model answers at random, that is the only
-    finding: no comparison of its losses means anything.
+    A check whose numbers are not given has no finding. If the model answers at random, that is the only finding: no
+    comparison of its losses means anything.
 
     Args:
-        losses: the paper's BCE of each video after an attack, nats, by the attack's name: "clean" and, as far as there
-            are any, "clean_again" (a second forward pass), "random", "one_step", "one_step_predicted" (built from
-            predicted labels), "pgd", "apgd_bce", "apgd_margin", "apgd_dlr", "apgd_top_k_ap", "attention", "square",
-            and names that begin with "transfer". All at one epsilon, in one ball. Other names are left alone.
-        zero_gradient: by attack, which videos had no gradient of the BCE to follow; of "one_step", "pgd", "apgd_bce".
+        losses: the paper's BCE of each video after an attack, nats, by the name that the attack has in
+            :data:`artpaper.attacks.ATTACKS`: "clean" and, as far as there are any, "clean_again" (a second forward
+            pass), "random", "one_step", "one_step_predicted", "pgd", "square", every other attack listed as a follower
+            of the loss or a white box, "attention", and names that begin with "transfer". All at one epsilon, in one
+            ball. Other names are left alone.
+        zero_gradient: by attack, which videos had no gradient of the BCE to follow; of those that follow the loss.
         gap_by_epsilon: GAP under the projected gradient by the radius of the ball, unit of the features. The smallest
             radius should be 0, the largest twice the longest video's norm: such a ball holds all the other videos, so
             an attacker can show any of them.
@@ -117,19 +114,21 @@ def _events(
     clean = losses["clean"]
     rise = {name: values - clean for name, values in losses.items()}
     nothing = np.zeros_like(clean)
+    along = [attack.name for attack in ATTACKS if attack.kind == "loss"]  # the gradient of the loss that is compared
+    white_box = [*along, "attention", *(attack.name for attack in ATTACKS if attack.kind == "white_box")]
 
     def beats(attack: np.ndarray, other: np.ndarray) -> Events:
         return attack > other + MARGIN * np.abs(other) + ROUNDING * clean
 
     if "clean_again" in rise:
         yield "random_model", np.abs(rise["clean_again"]) > ROUNDING * clean, 0.0
-    if flags := [zero_gradient[name] for name in FOLLOW_BCE if name in zero_gradient]:
+    if flags := [zero_gradient[name] for name in along if name in zero_gradient]:
         yield "zero_gradients", np.any(flags, axis=0), 0.0
     if not_finite:
         yield "gradient_not_finite", np.any([*not_finite.values()], axis=0), 0.0
     if {"random", "one_step"} <= rise.keys():
         yield "noise_as_good_as_gradient", ~beats(rise["one_step"], rise["random"]), TOLERATED
-    if white := [rise[name] for name in WHITE_BOX if name in rise]:
+    if white := [rise[name] for name in white_box if name in rise]:
         strongest = np.max(white, axis=0)
         if "square" in rise:
             yield "black_box_beats_white_box", beats(rise["square"], strongest), TOLERATED
@@ -138,16 +137,15 @@ def _events(
     if {"one_step", "pgd"} <= rise.keys():
         stuck = ~beats(rise["pgd"], nothing)
         yield "more_steps_do_not_help", stuck | beats(rise["one_step"], rise["pgd"]), TOLERATED
-    if followed := [rise[name] for name in FOLLOW_BCE if name in rise]:
+    if followed := [rise[name] for name in along if name in rise]:
         yield "loss_below_clean", beats(nothing, np.min(followed, axis=0)), TOLERATED
     if {"one_step", "one_step_predicted"} <= rise.keys():
         yield "label_leaking", beats(np.maximum(rise["one_step_predicted"], 0), rise["one_step"]), LEAKING
 
 
 def _finding(check: str, value: float, threshold: float, where: str) -> Finding:
-    message = (
-        f"{check}: {MESSAGES[check]} {where.format(value)}, at most {threshold:.1%} is expected; see {PAGES[check]}"
-    )
+    expected = f"{where.format(value)}, at most {threshold:.1%} is expected"
+    message = f"{check}: {MESSAGES[check]} {expected}; see {PAGES[check]}"
     return Finding(check, value > threshold, value, threshold, message, PAGES[check])
 
 

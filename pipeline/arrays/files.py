@@ -1,24 +1,29 @@
 """The arrays of one modality: a folder of ``<id>.npy`` files, or an HDF5 file with a dataset ``<id>``."""
 
 import contextlib
+import difflib
 import errno
+import itertools
 import math
 import os
-from collections.abc import Iterator
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import h5py
 import numpy as np
 from jaxtyping import Float, UInt8
 from numpy.lib import format as npy
 
-from pipeline.arrays.ids import alike, forms, meant
 from pipeline.arrays.labels import LabelRow
 from pipeline.base.errors import DataError
 
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+COMPARED = 10_000  # names; letter by letter takes a millisecond for every ten
 TWO_FORMS = "is there twice, with its accents in one letter and in two (Unicode NFC and NFD)"
 Array = UInt8[np.ndarray, "frames width"] | Float[np.ndarray, "frames width"]
 
@@ -39,13 +44,7 @@ class NpyFolder:
             return sum(entry.name.endswith(".npy") and not entry.name.startswith(".") for entry in entries)
 
     def look(self, row: LabelRow) -> tuple[int, int]:
-        """How a video's array stands, without reading it.
-
-        Returns:
-            Bytes of its file and the time of the last change.
-        Raises:
-            DataError: the video has no file, or none that can be reached.
-        """
+        """Bytes of the file of a video's array, which is not read, and the time of its last change."""
         try:
             state = os.stat(self._file(row))
         except OSError as error:
@@ -53,11 +52,7 @@ class NpyFolder:
         return state.st_size, state.st_mtime_ns
 
     def array(self, row: LabelRow) -> Array:
-        """A video's array (frames, width).
-
-        Raises:
-            DataError: it is missing, damaged, or holds no frames of numbers.
-        """
+        """A video's array (frames, width)."""
         try:
             with open(self._file(row), "rb") as file:
                 return _read_npy(file, self.where(row))
@@ -65,7 +60,7 @@ class NpyFolder:
             raise self._unreached(row, error) from None
 
     def _file(self, row: LabelRow) -> str:
-        files = {name: f"{self.path}/{name}.npy" for name in forms(row.id)}
+        files = {name: f"{self.path}/{name}.npy" for name in _forms(row.id)}
         if len(files) == 1:
             return files[row.id]
         there = {os.stat(file).st_ino: file for file in files.values() if os.path.exists(file)}
@@ -76,9 +71,9 @@ class NpyFolder:
     def _unreached(self, row: LabelRow, error: OSError) -> DataError:
         if isinstance(error, FileNotFoundError):
             with os.scandir(self.path) as entries:
-                near = alike(row.id, (entry.name for entry in entries))
+                hint = _hint(row.id, (entry.name for entry in entries), ".npy")
             remedy = f"add it, or remove the row, or, if {self.path.name} is no modality, put _ before its name"
-            return DataError(f"{self.where(row)}: no such file; {remedy}{meant(near, '.npy')}")
+            return DataError(f"{self.where(row)}: no such file; {remedy}{hint}")
         return DataError(
             f"{self.where(row)}: cannot be read ({error.strerror}); shorten the id if that is too long, or see to "
             "the file and its permissions"
@@ -90,7 +85,7 @@ class Hdf5File:
     """One dataset a video, at the top of the file."""
 
     path: Path
-    file: Any  # h5py.File
+    file: h5py.File
 
     def where(self, row: LabelRow) -> str:
         """File and dataset, and line of labels.csv, for a message."""
@@ -101,31 +96,18 @@ class Hdf5File:
         return self._number
 
     def look(self, row: LabelRow) -> tuple[int, int]:
-        """How a video's array stands, without reading it.
-
-        Returns:
-            Bytes of an array of this file, on average, and the time of the file's last change.
-        Raises:
-            DataError: the video has no dataset.
-        """
+        """Bytes of an array of this file, on average, and the time of the file's last change."""
         self._name(row)
         return self._state
 
     def array(self, row: LabelRow) -> Array:
-        """A video's array (frames, width).
-
-        Raises:
-            DataError: it is missing, damaged, was not wholly written, lies in another file, needs a filter that is not
-                installed, or holds no frames of numbers.
-        """
-        from h5py import Dataset
-
+        """A video's array (frames, width)."""
         name, where = self._name(row), self.where(row)
         try:
             dataset = self.file[name]
         except (KeyError, OSError) as error:
             raise DataError(f"{where}: leads nowhere ({error}); write the array itself into this file") from None
-        if not isinstance(dataset, Dataset):
+        if not isinstance(dataset, h5py.Dataset):
             raise DataError(f"{where}: is a group; a dataset of frames by width is needed")
         # HDF5 reads numbers that are not there as zeros, and a change of another file would go unnoticed
         if dataset.is_virtual or dataset.external or dataset.file.filename != self.file.filename:
@@ -147,12 +129,12 @@ class Hdf5File:
         return array
 
     def _name(self, row: LabelRow) -> str:
-        there = [name for name in forms(row.id) if name in self.file]  # a tenth of the time that opening one takes
+        there = [name for name in _forms(row.id) if name in self.file]  # a tenth of the time that opening one takes
         if len(there) > 1:
             raise DataError(f"{self.where(row)}: {TWO_FORMS}; remove one")
         if not there:
-            near = alike(row.id, self.file)
-            raise DataError(f"{self.where(row)}: no such dataset; add it, or remove the row{meant(near)}")
+            hint = _hint(row.id, self.file)
+            raise DataError(f"{self.where(row)}: no such dataset; add it, or remove the row{hint}")
         return there[0]
 
     @cached_property
@@ -170,16 +152,10 @@ Files = NpyFolder | Hdf5File
 
 @contextlib.contextmanager
 def open_files(path: Path) -> Iterator[Files]:
-    """The arrays of a modality, a folder or an HDF5 file; the file is closed afterwards.
-
-    Raises:
-        DataError: it is no HDF5 file, is damaged or missing, or is open elsewhere for writing.
-    """
+    """The arrays of a modality, a folder or an HDF5 file; the file is closed afterwards."""
     if path.is_dir():
         yield NpyFolder(path)
         return
-    import h5py
-
     try:
         file = h5py.File(path, "r")
     except OSError as error:
@@ -245,12 +221,10 @@ def _refuse_unwritten_end(array: Array, fill: Any, where: str) -> None:
 
 def _missing_filters(dataset: Any) -> str:
     """The filters of a dataset that this HDF5 does not have, by name or number."""
-    from h5py import h5z
-
-    made = dataset.id.get_create_plist()
-    filters = [made.get_filter(number) for number in range(made.get_nfilters())]
+    properties = dataset.id.get_create_plist()
+    filters = [properties.get_filter(number) for number in range(properties.get_nfilters())]
     named = [(code, text.decode(errors="replace").strip("\0")) for code, _, _, text in filters]
-    return ", ".join(f"filter {code} {text}".strip() for code, text in named if not h5z.filter_avail(code))
+    return ", ".join(f"filter {code} {text}".strip() for code, text in named if not h5py.h5z.filter_avail(code))
 
 
 def _read_npy(file: BinaryIO, where: str) -> Array:
@@ -274,3 +248,38 @@ def _check(shape: tuple[int, ...] | None, dtype: np.dtype, where: str) -> None:
         raise DataError(f"{where}: is of shape {shape}, expected (frames, width); reshape it")
     if shape[0] == 0:
         raise DataError(f"{where}: has no frames; remove the video's row")
+
+
+def _forms(name: str) -> list[str]:
+    """A name in Unicode's composed and its decomposed form, where these differ: some systems store the second."""
+    return [name] if name.isascii() else list(dict.fromkeys([name, unicodedata.normalize("NFD", name)]))
+
+
+def _hint(name: str, there: Iterable[str], suffix: str = "") -> str:
+    """The end of a message about a missing array: the nearest name of all ``there``, if one is near.
+
+    One that differs in Unicode form, capitals, invisible characters, leading zeros, or extension alone comes first.
+    """
+    known = sorted(there)
+    core = _core(name)
+    near = next((other for other in known if _core(other) == core), None)
+    if near is None:
+        names = {other.removesuffix(".npy"): other for other in itertools.islice(known, COMPARED)}
+        near = next((names[close] for close in difflib.get_close_matches(name, names, n=1, cutoff=0.6)), None)
+    if near is None:
+        return ""
+    if not near.endswith(suffix):
+        return f"; the nearest there is {_spelt(near)}, which is no {suffix} file"
+    return f"; the nearest there is {_spelt(near)}: if it is meant, make {_spelt(near.removesuffix(suffix))} the id"
+
+
+def _spelt(name: str) -> str:
+    """A name, and its letters one by one where they may look like others."""
+    return name if name.isascii() and name == name.strip() else f"{name} ({name!a})"
+
+
+def _core(name: str) -> str:
+    """What is left of a name without its way of writing."""
+    seen = "".join(letter for letter in unicodedata.normalize("NFKC", name) if letter.isprintable() and letter != " ")
+    stem = re.sub(r"(\.[a-z]\w{1,4}|\.0)+$", "", seen.casefold())
+    return re.sub(r"0*(\d+)", r"\1", unicodedata.normalize("NFKC", stem))

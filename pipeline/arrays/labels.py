@@ -7,10 +7,11 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from artpaper.explain import nearest
 from pipeline.arrays.separator import check_names, find_separator, split, tidy
 from pipeline.base.errors import DataError
+from pipeline.base.explain import nearest
 from pipeline.data.labels import LabelSpace
 
 PARTITIONS = ("train", "validate", "test")
@@ -36,66 +37,45 @@ class LabelRow:
 class LabelFile:
     """``labels.csv``: columns id, labels and, if wanted, partition.
 
-    Attributes:
-        path: where it lies.
-        seed: decides, with the id, the partition of each video where there is no such column.
-        separator: between the labels of a cell, as :func:`pipeline.arrays.separator.find_separator` gives it.
+    Where there is no such column, ``seed`` and the id decide the partition of each video. ``separator`` stands between
+    the labels of a cell, as :func:`pipeline.arrays.separator.find_separator` gives it.
     """
 
     path: Path
     seed: int
     separator: str = "semicolon"
 
-    def rows(self, start: int = 0, stop: int | None = None, line: int = 1) -> Iterator[LabelRow]:
-        """The rows, checked one by one.
-
-        Args:
-            start: first byte of a row, as :class:`LabelRow` tells it; 0 is the header.
-            stop: the byte after the last row; None is the end of the file.
-            line: number of the line that ``start`` is on.
-        Raises:
-            DataError: the file is missing, is no CSV, or its header is not as :meth:`columns` wants it; a row has
-                another number of cells than the header, an id that cannot be the name of a file, no label, or an
-                unknown partition.
-        """
-        for number, begin, end, named in _named(self.path, self.columns(), start, stop, line):
-            yield self._row(number, begin, end, named)
-
-    def cells(self) -> Iterator[tuple[int, str]]:
-        """Line and labels of each video, not yet taken apart.
-
-        Raises:
-            DataError: as :meth:`rows`, but for what a cell holds.
-        """
-        for number, _, _, named in _named(self.path, self.columns()):
-            yield number, named["labels"]
-
     def columns(self) -> list[str]:
-        """The header.
-
-        Raises:
-            DataError: it lacks id or labels, has a column of ours twice, or one that was probably meant to be ours.
-        """
+        """The header; one that lacks id or labels, or has another column in place of ours, is refused."""
         return _header(self.path, ("id", "labels"), "partition", PARTITION_ALSO)
 
-    def _row(self, line: int, start: int, stop: int, cells: dict[str, str]) -> LabelRow:
-        where, name = f"{self.path}: line {line}", unicodedata.normalize("NFC", cells["id"])
+    def cells(self) -> Iterator[tuple[int, str]]:
+        """Line and labels of each video, not yet taken apart."""
+        return ((record.line, record.cells["labels"]) for record in _records(self.path, self.columns()))
+
+    def rows(self, start: int = 0, stop: int | None = None, line: int = 1) -> Iterator[LabelRow]:
+        """The rows, checked one by one, between two bytes as :class:`LabelRow` tells them; ``line`` is the first's."""
+        return map(self._row, _records(self.path, self.columns(), start, stop, line))
+
+    def _row(self, record: "_Record") -> LabelRow:
+        cells, where = record.cells, f"{self.path}: line {record.line}"
+        name = unicodedata.normalize("NFC", cells["id"])
         if not name or name.startswith(".") or re.search(r"[/\\]", name) or not name.isprintable():
             last = re.split(r"[/\\]", name)[-1]
             remedy = f"leave out the folder: {last}" if last not in ("", name) else "use letters, digits, - and _"
             raise DataError(f"{where}: id {name!r} cannot be the name of a file; {remedy}")
+        where += f": id {name}"
         try:
             labels = split(cells["labels"], self.separator)
         except ValueError as error:
-            raise DataError(f"{where}: id {name}: {error}") from None
+            raise DataError(f"{where}: {error}") from None
         if not labels:
-            raise DataError(f"{where}: id {name} has no label; name at least one class, or remove the row")
+            raise DataError(f"{where} has no label; name at least one class, or remove the row")
         partition = tidy(cells["partition"]) if "partition" in cells else self._drawn(name)
         if partition not in PARTITIONS:
-            raise DataError(
-                f"{where}: id {name} has the unknown partition {partition!r}{nearest(partition, list(PARTITIONS))}"
-            )
-        return LabelRow(line, start, stop, name, labels, partition)
+            near = nearest(partition, list(PARTITIONS))
+            raise DataError(f"{where} has the unknown partition {partition!r}{near}")
+        return LabelRow(record.line, record.start, record.stop, name, labels, partition)
 
     def _drawn(self, name: str) -> str:
         digest = hashlib.blake2b(name.encode(), digest_size=8, key=f"train or validate {self.seed}".encode()).digest()
@@ -103,46 +83,29 @@ class LabelFile:
 
 
 def read_classes(path: Path) -> LabelSpace:
-    """The classes of ``classes.csv``, in its order.
-
-    Args:
-        path: columns class and, if wanted, groups (names, ``;`` between them).
-    Returns:
-        LabelSpace: ``given``.
-    Raises:
-        DataError: the file is no CSV; its header lacks a column, has one twice or under another name; a line has
-            another number of cells than the header, or names a class twice, none, or one that labels.csv could not.
-    """
-    found: dict[str, tuple[str, ...]] = {}
+    """The classes of ``classes.csv``, in its order: columns class and, if wanted, groups, ``;`` between them."""
+    classes: dict[str, tuple[str, ...]] = {}
     lines: dict[str, int] = {}
     columns = _header(path, ("class",), "groups", GROUPS_ALSO)
-    rows = [(line, named["class"], named.get("groups", "")) for line, _, _, named in _named(path, columns)]
+    rows = [(record.line, record.cells["class"], record.cells.get("groups", "")) for record in _records(path, columns)]
     separator = find_separator(path, ((line, cell) for line, _, cell in rows), declared=False)
-    for line, cell, groups in rows:
+    for line, cell, listed in rows:
         try:
-            name, of = next(iter(split(cell, "none")), ""), split(groups, separator)
+            name, groups = next(iter(split(cell, "none")), ""), split(listed, separator)
         except ValueError as error:
             raise DataError(f"{path}: line {line}: {error}") from None
-        if not name or SEPARATOR in name or name in found:
-            why = "is there twice" if name in found else f"must be a name without {SEPARATOR!r}"
+        if not name or SEPARATOR in name or name in classes:
+            why = "is there twice" if name in classes else f"must be a name without {SEPARATOR!r}"
             raise DataError(f"{path}: line {line}: class {name!r} {why}; correct this line")
-        found[name] = of
-        for group in of:
+        classes[name] = groups
+        for group in groups:
             lines.setdefault(group, line)
     check_names(path, lines, separator, declared=False)
-    return given_space(found, found.values(), f"The {len(found)} classes of classes.csv as they are")
+    return given_space(classes, classes.values(), f"The {len(classes)} classes of classes.csv as they are")
 
 
 def given_space(names: Iterable[str], groups: Iterable[tuple[str, ...]], note: str) -> LabelSpace:
-    """A label space of one's own, each label a class.
-
-    Args:
-        names: of the classes, in the order of the model's outputs.
-        groups: of each class.
-        note: where they come from.
-    Raises:
-        DataError: fewer than two classes.
-    """
+    """A label space of one's own, each label a class; ``note`` says where they come from."""
     classes = tuple(names)
     if len(classes) < 2:
         raise DataError(
@@ -155,7 +118,7 @@ def given_space(names: Iterable[str], groups: Iterable[tuple[str, ...]], note: s
 
 def _header(path: Path, needed: tuple[str, ...], optional: str, also: tuple[str, ...]) -> list[str]:
     """The names of the columns; others than ours are passed over, unless they look as if one of ours was meant."""
-    head = next(_cells(path), None)
+    head = next(_lines(path), None)
     columns = [tidy(name) for name in head[3]] if head else []
     below = head[0] if head else 1
     rest = f"; write such a line above line {below}: those that begin with # are passed over" if below > 1 else ""
@@ -175,14 +138,23 @@ def _header(path: Path, needed: tuple[str, ...], optional: str, also: tuple[str,
     return columns
 
 
-def _named(
+class _Record(NamedTuple):
+    """The line it begins on, its first byte, the byte after its last, and the cells by their columns."""
+
+    line: int
+    start: int
+    stop: int
+    cells: dict[str, str]
+
+
+def _records(
     path: Path, columns: list[str], start: int = 0, stop: int | None = None, line: int = 1
-) -> Iterator[tuple[int, int, int, dict[str, str]]]:
-    """The records below the header as :func:`_cells` gives them, the cells by name of their column."""
-    records = _cells(path, start, stop, line)
+) -> Iterator[_Record]:
+    """The records below the header that begin between two bytes."""
+    lines = _lines(path, start, stop, line)
     if not start:
-        next(records, None)  # the header
-    for number, begin, end, cells in records:
+        next(lines, None)  # the header
+    for number, begin, end, cells in lines:
         if not cells:  # an empty line
             continue
         if len(cells) != len(columns):
@@ -190,13 +162,13 @@ def _named(
                 f"{path}: line {number} has {len(cells)} cells, the header {len(columns)}; put a name that holds a "
                 'comma into quotes ("a, b")'
             )
-        yield number, begin, end, dict(zip(columns, map(str.strip, cells), strict=True))
+        yield _Record(number, begin, end, dict(zip(columns, map(str.strip, cells), strict=True)))
 
 
-def _cells(
+def _lines(
     path: Path, start: int = 0, stop: int | None = None, line: int = 1
 ) -> Iterator[tuple[int, int, int, list[str]]]:
-    """Each record's first line, first byte, the byte after its last, and its cells: quoted cells may span lines.
+    """As :class:`_Record`, with the cells in a list: quoted ones may span lines.
 
     Lines above the header that are empty or begin with ``#`` are passed over.
     """

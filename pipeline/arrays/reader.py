@@ -6,7 +6,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,41 +17,21 @@ import torch
 from jaxtyping import Float32, UInt8
 from tqdm import tqdm
 
-from artpaper.explain import nearest
 from pipeline.arrays.files import Array, Files, kind, open_files
 from pipeline.arrays.labels import PARTITIONS, LabelFile, LabelRow, given_space, read_classes
 from pipeline.arrays.separator import check_names, describe, doubts, find_separator
-from pipeline.arrays.times import align
 from pipeline.base.errors import DataError
+from pipeline.base.explain import nearest
+from pipeline.base.parameters import Params
 from pipeline.data.features import dequantise
-from pipeline.data.labels import LabelSpace
-from pipeline.data.video import Modality, Piece, Video
+from pipeline.data.video import Dataset, Modality, Video, given_path
 
 LAYOUT = (
     "a folder with labels.csv and, for each modality, a folder of .npy files or an .h5 file; docs/own_data.md shows it"
 )
 HDF5 = (".h5", ".hdf5")
 PIECE_BYTES = 64 << 20
-
-
-@dataclass(frozen=True)
-class Arrays:
-    """What lies in a folder of arrays.
-
-    Attributes:
-        modalities: in alphabetical order, the order of the columns of a frame.
-        label_space: the classes of classes.csv in its order, or else those of labels.csv by name.
-        pieces: per partition of :data:`pipeline.arrays.labels.PARTITIONS`.
-        dtype: of the store: uint8 if every modality is, else float32.
-        told: for the provenance: where the partitions come from, what separates the labels, dtype of each modality,
-            what becomes of different lengths, and arrays that no row of labels.csv names.
-    """
-
-    modalities: tuple[Modality, ...]
-    label_space: LabelSpace
-    pieces: Mapping[str, tuple[Piece, ...]]
-    dtype: str
-    told: dict[str, str | int]
+Frames = UInt8[np.ndarray, "_ _"] | Float32[np.ndarray, "_ _"]  # (frames, width), both of which differ
 
 
 @dataclass(frozen=True)
@@ -104,11 +84,7 @@ class Rows:
         return f"{self.reading.labels.path}: line {number}"
 
     def read(self) -> Iterator[tuple[int, Video]]:
-        """The videos in the order of labels.csv, numbered by their lines.
-
-        Raises:
-            DataError: an array is at fault; the message names its file, line and id.
-        """
+        """The videos in the order of labels.csv, numbered by their lines."""
         reading = self.reading
         with ExitStack() as stack:
             folder = reading.labels.path.parent
@@ -119,38 +95,30 @@ class Rows:
                     yield row.line, Video(row.id, labels, _frames(row, reading, opened))
 
 
-def open_arrays(folder: Path, seed: int, progress: bool, separator: str = "auto", rates: str = "refuse") -> Arrays:
-    """Look through a folder: every row of labels.csv is checked and its arrays looked up, none is read but the first.
+def resolve(params: Params, workspace: Path, progress: bool) -> Dataset:
+    """Look through ``data.path``: each row of labels.csv is checked, its arrays looked up; only the first is read.
 
-    Args:
-        folder: ``data.path``.
-        seed: decides the partitions where labels.csv does not.
-        progress: show a bar.
-        separator, rates: those of group ``data``.
-    Returns:
-        Arrays: its pieces hold about :data:`PIECE_BYTES` of frames each, and follow from the files alone.
-    Raises:
-        DataError: labels.csv, classes.csv, a modality or the first video is at fault, a video lacks an array, or a
-            partition has no video.
+    The pieces hold about :data:`PIECE_BYTES` of frames each, and follow from the files alone. The provenance says where
+    the partitions come from, how labels are told apart, and how many arrays no row names.
     """
+    folder, rates, declared = given_path(params, LAYOUT), params.data.rates, params.data.separator
     if not folder.is_dir():
         raise DataError(f"{folder}: is a file; set data.path to {LAYOUT}")
-    labels, listed = LabelFile(folder / "labels.csv", seed), folder / "classes.csv"
+    labels, listed = LabelFile(folder / "labels.csv", params.base.seed), folder / "classes.csv"
     if next(labels.cells(), None) is None:
         raise DataError(f"{labels.path}: lists no video; give it a line for each")
     space = read_classes(listed) if listed.is_file() else None
     known = None if space is None else list(space.classes)
-    labels = replace(
-        labels, separator=find_separator(labels.path, labels.cells(), known or ()) if separator == "auto" else separator
-    )
+    separator = find_separator(labels.path, labels.cells(), known or ()) if declared == "auto" else declared
+    labels = replace(labels, separator=separator)
     places, first = _modalities(folder), next(labels.rows())
-    tqdm.write(f"{labels.path}: {describe(labels.separator)}")
+    tqdm.write(f"{labels.path}: {describe(separator)}")
     with ExitStack() as stack:
         opened = {name: stack.enter_context(open_files(path)) for name, path in places.items()}
-        found = {name: files.array(first) for name, files in opened.items()}
-        kinds = tuple(kind(array.dtype) for array in found.values())
+        samples = {name: files.array(first) for name, files in opened.items()}
+        kinds = tuple(kind(array.dtype) for array in samples.values())
         dtype = "uint8" if set(kinds) == {"uint8"} and rates != "mean" else "float32"
-        growth = [np.dtype(dtype).itemsize / array.dtype.itemsize for array in found.values()]
+        growth = [np.dtype(dtype).itemsize / array.dtype.itemsize for array in samples.values()]
         spans, lines, count = _look_through(labels, list(opened.values()), growth, known, progress)
         unlisted = {name: max(0, files.count() - count) for name, files in opened.items()}
     for partition in PARTITIONS[:2]:
@@ -160,23 +128,26 @@ def open_arrays(folder: Path, seed: int, progress: bool, separator: str = "auto"
                 "partition, or leave that column out: about three in ten are then drawn for validation and test"
             )
     if space is None:
-        check_names(labels.path, lines, labels.separator if separator == "auto" else "none")
+        # what is left in a name where the separator was declared belongs there
+        check_names(labels.path, lines, separator if declared == "auto" else "none")
         for doubt in doubts(lines, count):
             tqdm.write(f"{labels.path}: {doubt}; if it is the separator, say which one with data.separator")
         space = given_space(sorted(lines), [()] * len(lines), f"The {len(lines)} classes of labels.csv, by name")
-    modalities = tuple(Modality(name, places[name].name, array.shape[1]) for name, array in found.items())
+    modalities = tuple(Modality(name, places[name].name, array.shape[1]) for name, array in samples.items())
     classes = {name: index for index, name in enumerate(space.classes)}
     reading = Reading(labels, modalities, kinds, dtype, classes, rates)
-    pieces = {name: tuple(Rows(reading, name, span) for span in spans[name]) for name in PARTITIONS}
-    told: dict[str, str | int] = {
+    train, validate, test = (tuple(Rows(reading, name, span) for span in spans[name]) for name in PARTITIONS)
+    provenance: dict[str, str | int] = {
+        "source": params.data.source,
+        "path": str(params.data.path),
         "videos": count,
         "partitions": "column" if "partition" in labels.columns() else "drawn from id and base.seed",
-        "labels": describe(labels.separator),
+        "labels": describe(separator),
         "rates": rates,
-        "arrays": ", ".join(f"{name} {array.dtype}" for name, array in found.items()),
+        "arrays": ", ".join(f"{name} {array.dtype}" for name, array in samples.items()),
         "arrays_without_a_row": ", ".join(f"{name} {number}" for name, number in unlisted.items()),
     }
-    return Arrays(modalities, space, pieces, dtype, told)
+    return Dataset(modalities, train, validate, space, provenance, test, dtype)
 
 
 def _look_through(
@@ -213,16 +184,16 @@ class _Filling:
     def add(self, row: LabelRow, size: int, state: str) -> Span | None:
         """Add a row; the span, once it is full."""
         if not self.size:
-            self.first, self.told = row, hashlib.blake2b(digest_size=16)
-        self.told.update(f"{row.line} {row.id} {row.labels} {state}\n".encode())
+            self.first, self.digest = row, hashlib.blake2b(digest_size=16)
+        self.digest.update(f"{row.line} {row.id} {row.labels} {state}\n".encode())
         self.last, self.size = row, self.size + max(1, size)
         return self.span() if self.size >= PIECE_BYTES else None
 
     def span(self) -> Span:
         """What has been added since the last one."""
-        made = Span(self.first.start, self.last.stop, self.first.line, self.size, self.told.hexdigest())
+        span = Span(self.first.start, self.last.stop, self.first.line, self.size, self.digest.hexdigest())
         self.size = 0
-        return made
+        return span
 
 
 def _modalities(folder: Path) -> dict[str, Path]:
@@ -244,8 +215,8 @@ def _modalities(folder: Path) -> dict[str, Path]:
         places[name] = path
     if not places:
         loose = next((path for path in folder.iterdir() if path.suffix == ".npy"), None)
-        found = f"{loose.name} lies in it directly: move such files to {folder / 'frames'}" if loose else LAYOUT
-        raise DataError(f"{folder}: holds no modality; {found}")
+        remedy = f"{loose.name} lies in it directly: move such files to {folder / 'frames'}" if loose else LAYOUT
+        raise DataError(f"{folder}: holds no modality; {remedy}")
     return places
 
 
@@ -271,11 +242,11 @@ def _frames(
         lengths[modality.name] = len(array)
         parts.append(array if reading.dtype == "uint8" else _values(array, where))
     if len(set(lengths.values())) > 1 and reading.rates == "refuse":
-        told = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        counts = ", ".join(f"{name} {length}" for name, length in lengths.items())
         raise DataError(
-            f"{reading.labels.path}: line {row.line}: id {row.id}: modalities of different lengths, in frames: {told}; "
-            "sample them at the same times, or set data.rates to repeat (the frames of the shorter) or mean (of the "
-            "longer), which take both to span the same time"
+            f"{reading.labels.path}: line {row.line}: id {row.id}: modalities of different lengths, in frames: "
+            f"{counts}; sample them at the same times, or set data.rates to repeat (the frames of the shorter) or mean "
+            "(of the longer), which take both to span the same time"
         )
     return np.concatenate(align(parts, reading.rates), axis=1)  # (frames, dim)
 
@@ -294,3 +265,27 @@ def _values(array: Array, where: str) -> Float32[np.ndarray, "frames width"]:
             "remove the video's row"
         )
     return values
+
+
+def align(parts: Sequence[Frames], rates: str) -> list[Frames]:
+    """Modalities of one video, each (frames, width), of one length: they are taken to span the same stretch of time.
+
+    ``repeat``: the longest has T frames, and frame t of one with n frames becomes frame floor(t n / T) of it.
+    ``mean``: the shortest has T frames, and frame t of one with n becomes the mean of its frames from floor(t n / T) up
+    to, but without, floor((t + 1) n / T). So every frame counts once, and where n is no multiple of T, some of the T
+    stand for one frame more than others.
+    """
+    lengths = [len(part) for part in parts]
+    frames = max(lengths) if rates == "repeat" else min(lengths)
+    change = _repeat if rates == "repeat" else _mean
+    return [part if len(part) == frames else change(part, frames) for part in parts]
+
+
+def _repeat(part: Frames, frames: int) -> Frames:
+    return part[np.arange(frames) * len(part) // frames]
+
+
+def _mean(part: Float32[np.ndarray, "_ _"], frames: int) -> Float32[np.ndarray, "_ _"]:
+    edges = np.arange(frames + 1) * len(part) // frames
+    sums = np.add.reduceat(part, edges[:-1], axis=0, dtype=np.float64)  # (frames, width)
+    return (sums / np.diff(edges)[:, None]).astype(np.float32)

@@ -9,7 +9,7 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -55,15 +55,9 @@ def tidy(text: str) -> str:
 
 
 def split(cell: str, separator: str) -> tuple[str, ...]:
-    """The labels of one cell.
+    """The labels of one cell in their order, those of a set sorted; ``separator`` as :func:`find_separator` gives it.
 
-    Args:
-        cell: as the file has it.
-        separator: ``list``, ``none``, or one of :data:`SEPARATORS`.
-    Returns:
-        The names in their order, those of a set sorted; none for an empty cell.
-    Raises:
-        ValueError: it is no list where all are, or a label can be none; the message says which and why.
+    ValueError says which label can be none and why, or that a cell is no list where all are.
     """
     cell = tidy(cell)
     parts = _listed(cell) if separator == "list" and cell else _cut(cell, separator)
@@ -75,17 +69,11 @@ def split(cell: str, separator: str) -> tuple[str, ...]:
 def find_separator(
     path: Path, cells: Iterable[tuple[int, str]], known: Collection[str] = (), declared: bool = True
 ) -> str:
-    """The separator of a column.
+    """The separator of a column: ``list``, ``none`` or one of :data:`SEPARATORS`.
 
-    Args:
-        path: the file, for the message.
-        cells: the line and the labels of each video, or the groups of each class.
-        known: the classes, where they are given: the separator is then the one that makes these names.
-        declared: whether ``data.separator`` can say it.
-    Returns:
-        ``list``, ``none`` or one of :data:`SEPARATORS`.
-    Raises:
-        DataError: the cells can be read in two ways, some are lists and others are not, or one is an object.
+    ``cells`` are the line and the labels of each video, or the groups of each class. Where the classes are ``known``,
+    it is the separator that makes these names. ``declared`` says whether ``data.separator`` can say it. Cells that can
+    be read in two ways are refused.
     """
     seen: dict[str, int] = {}
     letters: set[str] = set()
@@ -94,13 +82,13 @@ def find_separator(
         letters.update(cell)
         if cell and len(seen) < MOST:
             seen.setdefault(cell, line)
-    found = {separator for separator in SEPARATORS if letters.intersection(SEPARATORS[separator])}
-    if known and (fitting := _fitting(seen, known, found)):
+    candidates = [separator for separator in SEPARATORS if letters.intersection(SEPARATORS[separator])]
+    if known and (fitting := _fitting(seen, known, candidates)):
         return fitting
     if _all_listed(path, seen, declared):
         return "list"
     for separator in CERTAIN:
-        if separator in found:
+        if separator in candidates:
             return separator
     marks = (letter for letter in letters - KNOWN if unicodedata.category(letter)[0] in "PS")
     for separator in ("comma", "slash", "plus", *sorted(marks), "blank"):
@@ -131,16 +119,7 @@ def describe(separator: str) -> str:
 
 
 def check_names(path: Path, lines: Mapping[str, int], separator: str, declared: bool = True) -> None:
-    """Refuse names of which one is probably another in disguise.
-
-    Args:
-        path: the file, for the message.
-        lines: every name and the line that it first stands on.
-        separator: the one that was found; ``none`` also if it was declared, for what is left in a name belongs there.
-        declared: whether ``data.separator`` can say it.
-    Raises:
-        DataError: two names differ in capitals, width or invisible characters alone, or one is made of others.
-    """
+    """Refuse names of which one is probably another in disguise; ``lines`` says where each first stands."""
     alike: dict[str, str] = {}
     for name, line in lines.items():
         other = alike.setdefault(_bare(name), name)
@@ -160,13 +139,13 @@ def check_names(path: Path, lines: Mapping[str, int], separator: str, declared: 
 
 def doubts(names: Collection[str], videos: int) -> list[str]:
     """What looks odd about the classes of so many videos, in words; none if nothing does."""
-    told = []
+    messages = []
     if 2 * len(names) > videos:
-        told.append(f"{len(names)} classes for {videos} videos, nearly one a video")
+        messages.append(f"{len(names)} classes for {videos} videos, nearly one a video")
     for separator, shown in SHOWN.items():
         if separator != "blank" and 2 * sum(len(_cut(name, separator)) > 1 for name in names) > len(names):
-            told.append(f"most names of classes have {shown} inside")
-    return told
+            messages.append(f"most names of classes have {shown} inside")
+    return messages
 
 
 def _remedy(declared: bool, choice: str) -> str:
@@ -208,18 +187,18 @@ def _listed(cell: str) -> list[str] | None:
     if not LIST.fullmatch(cell):
         return None
     try:
-        found = json.loads(cell)
+        names = json.loads(cell)
     except (ValueError, RecursionError):
         if re.search(r"""['"]\s+['"]""", cell):  # NumPy prints no commas, and Python takes 'a' 'b' for 'ab'
             return None
         try:
-            found = ast.literal_eval(cell.removeprefix("frozenset").removeprefix("set"))
+            names = ast.literal_eval(cell.removeprefix("frozenset").removeprefix("set"))
         except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
             return None
-    if not isinstance(found, list | tuple | set) or not all(type(name) in (str, int) for name in found):
+    if not isinstance(names, list | tuple | set) or not all(type(name) in (str, int) for name in names):
         return None
-    names = [tidy(str(name)) for name in found]
-    return sorted(names) if isinstance(found, set) else names
+    tidied = [tidy(str(name)) for name in names]
+    return sorted(tidied) if isinstance(names, set) else tidied
 
 
 def _all_listed(path: Path, seen: Mapping[str, int], declared: bool) -> bool:
@@ -242,7 +221,7 @@ def _all_listed(path: Path, seen: Mapping[str, int], declared: bool) -> bool:
     return bool(listed)
 
 
-def _fitting(seen: Mapping[str, int], known: Collection[str], found: Collection[str]) -> str | None:
+def _fitting(seen: Mapping[str, int], known: Collection[str], candidates: Sequence[str]) -> str | None:
     """The separator that makes known names of most cells, the fewest cuts first; None if it makes none."""
     names = frozenset(known)
 
@@ -255,7 +234,7 @@ def _fitting(seen: Mapping[str, int], known: Collection[str], found: Collection[
                 continue
         return count
 
-    best = max(("none", *(name for name in SEPARATORS if name in found), "list"), key=fits)
+    best = max(("none", *candidates, "list"), key=fits)
     return best if fits(best) else None
 
 

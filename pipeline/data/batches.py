@@ -15,11 +15,6 @@ def model_inputs(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Move the frames as stored to the device, and normalise there: bytes are a quarter of the traffic of floats.
 
-    Args:
-        batch: frames (batch, time, dim), mask (batch, time), labels (batch, classes).
-        config: group ``features``.
-        modalities: widths along ``dim``.
-        device: the model's.
     Returns:
         x float32 (batch, time, dim), zero on padding; y float32 (batch, classes); mask bool (batch, time).
     """

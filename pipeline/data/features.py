@@ -12,13 +12,8 @@ from pipeline.base.groups import Features
 def dequantise(
     frames: UInt8[Tensor, "batch time dim"], mask: Bool[Tensor, "batch time"]
 ) -> Float[Tensor, "batch time dim"]:
-    """Bytes to the values they stand for: x * (4 / 255) + (4 / 512 - 2), in [-1.992, 2.008].
+    """Bytes to the values they stand for: x * (4 / 255) + (4 / 512 - 2), in [-1.992, 2.008]; padding is 0.
 
-    Args:
-        frames: as stored, uint8 (batch, time, dim).
-        mask: True on real frames, bool (batch, time).
-    Returns:
-        float32 (batch, time, dim), on the device of ``frames``; padding is 0, as it is added after this step.
     Source: google/youtube-8m, utils.py (Dequantize) and readers.py (resize_axis); byte 255 lies above 2 there too.
     """
     values = frames.float() * (4 / 255) + (4 / 512 - 2)  # (batch, time, dim)
@@ -31,18 +26,11 @@ def features(
     config: Features,
     modalities: Mapping[str, int],
 ) -> Float[Tensor, "batch time dim"]:
-    """The model's input: the frames' values, normalised as ``config.norm`` says.
+    """The model's input: the frames' values, normalised as ``config.norm`` says, zero on padding.
 
-    Args:
-        frames: as stored (batch, time, dim): uint8 is dequantised, float32 is taken as it is.
-        mask: True on real frames, bool (batch, time).
-        config: ``norm`` is ``none``, ``l2_frame`` (each frame, modalities together, has norm 1) or
-            ``l2_frame_per_modality`` (each modality of each frame has norm 1).
-        modalities: width of each modality, in the order of the columns; the widths add up to dim.
-    Returns:
-        float32 (batch, time, dim), zero on padding.
-    Raises:
-        ValueError: the widths do not add up to dim.
+    uint8 is dequantised, float32 is taken as it is. ``l2_frame`` gives each frame, modalities together, norm 1,
+    ``l2_frame_per_modality`` each modality of each frame; ``modalities`` are in the order of the columns.
+
     Source: google/youtube-8m, train.py line 274 (tf.nn.l2_normalize); which norm the paper used is not stated.
     """
     widths = list(modalities.values())

@@ -5,7 +5,6 @@ surrogate with the same numbers of classes: the 24 verticals and the most freque
 """
 
 import csv
-import difflib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -14,6 +13,8 @@ from pathlib import Path
 
 from pipeline.base.atomic import atomic_file
 from pipeline.base.errors import DataError
+from pipeline.base.explain import nearest
+from pipeline.base.sources import SOURCES
 
 # "Knowledge Graph entities, organized into 24 top-level verticals" (research.google.com/youtube8m), alphabetical
 VERTICALS = (
@@ -26,11 +27,7 @@ NO_VERTICAL = "(Unknown)"
 HIERARCHICAL = {"h317": 317, "h431": 431}
 SEGMENT_ROWS = 1000
 
-# AudioSet lists its classes depth first, so a family is a run of classes: group -> first and last display name
-AUDIOSET_GROUPS = {"Music": ("Music", "Scary music"), "Speech": ("Speech", "Speech synthesizer")}
-
-WHERE_VOCABULARY = "get vocabulary.csv from https://research.google.com/youtube8m/download.html and set data.vocabulary"
-WHERE_CLASSES = "get class_labels_indices.csv from https://research.google.com/audioset/download.html"
+WHERE_VOCABULARY = f"get vocabulary.csv from {SOURCES['yt8m'].page} and set data.vocabulary"
 
 
 @dataclass(frozen=True)
@@ -48,24 +45,14 @@ class Vocabulary(tuple[Entity, ...]):
 
     @classmethod
     def read(cls, path: str | Path, expected_rows: int) -> "Vocabulary":
-        """Read and check a vocabulary file.
-
-        Args:
-            path: a CSV file with columns Index, TrainVideoCount, KnowledgeGraphId, Name, Vertical1 to Vertical3.
-            expected_rows: number of entities, 3,862 for YouTube-8M of 2018.
-        Returns:
-            Vocabulary: entity i at position i; one without a name is called after its Knowledge Graph id.
-        Raises:
-            DataError: the file or a column is missing, an index is missing or given twice, a count is no number, or the
-                number of rows differs (1,000 rows are the segment vocabulary).
-        """
+        """Read and check a vocabulary file; entity i is at position i, one without a name is called after its id."""
         columns = ("Index", "TrainVideoCount", "KnowledgeGraphId", "Name", "Vertical1", "Vertical2", "Vertical3")
-        rows = _read_csv(path, columns, WHERE_VOCABULARY)
+        rows = read_rows(path, columns, WHERE_VOCABULARY)
         if len(rows) != expected_rows:
-            found = f"{path}: {len(rows)} entities, expected {expected_rows}"
+            message = f"{path}: {len(rows)} entities, expected {expected_rows}"
             if len(rows) == SEGMENT_ROWS:
-                found += "; this is the vocabulary of the 2019 segments, the one of the 2018 videos is needed"
-            raise DataError(f"{found}; {WHERE_VOCABULARY}")
+                message += "; this is the vocabulary of the 2019 segments, the one of the 2018 videos is needed"
+            raise DataError(f"{message}; {WHERE_VOCABULARY}")
         return cls(
             Entity(
                 index,
@@ -73,7 +60,7 @@ class Vocabulary(tuple[Entity, ...]):
                 _number(path, row, "TrainVideoCount"),
                 tuple(row[column] for column in columns[4:] if row[column] and row[column] != NO_VERTICAL),
             )
-            for index, row in enumerate(_by_index(path, rows, "Index"))
+            for index, row in enumerate(in_index_order(path, rows, "Index"))
         )
 
 
@@ -82,7 +69,7 @@ class LabelSpace:
     """The classes of a run, and how the labels of a record map to them.
 
     Attributes:
-        name: ``h317``, ``h431``, ``k3862`` or ``audioset527``.
+        name: one of the ``label_spaces`` of the source.
         classes: name of each class, in the order of the model's outputs.
         groups: per class the verticals (AudioSet: families) that it counts for.
         entity_classes: per label index of the records the classes that it switches on, in ascending order.
@@ -99,25 +86,16 @@ class LabelSpace:
         return len(self.classes)
 
     def map(self, entities: Iterable[int], where: str = "labels") -> tuple[int, ...]:
-        """The classes of one record.
-
-        Args:
-            entities: label indices as stored.
-            where: file and record, for the message.
-        Returns:
-            Class indices, ascending, each once; empty where no entity belongs to a class.
-        Raises:
-            DataError: a label index is outside the vocabulary.
-        """
-        found: set[int] = set()
+        """The classes of one record, ascending, each once; ``where`` is its place, for a message."""
+        classes: set[int] = set()
         for entity in entities:
             if not 0 <= entity < len(self.entity_classes):
                 raise DataError(
                     f"{where}: label {entity} is outside the vocabulary of {len(self.entity_classes)} entities; "
                     "the vocabulary and the shards are of different releases"
                 )
-            found.update(self.entity_classes[entity])
-        return tuple(sorted(found))
+            classes.update(self.entity_classes[entity])
+        return tuple(sorted(classes))
 
     @cached_property
     def group_names(self) -> tuple[str, ...]:
@@ -125,45 +103,24 @@ class LabelSpace:
         return tuple(sorted({group for groups in self.groups for group in groups}))
 
     def members(self, group: str) -> tuple[int, ...]:
-        """The classes that count for a vertical or family: a video belongs to it when it has one of them.
-
-        Args:
-            group: one of ``group_names``.
-        Returns:
-            Class indices, ascending.
-        Raises:
-            DataError: no class counts for ``group``.
-        """
-        found = tuple(index for index, groups in enumerate(self.groups) if group in groups)
-        if not found:
+        """The classes that count for a vertical or family: a video belongs to it when it has one of them."""
+        classes = tuple(index for index, groups in enumerate(self.groups) if group in groups)
+        if not classes:
             raise DataError(f"label space {self.name} has no group {group!r}; it has {', '.join(self.group_names)}")
-        return found
+        return classes
 
     def save(self, path: str | Path) -> None:
-        """Write the space as JSON.
-
-        Raises:
-            OSError: the file cannot be written.
-        """
+        """Write the space as JSON."""
         with atomic_file(path) as temporary:
             temporary.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> "LabelSpace":
-        """Read what :meth:`save` wrote.
-
-        Raises:
-            DataError: the file is missing or is no label space.
-        """
+        """Read what :meth:`save` wrote."""
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
-            return cls(
-                values["name"],
-                tuple(values["classes"]),
-                tuple(tuple(groups) for groups in values["groups"]),
-                tuple(tuple(classes) for classes in values["entity_classes"]),
-                values["note"],
-            )
+            groups, entity_classes = (tuple(map(tuple, values[name])) for name in ("groups", "entity_classes"))
+            return cls(values["name"], tuple(values["classes"]), groups, entity_classes, values["note"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path}: no label space ({error}); run the prepare stage again") from None
 
@@ -171,14 +128,9 @@ class LabelSpace:
 def youtube8m_space(name: str, vocabulary: Vocabulary) -> LabelSpace:
     """The label space ``name`` over a YouTube-8M vocabulary.
 
-    Args:
-        name: ``h317`` or ``h431``: the 24 verticals, then the most frequent entities (ties by index), the largest
-            entity of each vertical always among them, closed upward; ``k3862``: every entity is a class.
-        vocabulary: the entities; with fewer of them than the space has room for, all are kept.
-    Returns:
-        LabelSpace: every entity, kept or not, switches on the nodes of its verticals.
-    Raises:
-        DataError: an entity has a vertical that is none of the 24.
+    ``h317`` and ``h431`` are the 24 verticals, then the most frequent entities (ties by index), the largest of each
+    vertical always among them, closed upward: every entity, kept or not, switches on the nodes of its verticals. With
+    ``k3862`` every entity is a class.
     Source: section 3.1 names 317 and 431 classes; the mapping is this project's, "(Unknown)" is no node.
     """
     groups = tuple(entity.verticals for entity in vocabulary)
@@ -190,15 +142,13 @@ def youtube8m_space(name: str, vocabulary: Vocabulary) -> LabelSpace:
         return LabelSpace(name, names, groups, tuple((entity.index,) for entity in vocabulary), note)
     for entity in vocabulary:
         for vertical in set(entity.verticals) - set(VERTICALS):
-            near = difflib.get_close_matches(vertical, VERTICALS, n=1)
-            hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(VERTICALS)}"
+            hint = nearest(vertical, list(VERTICALS))
             raise DataError(f"entity {entity.index} ({entity.name}) has the unknown vertical {vertical!r}{hint}")
     ranked = sorted(vocabulary, key=lambda entity: (-entity.train_videos, entity.index))
     largest = (next((entity for entity in ranked if vertical in entity.verticals), None) for vertical in VERTICALS)
     reserved = {entity.index for entity in largest if entity is not None}
     others = [entity.index for entity in ranked if entity.index not in reserved]
-    room = HIERARCHICAL[name] - len(VERTICALS)
-    chosen = reserved.union(others[: room - len(reserved)])
+    chosen = reserved.union(others[: HIERARCHICAL[name] - len(VERTICALS) - len(reserved)])
     kept = [entity for entity in ranked if entity.index in chosen]
     node = {vertical: index for index, vertical in enumerate(VERTICALS)}
     switched_on = [{node[vertical] for vertical in entity.verticals} for entity in vocabulary]
@@ -218,32 +168,8 @@ def youtube8m_space(name: str, vocabulary: Vocabulary) -> LabelSpace:
     )
 
 
-def read_audioset_labels(path: str | Path) -> LabelSpace:
-    """AudioSet's classes, as they are, with the families Music and Speech as groups.
-
-    Args:
-        path: ``class_labels_indices.csv`` (index, mid, display_name), 527 rows.
-    Returns:
-        LabelSpace: ``audioset527``.
-    Raises:
-        DataError: the file or a column is missing, an index is missing or given twice, the number of rows differs, or
-            a family's first or last class is not there.
-    """
-    rows = _by_index(path, _read_csv(path, ("index", "mid", "display_name"), WHERE_CLASSES), "index")
-    if len(rows) != 527:
-        raise DataError(f"{path}: {len(rows)} classes, expected 527; {WHERE_CLASSES}")
-    names = tuple(row["display_name"] for row in rows)
-    groups: list[tuple[str, ...]] = [()] * len(names)
-    for group, (first, last) in AUDIOSET_GROUPS.items():
-        if first not in names or last not in names:
-            raise DataError(f"{path}: family {group} needs the classes {first!r} and {last!r}; {WHERE_CLASSES}")
-        for index in range(names.index(first), names.index(last) + 1):
-            groups[index] += (group,)
-    note = "AudioSet's 527 classes as they are; not the paper's data set."
-    return LabelSpace("audioset527", names, tuple(groups), tuple((index,) for index in range(len(names))), note)
-
-
-def _read_csv(path: str | Path, columns: Sequence[str], remedy: str) -> list[dict[str, str]]:
+def read_rows(path: str | Path, columns: Sequence[str], remedy: str) -> list[dict[str, str]]:
+    """These columns of a CSV file; ``remedy`` says where to get one that can be read and has them."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -258,18 +184,18 @@ def _read_csv(path: str | Path, columns: Sequence[str], remedy: str) -> list[dic
     return rows
 
 
-def _by_index(path: str | Path, rows: list[dict[str, str]], column: str) -> list[dict[str, str]]:
+def in_index_order(path: str | Path, rows: list[dict[str, str]], column: str) -> list[dict[str, str]]:
     """The rows in the order of their index column, which must be 0, 1, ... without gap or repetition."""
-    found: dict[int, dict[str, str]] = {}
+    by_index: dict[int, dict[str, str]] = {}
     for row in rows:
         index = _number(path, row, column)
-        if index in found:
+        if index in by_index:
             raise DataError(f"{path}: {column} {index} is given twice; take an unchanged copy of the file")
-        found[index] = row
+        by_index[index] = row
     for index in range(len(rows)):
-        if index not in found:
+        if index not in by_index:
             raise DataError(f"{path}: {column} {index} is missing; take an unchanged copy of the file")
-    return [found[index] for index in range(len(rows))]
+    return [by_index[index] for index in range(len(rows))]
 
 
 def _number(path: str | Path, row: dict[str, str], column: str) -> int:

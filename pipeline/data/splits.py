@@ -2,23 +2,14 @@
 
 from pathlib import Path
 
-from artpaper.explain import nearest
 from pipeline.base.errors import ConfigError, DataError
+from pipeline.base.explain import nearest
 from pipeline.base.parameters import Params
 from pipeline.data.store import FrameStore
 
 
 def training_splits(params: Params, name: str, workspace: Path) -> list[FrameStore]:
-    """The train and the validation split of one model: all videos, or those of its vertical.
-
-    Args:
-        params: all parameters; ``models.<name>.vertical`` chooses.
-        name: entry of group ``models``.
-        workspace: holds ``frames/``.
-    Raises:
-        ConfigError: no model of that name, or no vertical of that name in the label space.
-        DataError: frames have not been prepared, or a split has no video of that vertical.
-    """
+    """The train and the validation split of one model: all videos, or those of ``models.<name>.vertical``."""
     params.model_for(name)
     stores = [FrameStore(workspace / "frames" / split) for split in ("train", "validation")]
     vertical = params.models[name].vertical

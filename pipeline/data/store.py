@@ -64,17 +64,13 @@ class _Columns:
 
 
 class FrameStore:
-    """One split of the videos, read in any order without loading it.
+    """One split of the videos, such as ``frames/train``, read in any order without loading it.
 
-    Args:
-        path: a folder that the prepare stage made, such as ``frames/train``.
     Attributes:
         modalities: name and width of each modality, in the order of the columns of a frame.
         label_space: the classes of the labels.
         dtype: of the frames, ``uint8`` (bytes, quantised as YouTube-8M's) or ``float32`` (values).
         damaged: shards of the source, of any split, that were left out.
-    Raises:
-        DataError: the folder, its index or its label space is missing, damaged or of another format.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -128,13 +124,13 @@ class FrameStore:
     @property
     def fingerprint(self) -> str:
         """Changes with the videos, their order, their classes and (by a sample of each) their content."""
-        told = hashlib.sha256(self._places[:, 1:].tobytes())
+        digest = hashlib.sha256(self._places[:, 1:].tobytes())
         for first in range(0, len(self), 1 << 16):  # not all names at once: the paper's training set has 3.9 million
-            told.update(b"\n" * bool(first) + "\n".join(self._ids.slice(first, 1 << 16).to_pylist()).encode())
-        told.update(repr((self.label_space, self.modalities)).encode())
+            digest.update(b"\n" * bool(first) + "\n".join(self._ids.slice(first, 1 << 16).to_pylist()).encode())
+        digest.update(repr((self.label_space, self.modalities)).encode())
         if self.dtype != "uint8":  # stores of bytes keep the name they had before there were others
-            told.update(self.dtype.encode())
-        return told.hexdigest()[:16]
+            digest.update(self.dtype.encode())
+        return digest.hexdigest()[:16]
 
     def __getitem__(self, index: int) -> StoredVideo:
         if not -len(self) <= index < len(self):
@@ -146,29 +142,23 @@ class FrameStore:
         return StoredVideo(columns.ids[row].as_py(), columns.frames[start:end], labels, entities)
 
     def subset(self, indices: Sequence[int]) -> "FrameStore":
-        """A store of some of the videos, over the same shards.
-
-        Args:
-            indices: positions in this store, in the order of the new one.
-        Returns:
-            FrameStore: nothing is copied but the index.
-        """
-        chosen = FrameStore.__new__(FrameStore)
-        vars(chosen).update(vars(self))  # with the mapped files, which copy.copy would leave behind
-        at = np.asarray(indices, np.int64)
-        chosen._places, chosen._ids = self._places[at], self._ids.take(pa.array(at))
-        return chosen
+        """A store of some of the videos, by their positions in this one; nothing is copied but the index."""
+        part = FrameStore.__new__(FrameStore)
+        vars(part).update(vars(self))  # with the mapped files, which copy.copy would leave behind
+        rows = np.asarray(indices, np.int64)
+        part._places, part._ids = self._places[rows], self._ids.take(pa.array(rows))
+        return part
 
     def with_labels(self, classes: Sequence[int]) -> list[int]:
         """Positions of the videos that have at least one of ``classes``, in the order of the store."""
-        found = np.zeros(len(self), bool)
+        has_one = np.zeros(len(self), bool)
         order = np.lexsort((self._places[:, 1], self._places[:, 0]))
         blocks = np.split(order, np.flatnonzero(np.diff(self._places[order, :2], axis=0).any(axis=1)) + 1)
         for block in blocks if len(order) else ():  # the videos of one record batch
             labels = self._columns(*self._places[block[0], :2].tolist()).labels
             owners = np.repeat(np.arange(len(labels)), labels.value_lengths().to_numpy(zero_copy_only=False))
-            found[block] = np.isin(self._places[block, 2], owners[np.isin(labels.flatten(), list(classes))])
-        return np.flatnonzero(found).tolist()
+            has_one[block] = np.isin(self._places[block, 2], owners[np.isin(labels.flatten(), list(classes))])
+        return np.flatnonzero(has_one).tolist()
 
     def batches(
         self,
@@ -182,20 +172,15 @@ class FrameStore:
         ahead: int = 0,
         share: tuple[int, int] = (0, 1),
     ) -> Iterator[Batch]:
-        """One pass over the videos.
+        """One pass over the videos; the time of a batch is its longest video's, at most ``max_frames``.
 
         Args:
-            batch_size: videos a batch; the last one may be smaller.
-            max_frames: only this many first frames of a video are used, as in the reference implementation.
-            seed: shuffles, with ``epoch``; None keeps the order of the store.
-            epoch: which pass; the order follows from seed and epoch alone.
+            seed: shuffles, with ``epoch``, and nothing else; None keeps the order of the store.
             start: number of the first batch; those before it are not read, so a run resumes at once.
             limit: at most this many batches.
             ahead: this many batches are made, by as many threads, while the one before them is worked on.
             share: (rank, size): only the rank-th of so many parts of each batch is read, for as many processes that
                 work on one batch; the first parts are a video larger, and of a small batch the last ones are empty.
-        Yields:
-            Batch: time is the longest video of the batch; in pinned memory where there is a GPU to copy it to.
         Source: google/youtube-8m, readers.py (truncation to the first max_frames, zero padding).
         """
         count = len(self)
@@ -258,6 +243,6 @@ def _sizes(path: Path) -> dict[str, int]:
     if not path.is_file():
         return {}
     try:
-        return {name: one["bytes"] for name, one in json.loads(path.read_text(encoding="utf-8"))["shards"].items()}
+        return {name: shard["bytes"] for name, shard in json.loads(path.read_text(encoding="utf-8"))["shards"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: damaged ({error}); run the prepare stage again") from None

@@ -1,5 +1,6 @@
 """Writing the frame store: shards of frames, and the index of each split; :mod:`pipeline.data.store` reads them."""
 
+import gzip
 import hashlib
 import itertools
 import json
@@ -17,15 +18,9 @@ from pipeline.data.store import BATCH_ROWS, FORMAT, PLACE, StoredVideo
 
 
 def shard_schema(modalities: dict[str, int], dtype: str = "uint8") -> pa.Schema:
-    """Columns of a shard, with the modalities in the metadata.
-
-    Args:
-        modalities: name and width of each, in the order of the columns of a frame.
-        dtype: of the frames, ``uint8`` or ``float32``.
-    """
-    number = {"uint8": pa.field("byte", pa.uint8(), nullable=False)}
-    number["float32"] = pa.field("value", pa.float32(), nullable=False)
-    frame = pa.list_(number[dtype], sum(modalities.values()))
+    """Columns of a shard, with the modalities in the metadata."""
+    name, number = {"uint8": ("byte", pa.uint8()), "float32": ("value", pa.float32())}[dtype]
+    frame = pa.list_(pa.field(name, number, nullable=False), sum(modalities.values()))
     columns = {"id": pa.string(), "frames": pa.list_(pa.field("frame", frame, nullable=False))}
     columns |= dict.fromkeys(("labels", "entities"), pa.list_(pa.int32()))
     return pa.schema(columns, metadata={"modalities": json.dumps(modalities)})
@@ -36,17 +31,8 @@ def write_shard(
 ) -> tuple[int, str]:
     """Write one shard in constant memory; video i of it is row ``i % BATCH_ROWS`` of record batch ``i // BATCH_ROWS``.
 
-    A second thread hashes and writes a record batch while the next one is read; both let go of the interpreter's lock.
-
-    Args:
-        path: the file to make.
-        videos: what to write, in order.
-        modalities: name and width of each modality.
-        dtype: of the frames of every video.
-    Returns:
-        Size of the file in bytes, and its SHA-256 in hex digits.
-    Raises:
-        OSError: the file cannot be written, or the disk is full.
+    The file's size in bytes and its SHA-256 are returned. A second thread hashes and writes a record batch while the
+    next one is read; both let go of the interpreter's lock.
     """
     schema = shard_schema(modalities, dtype)
     width, remaining = sum(modalities.values()), iter(videos)
@@ -56,10 +42,10 @@ def write_shard(
         # the thread within the writer: where reading fails, it ends what it writes before the writer is closed
         with pa.ipc.new_file(pa.PythonFile(sink, mode="w"), schema) as writer, ThreadPoolExecutor(1) as behind:
             writing: Future[None] | None = None
-            while (made := _record_batch(remaining, schema, rooms)) is not None:
+            while (batch := _record_batch(remaining, schema, rooms)) is not None:
                 if writing is not None:
                     writing.result()
-                writing = behind.submit(writer.write_batch, made)
+                writing = behind.submit(writer.write_batch, batch)
                 rooms.rotate()
             if writing is not None:
                 writing.result()
@@ -103,27 +89,24 @@ class _Hashed:
 
 
 def write_split(
-    path: str | Path, index: pa.Table, modalities: dict[str, int], dtype: str = "uint8", damaged: Sequence[str] = ()
+    path: Path, listing: pa.Table, shards: list[str], modalities: dict[str, int], dtype: str, damaged: Sequence[str]
 ) -> None:
-    """Write the index of one split.
+    """Write the index of one split, and ``ids.txt.gz``; ``damaged`` shards of the source, of any split, were left out.
 
-    Args:
-        path: the split's folder.
-        index: a row a video: id, shard (its path relative to ``path``, dictionary encoded), batch, row, frames, check.
-        modalities: name and width of each modality.
-        dtype: of the frames; a store that names none holds bytes.
-        damaged: shards of the source, of any split, that were left out.
-    Raises:
-        OSError: the folder cannot be written, or the disk is full.
+    A row of ``listing`` is a video: id, unit (the position of its shard in ``shards``, whose paths are relative to
+    ``path``), and :data:`pipeline.data.store.PLACE`.
     """
-    path = Path(path)
+    named = pa.DictionaryArray.from_arrays(listing["unit"].combine_chunks(), pa.array(shards))
     with atomic_file(path / "index.arrow") as temporary:
-        write_table(temporary, index.select(["id", "shard", *PLACE]))
+        write_table(temporary, listing.append_column("shard", named).select(["id", "shard", *PLACE]))
     with atomic_file(path / "store.json") as temporary:
         described = {"format": FORMAT, "modalities": modalities, "label_space": "../label_space.json"}
         described |= {} if dtype == "uint8" else {"dtype": dtype}
         described |= {"damaged": list(damaged)} if damaged else {}
         temporary.write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+    with atomic_file(path / "ids.txt.gz") as temporary:
+        text = "".join(f"{name}\n" for name in listing["id"].to_pylist())
+        temporary.write_bytes(gzip.compress(text.encode(), mtime=0))
 
 
 def write_table(path: Path, table: pa.Table) -> None:

@@ -1,11 +1,17 @@
-"""What every reader yields, whatever format it reads: videos, in pieces that the prepare stage can do one by one."""
+"""What the reader of a source gives, whatever it reads: videos, in pieces that the prepare stage can do one by one."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, UInt8
+
+from pipeline.base.errors import DataError
+from pipeline.base.parameters import Params
+from pipeline.base.sources import SOURCES
+from pipeline.data.labels import LabelSpace
 
 
 @dataclass(frozen=True)
@@ -50,3 +56,67 @@ class Piece(Protocol):
 
     def place(self, number: int) -> str:
         """Where video ``number`` stands, for a message."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The videos of a source, found but not read.
+
+    Attributes:
+        modalities: in the order of the columns of a frame.
+        train, validate: pieces that follow from the files alone; ``validate`` is split into validation and test set.
+        label_space: the classes, and how the labels of a video map to them.
+        provenance: source, path as given, what was found there.
+        test: the test set, where the source names it; ``validate`` is the validation set then.
+        dtype: of the stored frames, ``uint8`` or ``float32``.
+    """
+
+    modalities: tuple[Modality, ...]
+    train: tuple[Piece, ...]
+    validate: tuple[Piece, ...]
+    label_space: LabelSpace
+    provenance: dict[str, str | int]
+    test: tuple[Piece, ...] = ()
+    dtype: str = "uint8"
+
+    @property
+    def partitions(self) -> dict[str, tuple[Piece, ...]]:
+        """By name, without a ``test`` that the source does not name."""
+        named = {"train": self.train, "validate": self.validate, "test": self.test}
+        return {name: pieces for name, pieces in named.items() if pieces or name != "test"}
+
+
+def given_path(params: Params, expected: str) -> Path:
+    """``data.path``, which must be there; ``expected`` says what it is to be."""
+    if not params.data.path:
+        raise DataError(f"data.path is not given; for source {params.data.source} set it to {expected}")
+    if "://" in params.data.path:
+        raise DataError(
+            f"data.path {params.data.path}: is a URL; a folder of YouTube-8M's shards is read there if data.reader is "
+            "tensorflow, other data must be copied to this machine"
+        )
+    path = Path(params.data.path)
+    if not path.exists():
+        raise DataError(f"data.path {path}: no such file or folder; set it to {expected}")
+    return path
+
+
+def first_file(places: list[Path], remedy: str) -> Path:
+    """The first of these places where a file is; ``remedy`` says how to get one."""
+    path = next((path for path in places if path.is_file()), None)
+    if path is None:
+        raise DataError(f"{places[0]}: {remedy}")
+    return path
+
+
+def provenance(params: Params, train: tuple[Piece, ...], validate: tuple[Piece, ...]) -> dict[str, str | int]:
+    """Source, path and numbers of shards, licence and attribution."""
+    record = SOURCES[params.data.source]
+    return {
+        "source": params.data.source,
+        "path": params.data.path or "built in",
+        "train_shards": len(train),
+        "validate_shards": len(validate),
+        "licence": record.licence,
+        "attribution": record.attribution,
+    }

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,8 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from artpaper.attacks import Attack, bce, deepfool, fgm, predicted_bce, random_direction
-from artpaper.attacks.result import Objective, hit
+from artpaper.attacks import ATTACKS as LISTED
+from artpaper.attacks import Attack, Listed, accepted, hit
 from artpaper.models import FrameTransformer
 from pipeline.base.errors import ArtpaperError, DataError
 from pipeline.base.parameters import Params
@@ -42,34 +43,27 @@ class Choice:
     searched: int = 512
 
 
-def _one_step(title: str, objective: Objective) -> Choice:
-    return Choice(
-        title,
-        lambda model, x, y, mask, epsilon, params: fgm(
-            model, x, y, mask, epsilon=epsilon, scope=params.attack.scope, objective=objective
-        ),
-    )
+def choices() -> dict[str, Choice]:
+    """The listed attacks that have a title, the control last; of those that search only a few videos are tried."""
+    offered = sorted((listed for listed in LISTED if listed.title), key=lambda listed: listed.kind == "noise")
+    return {
+        listed.name: Choice(
+            listed.title, partial(_run, listed), listed.kind != "boundary",
+            64 if accepted(listed.attack) & {"steps", "queries"} else 512,
+        )
+        for listed in offered
+    }  # fmt: skip
 
 
-ATTACKS = {
-    "fgm": _one_step("one step, true labels (Eq. 4)", bce),
-    "fgm_predicted": _one_step("one step, predicted labels", predicted_bce),
-    "random": Choice(
-        "random direction (control)",
-        lambda model, x, y, mask, epsilon, params: random_direction(
-            model, x, y, mask, epsilon=epsilon, scope=params.attack.scope, seed=params.base.seed
-        ),
-    ),
-    "deepfool": Choice(
-        "DeepFool: as far as the top label needs",
-        lambda model, x, y, mask, epsilon, params: deepfool(
-            model, x, y, mask, candidates=params.deepfool.candidates, steps=params.deepfool.steps,
-            overshoot=params.deepfool.overshoot, memory=params.deepfool.memory,
-        ),
-        takes_epsilon=False,
-        searched=64,  # fifty steps at worst, each of ten gradients
-    ),
-}  # fmt: skip
+def _run(
+    listed: Listed, model: FrameTransformer, x: Tensor, y: Tensor, mask: Tensor, epsilon: float, params: Params
+) -> Attack:
+    settings = {"epsilon": epsilon, "scope": params.attack.scope, "seed": params.base.seed}
+    group = params.deepfool if listed.kind == "boundary" else params.stress
+    return listed.attack(model, x, y, mask, **listed.bound(vars(group) | settings))
+
+
+ATTACKS = choices()
 
 
 @dataclass(frozen=True)
@@ -85,15 +79,9 @@ class Label:
 class View:
     """What one model makes of a video and of its adversary.
 
-    Attributes:
-        video: its id.
-        labels: the names of its true classes.
-        run: the model.
-        clean, adversarial: per modality the map of every head; rows attend, columns are attended to.
-        top, attacked_top: the best classes, best first.
-        frame_norms: L2 norm of each frame's perturbation, unit of the features.
-        norm, video_norm: L2 norm of the perturbation and of the clean video.
-        right, attacked_right: whether the top label is a true one, before and under the attack.
+    ``clean`` and ``adversarial`` hold per modality the map of every head (rows attend, columns are attended to),
+    ``top`` and ``attacked_top`` the best classes, best first; ``frame_norms`` are the L2 norms of each frame's
+    perturbation, in the unit of the features, ``norm`` and ``video_norm`` those of the perturbation and of the video.
     """
 
     video: str
@@ -125,26 +113,20 @@ class View:
 
 
 @dataclass(frozen=True)
-class Found:
+class Selection:
     """Videos to choose from: their rows in the store, best match first, and a sentence that says what they are."""
 
-    rows: Int64[np.ndarray, " found"]
-    told: str
+    rows: Int64[np.ndarray, " rows"]
+    text: str
 
 
 class Explorer:
     """Everything the explorer shows, computed for one video and one model at a time.
 
-    Args:
-        params: all parameters.
-        workspace: holds ``frames/`` and ``models/``.
-        predictions: the trained models to choose from, each with its predictions file.
-        note: what a reader must know about where all this comes from; may be empty.
-    Attributes:
-        runs: the trained models, in the order given.
-        videos: the test videos.
-        modalities: names, in the order of the models' input.
-        epsilon: radius of the pipeline's attack, unit of the features.
+    ``predictions`` has the trained models to choose from, which become ``runs``, each with its predictions file;
+    ``workspace`` holds ``frames/`` and ``models/``; ``note`` is what a reader must know about where all this comes
+    from, and may be empty. ``epsilon`` is the radius of the pipeline's attack, unit of the features.
+
     Raises:
         DataError: frames or predictions are missing or do not fit each other, or are of another attack than ``params``.
         CheckpointError: the first or the last model is missing or is not the one that ``params`` make.
@@ -159,21 +141,17 @@ class Explorer:
         self.epsilon = params.attack.epsilon
         self.classes = self._store.label_space.classes
         self._models: dict[Run, FrameTransformer] = {}
-        for run in (self.runs[0], self.runs[-1]):  # shown first, so told before there is a page
+        for run in (self.runs[0], self.runs[-1]):  # shown first, so checked before there is a page
             self._model(run)
 
     def look(self, row: int, run: Run, attack: str, epsilon: float) -> View:
-        """Attack one test video, white box, and say what the model makes of it before and after.
+        """Attack the test video at a row of the store, white box, and say what the model makes of it before and after.
 
-        Args:
-            row: the video's place in the store.
-            run: one of :attr:`runs`.
-            attack: one of :data:`ATTACKS`.
-            epsilon: radius, unit of the features; attacks that find their own ignore it.
+        ``attack`` is one of :data:`ATTACKS`; those that find their own radius ignore ``epsilon``, unit of the features.
+
         Raises:
             CheckpointError: the model is missing or is not the one these parameters make.
             DataError: the frames are not those of the predictions.
-        Source: Figures 1 and 2, Eq. 4.
         """
         model = self._model(run)
         x, y, mask = self._inputs([row], model)
@@ -190,40 +168,36 @@ class Explorer:
             float(result.diagnostics["norm"][0]), float(x[0].double().norm()),
         )  # fmt: skip
 
-    def find(self, order: str, text: str, run: Run, attack: str, epsilon: float) -> Found:
-        """The test videos of an id or a label, in an order, or those that one model is fooled about.
+    def find(self, order: str, text: str, run: Run, attack: str, epsilon: float) -> Selection:
+        """The test videos of an id or a label (``text``, part of either) in an order, or those a model is fooled about.
 
-        Args:
-            order: "store", "changed" (the pipeline's attack changes the maps of ``run`` most) or "fooled" (the top
-                label is a true one and ``attack`` at ``epsilon`` makes it a wrong one).
-            text: part of an id or of a label's name; empty for all.
-            run, attack, epsilon: as in :meth:`look`; only the order decides what of them is used.
-        Returns:
-            Found: for "fooled" the pipeline's own attack is looked up for all videos; any other is tried now, on
-            :attr:`Choice.searched` of them at the most, chosen by a hash of their ids.
+        The order is "store", "changed" (the pipeline's attack changes the maps of ``run`` most) or "fooled" (the top
+        label is a true one and ``attack`` at ``epsilon`` makes it a wrong one). For "fooled" the pipeline's own attack
+        is looked up for all videos; any other is tried now, on :attr:`Choice.searched` of them at the most, chosen by a
+        hash of their ids.
         """
         rows = self.videos.matching(text)
         if order == "store":
-            return Found(rows, f"{len(rows):,} of {len(self.videos):,} test videos")
-        told = f"{run_title(run, self.runs)}, {ATTACKS[attack].title}"
+            return Selection(rows, f"{len(rows):,} of {len(self.videos):,} test videos")
         if order == "changed":
             most = np.argsort(-self.videos.change(run)[rows], kind="stable")
             rule = f"{len(rows):,} videos, those first whose maps the pipeline's attack (ε = {self.videos.epsilon:g})"
-            return Found(rows[most], f"{rule} changes most for {run_title(run, self.runs)}")
-        at = f", ε = {epsilon:g}" if ATTACKS[attack].takes_epsilon else ""
+            return Selection(rows[most], f"{rule} changes most for {run_title(run, self.runs)}")
+        what = f"{run_title(run, self.runs)}, {ATTACKS[attack].title}"
+        what += f", ε = {epsilon:g}" if ATTACKS[attack].takes_epsilon else ""
         if attack == self.pipeline_attack and math.isclose(epsilon, self.videos.epsilon):
             fooled = rows[self.videos.fooled(run)[rows]]
-            return Found(fooled, f"{len(fooled):,} of {len(rows):,} videos are fooled: {told}{at}")
+            return Selection(fooled, f"{len(fooled):,} of {len(rows):,} videos are fooled: {what}")
         ids, count = [self.videos.id(row) for row in rows.tolist()], ATTACKS[attack].searched
         searched = rows[subset(ids, count, self.params.base.seed)]
         fooled = searched[self._fooled(searched, run, attack, epsilon)]
         of = f"{len(searched):,} searched of {len(rows):,}" if len(searched) < len(rows) else f"{len(rows):,}"
-        return Found(fooled, f"{len(fooled):,} of {of} videos are fooled: {told}{at}")
+        return Selection(fooled, f"{len(fooled):,} of {of} videos are fooled: {what}")
 
     @property
     def pipeline_attack(self) -> str:
         """The one of :data:`ATTACKS` that made the predictions."""
-        return "fgm" if self.params.attack.labels == "truth" else "fgm_predicted"
+        return "one_step" if self.params.attack.labels == "truth" else "one_step_predicted"
 
     def _fooled(self, rows: np.ndarray, run: Run, attack: str, epsilon: float) -> np.ndarray:
         model, size, parts = self._model(run), self.params.attack.batch_size, [np.zeros(0, bool)]
@@ -261,13 +235,11 @@ def run_title(run: Run, among: Sequence[Run]) -> str:
 
 
 def open_explorer(params: str = "params.yaml", workspace: str = AUTO) -> Explorer:
-    """Open the explorer on trained models.
+    """Open the explorer on trained models; both paths are relative to the project's folder.
 
-    Args:
-        params: parameter file, relative to the project's folder.
-        workspace: results folder, relative to the project's folder. "auto" is the pipeline's own, and where that has no
-            models of these parameters yet, the small profile's, made now if need be (about half a minute); the
-            explorer's ``note`` then says so, and what makes the others.
+    "auto" is the pipeline's own workspace, and where that has no models of these parameters yet, the small profile's,
+    made now if need be (about half a minute); the explorer's ``note`` then says so, and what makes the others.
+
     Raises:
         ArtpaperError: no models there (other than with "auto"); the message names the command that makes them.
     """
@@ -284,7 +256,7 @@ def _explorer(workspace: Workspace, note: str = "") -> Explorer:
     """With every trained model: in a scratch workspace those missing are made, elsewhere any that are there will do."""
     experiment = workspace.params.experiment
     runs = [(name, seed) for name in experiment.models for seed in experiment.seeds]
-    made = [run for run in runs if workspace.predictions(*run).is_file()]
-    chosen = runs if workspace.scratch or not made else made
+    trained = [run for run in runs if workspace.predictions(*run).is_file()]
+    chosen = runs if workspace.scratch or not trained else trained
     predictions = {run: workspace.need_predictions(*run) for run in chosen}
     return Explorer(workspace.params, workspace.root, predictions, note)

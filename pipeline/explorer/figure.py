@@ -8,9 +8,8 @@ import plotly.graph_objects as go
 from jaxtyping import Float64
 
 from pipeline.explorer.explorer import Run, View, run_title
-from pipeline.paper.style import MODEL_STYLES
+from pipeline.paper.style import ADVERSARIAL
 
-ADVERSARIAL = MODEL_STYLES["ART"].color  # beside clean in black; the dashes say the same in grey
 MAPS = ("clean", "adversarial", "difference")
 PANELS = (*MAPS, "profile", "attends", "norm")
 SIDES = ((0.035, 0.435), (0.505, 0.905))  # where each model's column lies, as shares of the width
@@ -30,19 +29,13 @@ class ExplorerFigure:
     receives, the norm of its perturbation, and who attends to one frame. The clean and the adversarial maps of both
     models share one colour scale, from 0 to the largest weight shown; the differences share another around 0.
 
-    Args:
-        unit: of a frame's number, as :func:`pipeline.paper.style.frame_unit` says it.
-    Attributes:
-        widget: the plotly widget.
+    ``unit`` is that of a frame's number; ``widget`` the plotly widget.
     """
 
     def __init__(self, unit: str) -> None:
         self.widget = go.FigureWidget(list(_traces().values()), _layout(unit))
-        self.widget._config = {
-            "displaylogo": False,
-            "responsive": True,
-            "modeBarButtons": [["toImage", "resetScale2d"]],
-        }
+        buttons = [["toImage", "resetScale2d"]]
+        self.widget._config = {"displaylogo": False, "responsive": True, "modeBarButtons": buttons}
         self.widget.observe(self._fill, "_view_count")
         self._traces = dict(zip(_traces(), self.widget.data, strict=True))
         self._marked: int | None = None
@@ -62,15 +55,11 @@ class ExplorerFigure:
     def draw(
         self, views: Sequence[View], runs: Sequence[Run], modality: str, head: int | None, frame: int, magnify: bool
     ) -> None:
-        """Show two views; the browser redraws once.
+        """Show what the left and the right model make of one video; the browser redraws once.
 
-        Args:
-            views: what the left and the right model make of one video.
-            runs: all models, for their titles.
-            modality: whose maps.
-            head: which head, or None for the mean over heads.
-            frame: the attended frame that is marked, and whose attending frames are listed.
-            magnify: whether the differences' colours end at the largest difference, or at the largest weight.
+        ``runs`` are all models, for their titles; without a ``head`` maps are the mean over heads; ``frame`` is the
+        attended frame that is marked, and whose attending frames are listed; ``magnify`` says whether the colours of
+        the differences end at the largest difference, or at the largest weight.
         """
         pairs = [view.maps(modality, head) for view in views]
         most = max(float(attention.max()) for pair in pairs for attention in pair)
@@ -137,6 +126,7 @@ def _traces() -> dict[str, Any]:
     weight = "frame %{y} attends to frame %{x}<br>weight %{z:.4f}"
     change = "attention of frame %{y} to frame %{x}<br>changes by %{z:+.2e}"
     receives = "frame %{x} receives %{y:.4f}<br>most from frames %{customdata}"
+    attends, moved = "frame %{x} attends with %{y:.4f}", "frame %{x} is moved by %{y:.4f}"
     traces: dict[str, Any] = {}
     for side in range(2):
         axes = {
@@ -151,10 +141,8 @@ def _traces() -> dict[str, Any]:
         for name, line in lines.items():
             drawn: dict[str, Any] = {"mode": "lines+markers", "line": line, "marker": {"size": 4}}
             traces[f"{side} profile {name}"] = go.Scatter(hovertemplate=receives, **drawn, **axes["profile"])
-            told = "frame %{x} attends with %{y:.4f}"
-            traces[f"{side} attends {name}"] = go.Scatter(hovertemplate=told, **drawn, **axes["attends"])
-        told, grey = "frame %{x} is moved by %{y:.4f}", {"color": "#8a8a8a"}
-        traces[f"{side} norm"] = go.Bar(hovertemplate=told, marker=grey, **axes["norm"])
+            traces[f"{side} attends {name}"] = go.Scatter(hovertemplate=attends, **drawn, **axes["attends"])
+        traces[f"{side} norm"] = go.Bar(hovertemplate=moved, marker={"color": "#8a8a8a"}, **axes["norm"])
     for key, trace in traces.items():
         trace.name = "uniform, 1/T" if "uniform" in key else key.split()[-1]
         trace.showlegend = key in ("0 profile clean", "0 profile adversarial", "0 uniform")
@@ -191,45 +179,35 @@ def _layout(unit: str) -> dict[str, Any]:
         "legend": {"orientation": "h", "x": 0.5, "xanchor": "center", "y": -0.09, "yanchor": "top"},
         "transition": {"duration": 0},
     }  # fmt: skip
+    attending, attended = f"attending frame{unit}", f"attended frame{unit}"
+    below = dict.fromkeys(MAPS, attended) | {"norm": f"frame{unit}", "attends": attending}
+    beside = {"clean": attending, "profile": "attention received", "norm": "‖R<sub>t</sub>‖₂"}
     for number, panel in enumerate(2 * PANELS, start=1):
         across, up = _domain((number - 1) // len(PANELS), panel)
-        first = panel in ("clean", "profile", "norm", "attends")
+        upright, narrow = _upright(number), panel in (*MAPS, "attends")
         x: dict[str, Any] = {
-            "domain": across,
-            "anchor": _axis("y", _upright(number)),
-            "showgrid": False,
-            "zeroline": False,
-        }
+            "domain": across, "anchor": _axis("y", upright), "showgrid": False, "zeroline": False, "tickformat": "d",
+            "tickangle": 0, "nticks": 6 if narrow else 9, "ticks": "outside", "ticklen": 3,
+            "fixedrange": panel not in MAPS, "title": {"text": below.get(panel, ""), "standoff": 4},
+        }  # fmt: skip
         y: dict[str, Any] = {
-            "domain": up,
-            "anchor": _axis("x", number),
-            "gridcolor": GRID,
-            "zeroline": False,
-            "nticks": 5,
-        }
-        x |= {
-            "tickformat": "d",
-            "tickangle": 0,
-            "nticks": 6 if panel in MAPS or panel == "attends" else 9,
-            "ticks": "outside",
-            "ticklen": 3,
-            "fixedrange": panel not in MAPS,
-        }
-        y |= {"showticklabels": first, "title": {"standoff": 4}}
+            "domain": up, "anchor": _axis("x", number), "gridcolor": GRID, "zeroline": False, "nticks": 5,
+            "showticklabels": panel not in MAPS[1:], "title": {"text": beside.get(panel, ""), "standoff": 5},
+        }  # fmt: skip
         for axis in (x, y):  # measuring every label on every redraw is a fifth of its time
             axis["ticklabeloverflow"] = "allow"
-        titles = {"clean": f"attending frame{unit}", "profile": "attention received", "norm": "‖R<sub>t</sub>‖₂"}
-        y["title"] = {"text": titles.get(panel, ""), "standoff": 5}
-        x["title"] = {"text": f"attended frame{unit}" if panel in MAPS else "", "standoff": 4}
         if panel in MAPS:
-            x |= {"constrain": "domain", "scaleanchor": _axis("y", _upright(number))}
-            y |= {"constrain": "domain", "tickformat": "d", "ticks": "outside" if first else "", "ticklen": 3}
-        if panel in ("norm", "attends"):
-            x["title"] = {"text": ("frame" if panel == "norm" else "attending frame") + unit, "standoff": 4}
-        if panel != "norm" and panel not in MAPS and panel != "attends":
+            x |= {"constrain": "domain", "scaleanchor": _axis("y", upright)}
+            y |= {
+                "constrain": "domain",
+                "tickformat": "d",
+                "ticks": "outside" if panel == "clean" else "",
+                "ticklen": 3,
+            }
+        if panel == "profile":
             x["showticklabels"] = False
         layout[f"xaxis{number}"] = x
-        if number == _upright(number):
+        if number == upright:
             layout[f"yaxis{number}"] = y
     bar: dict[str, Any] = {
         "x": 0.915, "xanchor": "left", "yanchor": "bottom", "thickness": 11, "lenmode": "fraction", "outlinewidth": 0,
@@ -251,7 +229,7 @@ def _titles(
     """Text above every panel; the difference says its mean square, the paper's figure."""
     titles = []
     for side, (view, (before, after)) in enumerate(zip(views, pairs, strict=True)):
-        said = {
+        texts = {
             "clean": "clean",
             "adversarial": "adversarial",
             "difference": f"difference, MSE {((after - before) ** 2).mean():.1e}",
@@ -259,7 +237,7 @@ def _titles(
             "attends": f"who attends to frame {frame}",
             "norm": "norm of each frame's perturbation",
         }
-        for panel, text in said.items():
+        for panel, text in texts.items():
             across, up = _domain(side, panel)
             titles.append(_text(text, sum(across) / 2, up[1], 12))
         titles.append(_text(f"<b>{run_title(view.run, runs)}</b>", sum(SIDES[side]) / 2, 1.0, 15))

@@ -1,7 +1,6 @@
 """Which test videos the explorer offers: by id, by label, by how much an attack changed them, by who was fooled."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,54 +10,26 @@ from jaxtyping import Bool, Float64, Int64
 
 from pipeline.base.errors import DataError
 from pipeline.base.parameters import Params
+from pipeline.base.sources import SOURCES
 from pipeline.data.labels import LabelSpace
 from pipeline.paper.attention import AttentionFile, attention_files
 
 Run = tuple[str, int]
 """A trained model: its name and its training seed."""
 
-WATCH = "https://www.youtube.com/watch?v={id}"
-LOOK_UP = "https://data.yt8m.org/2/j/i/{id:.2}/{id}.js"
 
-
-@dataclass(frozen=True)
-class Address:
-    """Where the public page of a video is to be found; nothing here ever asks for it.
-
-    ``link`` is the address, ``text`` says what a reader finds there.
-    """
-
-    link: str
-    text: str
-
-
-def public_address(source: str, video: str) -> Address | None:
-    """Where the video itself can be seen, if it is public at all.
-
-    AudioSet's ids are YouTube's own. YouTube-8M's are drawn at random; a file of its site gives the public id for as
-    long as the video is public. Synthetic videos were never filmed.
-
-    Args:
-        source: ``data.source``.
-        video: its id in the store.
-    Source: research.google.com/youtube8m/video_id_conversion.html; research.google.com/audioset/download.html.
-    """
-    if source == "audioset":
-        return Address(WATCH.format(id=video), "of which the clip is ten seconds; the store keeps no start")
-    if source == "yt8m":
-        return Address(LOOK_UP.format(id=video), "which names its public YouTube id while it is public")
-    return None
+def public_address(source: str, video: str) -> tuple[str, str] | None:
+    """The page where a video can be seen, which nothing here ever asks for, and what it says; None if there is none."""
+    record = SOURCES[source]
+    return (record.link.format(id=video), record.link_text) if record.link else None
 
 
 class Videos:
-    """The test videos of a set of predictions files, in the order of the store.
+    """The test videos of a set of predictions files, all of the same videos and attack, in the order of the store.
 
-    Args:
-        predictions: per trained model its predictions file, all of the same videos and attack.
-        space: the classes of their labels.
-    Attributes:
-        source: the data set.
-        epsilon: radius of the pipeline's attack, unit of the features.
+    ``source`` is the data set and ``epsilon`` the radius of the pipeline's attack, unit of the features; ``space`` has
+    the classes of the labels.
+
     Raises:
         DataError: as :func:`pipeline.paper.attention.attention_files`.
     """
@@ -78,18 +49,14 @@ class Videos:
         self.epsilon: float = first.settings["epsilon"]
 
     def expect(self, params: Params) -> None:
-        """Make sure that the predictions are of the attack that ``params`` describe.
-
-        Raises:
-            DataError: they are of another one; the message names the parameter and both values.
-        """
+        """Refuse predictions of another attack than that of ``params``; the message has both values."""
         file = next(iter(self._files.values()))  # the others are of the same attack
         for group, names in (("attack", ("epsilon", "scope", "labels")), ("features", ("norm", "max_frames"))):
             for name in names:
-                made = file.settings["feature_norm" if name == "norm" else name]
-                if made != (wanted := getattr(getattr(params, group), name)):
+                used = file.settings["feature_norm" if name == "norm" else name]
+                if used != (wanted := getattr(getattr(params, group), name)):
                     raise DataError(
-                        f"{file.path}: made with {group}.{name} {made}, the parameters say {wanted}; "
+                        f"{file.path}: made with {group}.{name} {used}, the parameters say {wanted}; "
                         "make it anew with `dvc repro attack`"
                     )
 
@@ -104,7 +71,7 @@ class Videos:
         """The names of its true classes."""
         return tuple(self._space.classes[label] for label in self._labels[row].as_py())
 
-    def matching(self, text: str) -> Int64[np.ndarray, " found"]:
+    def matching(self, text: str) -> Int64[np.ndarray, " matches"]:
         """Rows whose id contains ``text``, or that have a label whose name does, whatever the case.
 
         A text that is the whole name of a class stands for that class alone. An empty text matches all.
@@ -118,11 +85,11 @@ class Videos:
         classes = whole or [index for index, name in enumerate(names) if wanted in name]
         lengths = self._labels.value_lengths().to_numpy(zero_copy_only=False)
         owners = np.repeat(np.arange(len(self)), lengths)  # (labels,) video of each label
-        found = np.zeros(len(self), bool)
-        found[owners[np.isin(self._labels.flatten().to_numpy(), classes)]] = True
+        matches = np.zeros(len(self), bool)
+        matches[owners[np.isin(self._labels.flatten().to_numpy(), classes)]] = True
         if not whole:
-            found |= _bools(pc.match_substring(self._ids, text, ignore_case=True))
-        return np.flatnonzero(found)
+            matches |= _bools(pc.match_substring(self._ids, text, ignore_case=True))
+        return np.flatnonzero(matches)
 
     def change(self, run: Run) -> Float64[np.ndarray, " videos"]:
         """How much the pipeline's attack changes each video's maps (``mse``, mean over modalities; weight squared)."""

@@ -9,10 +9,11 @@ import ipywidgets as widgets
 
 from pipeline.base.errors import ArtpaperError
 from pipeline.base.groups import AttackConfig
-from pipeline.explorer.explorer import ATTACKS, Explorer, Found, Label, View, run_title
+from pipeline.base.sources import SOURCES
+from pipeline.explorer.explorer import ATTACKS, Explorer, Label, View, run_title
 from pipeline.explorer.figure import ExplorerFigure
 from pipeline.explorer.videos import public_address
-from pipeline.paper.style import DATA, frame_unit
+from pipeline.paper.style import DATA
 
 LISTED = 200  # videos in the list at most; a search finds the others
 PAPER_EPSILON = AttackConfig().epsilon
@@ -52,19 +53,15 @@ class Manners(anywidget.AnyWidget):
 class ExplorerView:
     """The controls, what they show, and the last figures shown.
 
-    Args:
-        explorer: what is to be explored.
-    Attributes:
-        page: the widget to display.
-        views: what the left and the right model make of the chosen video; none where that failed.
-        milliseconds: from a control's change to the last message to the browser, of the last redraw.
+    ``page`` is the widget to display; ``views`` are what the left and the right model make of the chosen video, none
+    where that failed; ``milliseconds`` passed from a control's change to the last message to the browser.
     """
 
     def __init__(self, explorer: Explorer) -> None:
         self.explorer = explorer
         self.views: list[View] = []
         self.milliseconds = 0.0
-        self._unit = frame_unit(explorer.videos.source)
+        self._unit = SOURCES[explorer.videos.source].frame_unit
         self._figure = ExplorerFigure(self._unit)
         self._pictures = widgets.VBox([self._figure.widget])
         self._make_controls()
@@ -87,7 +84,7 @@ class ExplorerView:
         self.order = choose("Videos", ORDERS, "store")
         self.again = widgets.Button(description="Search again at this ε", layout=widgets.Layout(width="auto"))
         self.video = widgets.Select(rows=5, description="Test video", style=STYLE, layout=WIDE)
-        self.found = widgets.HTML()
+        self.matches = widgets.HTML()
         self.left = choose("Left model", runs, runs[0][1])
         self.right = choose("Right model", runs, runs[-1][1])
         self.modality = choose("Modality", explorer.modalities, explorer.modalities[0])
@@ -111,7 +108,7 @@ class ExplorerView:
 
     def _arrange(self) -> widgets.VBox:
         third = widgets.Layout(width="33%")
-        finding = widgets.VBox([self.text, self.order, self.video, self.found], layout=third)
+        finding = widgets.VBox([self.text, self.order, self.video, self.matches], layout=third)
         models = widgets.VBox([self.left, self.right, self.modality, self.head, self.magnify], layout=third)
         attack = widgets.VBox([self.attack, self.epsilon, self.strength, self.frame, self.again], layout=third)
         note = [widgets.HTML(f'<p style="{_BOX}">{escape(self.explorer.note)}</p>')] if self.explorer.note else []
@@ -136,14 +133,17 @@ class ExplorerView:
         """List the videos that were asked for, and show the first of them."""
         order = self.order.value
         self.again.layout.display = "" if order == "fooled" else "none"
-        self.found.value = f'<div style="{_SMALL}">searching …</div>'  # DeepFool takes seconds
+        self.matches.value = f'<div style="{_SMALL}">searching …</div>'  # DeepFool takes seconds
         try:
-            found = self.explorer.find(order, self.text.value, self.left.value, self.attack.value, self.epsilon.value)
+            selection = self.explorer.find(
+                order, self.text.value, self.left.value, self.attack.value, self.epsilon.value
+            )
         except ArtpaperError as error:
-            self.found.value = f'<p style="{_BOX}">{escape(str(error))}</p>'
+            self.matches.value = f'<p style="{_BOX}">{escape(str(error))}</p>'
             return
-        self.found.value = f'<div style="{_SMALL}">{escape(found.told)}{_listed(found)}</div>'
-        options = [(self._entry(int(row)), int(row)) for row in found.rows[:LISTED]]
+        cut = f"; the first {LISTED} are listed" if len(selection.rows) > LISTED else ""
+        self.matches.value = f'<div style="{_SMALL}">{escape(selection.text)}{cut}</div>'
+        options = [(self._entry(int(row)), int(row)) for row in selection.rows[:LISTED]]
         if not options:
             return  # the video on show stays; the sentence says that there is none
         self.video.unobserve(self._look, "value")
@@ -207,11 +207,11 @@ class ExplorerView:
     def _heading(self) -> str:
         source = self.explorer.videos.source
         video = self.views[0].video
-        address = public_address(source, video)
         link = ""
-        if address is not None:
-            to, link_style = escape(address.link), 'target="_blank" rel="noopener noreferrer" style="' + _LINK + '"'
-            link = f' · <a href="{to}" {link_style}>{to}</a>, {escape(address.text)}'
+        if address := public_address(source, video):
+            url, text = map(escape, address)
+            attributes = f'target="_blank" rel="noopener noreferrer" style="{_LINK}"'
+            link = f' · <a href="{url}" {attributes}>{url}</a>, {text}'
         labels = ", ".join(self.views[0].labels) or "none"
         return (
             f'<p style="font-size:15px;line-height:1.4;margin:6px 0 0">Test video <b>{escape(video)}</b> '
@@ -223,13 +223,13 @@ class ExplorerView:
         norm, scope = self.views[0].video_norm, self.explorer.params.attack.scope
         reached = [f"{view.norm:.4g} ({_share(view.norm, norm)})" for view in self.views]
         if not ATTACKS[self.attack.value].takes_epsilon:
-            said = f"norm reached, left and right: {' and '.join(reached)}; the video's norm is {norm:.3g}"
+            text = f"norm reached, left and right: {' and '.join(reached)}; the video's norm is {norm:.3g}"
         elif scope == "joint":
-            said = f"ε is {_share(self.epsilon.value, norm)} of the video's norm {norm:.3g}"
+            text = f"ε is {_share(self.epsilon.value, norm)} of the video's norm {norm:.3g}"
         else:
-            said = f"ε is the norm of each {scope}, in all {' and '.join(reached)} of the video's norm {norm:.3g}"
+            text = f"ε is the norm of each {scope}, in all {' and '.join(reached)} of the video's norm {norm:.3g}"
         return (
-            f"<div style=\"{_SMALL}\">{said}. The pipeline's ε is {self.explorer.epsilon:g}, the paper's "
+            f"<div style=\"{_SMALL}\">{text}. The pipeline's ε is {self.explorer.epsilon:g}, the paper's "
             f"{PAPER_EPSILON:g} ({_share(PAPER_EPSILON, norm)} of this video's norm).</div>"
         )
 
@@ -248,10 +248,6 @@ _CAPTION = (
 def _share(part: float, whole: float) -> str:
     """In percent; a video of nothing but zeros has no norm to be a share of."""
     return f"{100 * part / whole:.2f} %" if whole else "no share"
-
-
-def _listed(found: Found) -> str:
-    return f"; the first {LISTED} are listed" if len(found.rows) > LISTED else ""
 
 
 def _verdict(view: View) -> str:

@@ -20,10 +20,19 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from artpaper.attention import NUMBERS
 from pipeline.base.errors import DataError
-from pipeline.paper.paper import ATTENTION_MSE, MODELS
-from pipeline.paper.render import left_out
-from pipeline.paper.style import DATA, ModelStyle, markdown_table, model_styles, save_table, save_text
-from pipeline.predict.files import read_file
+from pipeline.paper.paper import ATTENTION_MSE
+from pipeline.paper.style import (
+    DATA,
+    ModelStyle,
+    markdown_table,
+    model_styles,
+    model_title,
+    number_or_dash,
+    save_table,
+    save_text,
+    seeds_text,
+)
+from pipeline.predict.files import check_comparable, read_file
 from pipeline.predict.predictions import attention_column, schema
 
 SHARED = ("source", "split", "label_space", "epsilon", "scope", "labels", "feature_norm", "max_frames", "modalities")
@@ -70,12 +79,8 @@ class AttentionFile:
 
 
 def attention_files(predictions: Mapping[str, Sequence[str | Path]]) -> dict[str, list[AttentionFile]]:
-    """Open predictions files and check that they can be compared.
+    """Open the predictions files of each model, one a seed, and check that they can be compared.
 
-    Args:
-        predictions: per model its predictions files, one a seed.
-    Returns:
-        The opened files of each model, in the order given.
     Raises:
         DataError: a file is missing, damaged, without attention columns or of another model; a seed is there twice; the
             files differ in videos, data or attack.
@@ -84,16 +89,7 @@ def attention_files(predictions: Mapping[str, Sequence[str | Path]]) -> dict[str
     every = [file for files in opened.values() for file in files]
     if not every:
         raise DataError("no predictions files given; make them with `dvc repro`")
-    first = every[0]
-    for file in every:
-        for name in SHARED:
-            if file.settings[name] != first.settings[name]:
-                raise DataError(
-                    f"{file.path} and {first.path} cannot be compared: {name} {file.settings[name]} against "
-                    f"{first.settings[name]}; make both anew with `dvc repro`"
-                )
-        if not file.ids.equals(first.ids):
-            raise DataError(f"{file.path} and {first.path} hold different videos; make both anew with `dvc repro`")
+    check_comparable([(file.path, file.settings, file.ids) for file in every], SHARED)
     for model, files in opened.items():
         if len({file.seed for file in files}) < len(files):
             raise DataError(f"the files of model {model} have a seed twice: {[file.seed for file in files]}")
@@ -114,14 +110,9 @@ def _open(path: Path, model: str) -> AttentionFile:
 def attention_table(predictions: Mapping[str, Sequence[str | Path]]) -> pd.DataFrame:
     """Means over the test videos of what :func:`artpaper.attention.attention_numbers` measures.
 
-    Args:
-        predictions: per model its predictions files, one a seed.
     Returns:
         A row per model, seed and modality: ``videos`` (their number), the means of :data:`artpaper.attention.NUMBERS`
         (weights, squared for the ``mse`` columns), and ``unrelated_videos``, those whose ``unrelated_mse`` is known.
-    Raises:
-        DataError: as :func:`attention_files`.
-    Source: section 3.2.2; the readings are rows 18 and 19 of docs/ambiguities.md.
     """
     rows = []
     for model, files in attention_files(predictions).items():
@@ -129,21 +120,29 @@ def attention_table(predictions: Mapping[str, Sequence[str | Path]]) -> pd.DataF
             for modality in file.modalities:
                 values = {number: file.numbers(modality, number) for number in NUMBERS}
                 known = values["unrelated_mse"][~np.isnan(values["unrelated_mse"])]
-                means = {number: float(found.mean()) for number, found in values.items()}
+                means = {number: float(each.mean()) for number, each in values.items()}
                 means["unrelated_mse"] = float(known.mean()) if len(known) else np.nan
                 shared = {"model": model, "seed": file.seed, "modality": modality, "videos": len(file.ids)}
                 rows.append(shared | means | {"unrelated_videos": len(known)})
     return pd.DataFrame(rows)
 
 
+def attention_metrics(table: pd.DataFrame) -> dict[str, dict[str, int | float]]:
+    """For ``dvc metrics`` the change of the maps in each modality, its mean over seeds, a row a model.
+
+    In millionths, for dvc shows five decimals.
+    """
+    rows: dict[str, dict[str, int | float]] = {}
+    for (model, modality), runs in table.groupby(["model", "modality"], sort=False):
+        row = rows.setdefault(str(model), {"videos": int(runs["videos"].iloc[0])})
+        row[f"attention_mse_{modality}_e6"] = float(f"{1e6 * runs['mse'].mean():.6g}")
+    return rows
+
+
 def attention_figure(predictions: Mapping[str, Sequence[str | Path]], table: pd.DataFrame) -> Figure:
     """How much the attack changes the maps, beside the two yardsticks that such a change needs, and how flat they are.
 
-    Args:
-        predictions: per model its predictions files, one a seed; all seeds are pooled.
-        table: as :func:`attention_table` returns it; its means over seeds are the diamonds.
-    Raises:
-        DataError: as :func:`attention_files`.
+    All seeds are pooled; the means over seeds of :func:`attention_table` are the diamonds.
     """
     files = attention_files(predictions)
     settings = next(iter(files.values()))[0].settings
@@ -156,7 +155,7 @@ def attention_figure(predictions: Mapping[str, Sequence[str | Path]], table: pd.
         with sns.axes_style("whitegrid"):
             above = figure.add_subplot(grid[0, 2 * place : 2 * place + 2])
             below = [figure.add_subplot(grid[1, 2 * place + side]) for side in (0, 1)]
-        labels = [MODELS.get(model, model) for model in files]
+        labels = [model_title(model) for model in files]
         for row, (model, runs) in enumerate(files.items()):
             pooled = {
                 number: np.concatenate([run.numbers(modality, number) for run in runs])
@@ -166,7 +165,7 @@ def attention_figure(predictions: Mapping[str, Sequence[str | Path]], table: pd.
             _changes(above, row, pooled, mean, styles[model])
             for axes, number in zip(below, ("entropy", "largest"), strict=True):
                 _box(axes, float(row), pooled[number], mean[number], styles[model], 0.55)
-        _finish(above, below, labels, modality, leftmost=place == 0)
+        _finish(above, below, labels, modality)
     handles = [
         Line2D([], [], color="0.3", marker="s", markersize=9, markerfacecolor="white", linestyle="none"),
         Line2D([], [], color="black", marker="D", markersize=5, linestyle="none"),
@@ -179,10 +178,9 @@ def attention_figure(predictions: Mapping[str, Sequence[str | Path]], table: pd.
     figure.legend(handles, names, loc="outside lower center", ncols=2 if narrow else 4, frameon=False,
                   fontsize=8 if narrow else 10)  # fmt: skip
     runs = next(iter(files.values()))
-    seeds = ", ".join(str(run.seed) for run in runs)
     what = f"Attention maps under the one-step attack, $\\epsilon$ = {settings['epsilon']:g}:"
     where = f"{DATA[settings['source']]}, {len(runs[0].ids):,} {settings['split']} videos"
-    trained = f"training {'seeds' if len(runs) > 1 else 'seed'} {seeds}"
+    trained = seeds_text([run.seed for run in runs])
     figure.suptitle(f"{what}{chr(10) if narrow else ' '}{where}, {trained}")
     return figure
 
@@ -218,7 +216,7 @@ def _box(axes: Axes, at: float, values: np.ndarray, mean: float, style: ModelSty
         axes.plot(mean, at, "D", color="black", markeredgecolor="white", markersize=6, zorder=4)
 
 
-def _finish(above: Axes, below: Sequence[Axes], labels: Sequence[str], modality: str, leftmost: bool) -> None:
+def _finish(above: Axes, below: Sequence[Axes], labels: Sequence[str], modality: str) -> None:
     for axes in (above, *below):
         named = axes is above or axes is below[0]
         axes.set_yticks(range(len(labels)), labels if named else [""] * len(labels))
@@ -235,21 +233,12 @@ def _finish(above: Axes, below: Sequence[Axes], labels: Sequence[str], modality:
     largest.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5) if highest < 6 else (1, 2, 5)))
     largest.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     largest.xaxis.set_minor_locator(NullLocator())
-    for axes, flat in ((entropy, 1.0), (largest, 1.0)):
-        axes.axvline(flat, color="0.45", linewidth=1.5)
+    for axes in below:
+        axes.axvline(1.0, color="0.45", linewidth=1.5)
 
 
 def write_attention(predictions: Mapping[str, Sequence[str | Path]], table: pd.DataFrame, folder: str | Path) -> None:
-    """Write ``attention.csv`` (every row) and ``attention.md`` (means over seeds, how to read each column).
-
-    Args:
-        predictions: as the table was made from; only what they say of themselves is read.
-        table: as :func:`attention_table` returns it.
-        folder: where the files go.
-    Raises:
-        DataError: as :func:`attention_files`.
-        OSError: the folder cannot be written, or the disk is full.
-    """
+    """Write ``attention.csv`` (every row) and ``attention.md`` (means over seeds, how to read each column)."""
     settings = next(iter(attention_files(predictions).values()))[0].settings
     save_table(table, Path(folder) / "attention.csv")
     save_text(_markdown(table, settings), Path(folder) / "attention.md")
@@ -261,35 +250,21 @@ def _markdown(table: pd.DataFrame, settings: Mapping[str, Any]) -> str:
     for modality, model in itertools.product(table["modality"].unique(), table["model"].unique()):
         rows = groups.get_group((modality, model))
         mean, spread = rows[list(NUMBERS)].mean(), rows["mse"].std(ddof=1)
-        printed = ATTENTION_MSE.get(str(model))
-        lines.append(
-            [
-                str(modality),
-                MODELS.get(str(model), str(model)),
-                f"{mean['mse']:.2e}" + (f" ± {spread:.1e}" if len(rows) > 1 else ""),
-                "–" if printed is None else f"{printed:.0e}",
-                f"{mean['head_mse']:.2e}",
-                _or_dash(mean["unrelated_mse"], ".2e"),
-                _or_dash(
-                    100 * mean["mse"] / mean["unrelated_mse"] if mean["unrelated_mse"] > 0 else np.nan, ".3g", " %"
-                ),
-                f"{mean['uniform_mse']:.2e}",
-                f"{mean['entropy']:.4f}",
-                f"{mean['largest']:.2f}",
-                f"{mean['profile_max']:.2f}",
-            ]
-        )
+        share = 100 * mean["mse"] / mean["unrelated_mse"] if mean["unrelated_mse"] > 0 else np.nan
+        cells = [
+            str(modality),
+            model_title(model),
+            f"{mean['mse']:.2e}" + (f" ± {spread:.1e}" if len(rows) > 1 else ""),
+        ]
+        cells += [number_or_dash(ATTENTION_MSE.get(str(model), np.nan), ".0e"), f"{mean['head_mse']:.2e}"]
+        cells += [number_or_dash(mean["unrelated_mse"], ".2e"), number_or_dash(share, ".3g", " %")]
+        cells += [f"{mean['uniform_mse']:.2e}", f"{mean['entropy']:.4f}"]
+        lines.append([*cells, f"{mean['largest']:.2f}", f"{mean['profile_max']:.2f}"])
     seeds = sorted(table["seed"].unique())
-    spread_note = "; ± over seeds, ddof = 1" if len(seeds) > 1 else ""
     caption = (
         f"**Attention maps under the one-step attack** (section 3.2.2). {DATA[settings['source']]}: means over "
-        f"{int(table['videos'].iloc[0]):,} {settings['split']} videos, ε = {settings['epsilon']:g}, training "
-        f"{'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}{spread_note}."
-        f"{left_out(settings.get('damaged_shards', []))}"
+        f"{int(table['videos'].iloc[0]):,} {settings['split']} videos, ε = {settings['epsilon']:g}, "
+        f"{seeds_text(seeds)}{'; ± over seeds, ddof = 1' if len(seeds) > 1 else ''}."
     )
     body = markdown_table(["modality", "model", *READING], lines, names=2)
     return "\n".join([caption, "", body, *(f"- **{name}**: {text}" for name, text in READING.items())]) + "\n"
-
-
-def _or_dash(value: float, form: str, unit: str = "") -> str:
-    return "–" if np.isnan(value) else f"{value:{form}}{unit}"

@@ -19,12 +19,7 @@ SAMPLE = 2000  # videos a split that a histogram looks at
 
 
 def split_figure(stores: Mapping[str, FrameStore], source: str) -> Figure:
-    """Labels a video and frames a video, one line a split.
-
-    Args:
-        stores: split name to its store; at most :data:`SAMPLE` videos of each are counted, evenly spaced.
-        source: the data set, for the title.
-    """
+    """Labels a video and frames a video, one line a split, of at most :data:`SAMPLE` videos evenly spaced."""
     rows = []
     for split, store in stores.items():
         for index in np.linspace(0, len(store) - 1, min(SAMPLE, len(store))).astype(int):
@@ -46,13 +41,7 @@ def split_figure(stores: Mapping[str, FrameStore], source: str) -> Figure:
 
 
 def video_figure(store: FrameStore, index: int, config: Features) -> Figure:
-    """One video as stored, and the norm of every frame of every modality as the model receives it.
-
-    Args:
-        store: where it lies.
-        index: which one.
-        config: group ``features``.
-    """
+    """One video as stored, and the norm of every frame of every modality as the model receives it."""
     video = store[index]
     names = [store.label_space.classes[label] for label in video.labels]
     frames = torch.from_numpy(video.frames[: config.max_frames].copy())[None]  # (1, T, D)

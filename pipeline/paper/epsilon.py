@@ -37,12 +37,7 @@ def paper_lost(metric: str) -> float:
 
 
 def epsilon_figure(table: pd.DataFrame, source: str) -> Figure:
-    """Share of each metric lost, per reading, beside the paper's.
-
-    Args:
-        table: as :func:`epsilon_table` returns it.
-        source: of the data, for the title.
-    """
+    """Share of each metric lost, per reading, beside the paper's."""
     with sns.axes_style("whitegrid"):
         figure, grid = plt.subplots(
             1, 3, figsize=(9.6, 0.5 * len(table) + 1.6), sharex=True, sharey=True, layout="constrained"

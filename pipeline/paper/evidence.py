@@ -11,6 +11,8 @@ from pipeline.base.errors import DataError
 from pipeline.paper.paper import MODELS
 from pipeline.paper.results import read_table
 
+CURVES, MAPS, MOVES = "figures/figure3.csv", "figures/attention.csv", "figures/figure4.csv"
+
 
 class NotMeasured(DataError):
     """The run has no such number: it was made without that model or that point."""
@@ -33,13 +35,10 @@ class Number:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The tables of one run.
+    """The tables of one run, in the project's folder after ``dvc repro`` or in a folder below ``results/``.
 
-    Attributes:
-        folder: the project's folder after ``dvc repro``, or a folder below ``results/``.
-    Raises:
-        DataError: any of its methods, where a table or one of its columns is missing.
-        NotMeasured: any of its methods, where the table has no such row.
+    Models are names of group ``models``; metrics and splits are those of :mod:`pipeline.paper.paper`. All methods raise
+    DataError where a table or one of its columns is missing, and NotMeasured where a table has no such row.
     """
 
     folder: Path
@@ -49,15 +48,8 @@ class Evidence:
 
         The error is that of the mean over training seeds. With one seed it is the sampling error of the test videos,
         from Table 1's partitions and the number of videos.
-
-        Args:
-            table: 1, 2 or 3.
-            metric: "GAP", "PERR" or "Hit@1".
-            split: "test" or "adversarial".
-            model: name in group ``models``.
         """
-        where = {"metric": metric, "split": split, "column": MODELS[model]}
-        file = f"tables/table{table}.csv"
+        file, where = _cell(table, metric, split, model)
         row = self._rows(file, where).iloc[0]
         if row["seeds"] > 1:
             error = row["seed_std"] / np.sqrt(row["seeds"])
@@ -67,14 +59,9 @@ class Evidence:
         return Number(float(row["ours"]), float(error), file, where, "ours")
 
     def gain(self, table: int, metric: str, split: str, model: str, over: str) -> Number:
-        """How much a model's figure exceeds Non-ART's or ART's, in points, with the error of the paired difference.
-
-        Args:
-            table, metric, split, model: as in :meth:`score`.
-            over: "non_art" or "art".
-        """
-        where = {"metric": metric, "split": split, "column": MODELS[model]}
-        file, column = f"tables/table{table}.csv", f"over_{over}"
+        """How much a model's figure exceeds that of ``over`` ("non_art" or "art"), in points; the error is paired."""
+        file, where = _cell(table, metric, split, model)
+        column = f"over_{over}"
         row = self._rows(file, where).iloc[0]
         return Number(float(row[column]), float(row[f"{column}_error"]), file, where, column)
 
@@ -86,87 +73,85 @@ class Evidence:
         """The vertical, or the AudioSet family in its place, that a table is about."""
         return str(self._rows(f"tables/table{table}.csv", {})["group"].iloc[0])
 
-    def shortened(self) -> int | None:
-        """Steps of the trainings of Figure 3 where they are fewer than a full training's; None where they are not."""
-        found = self._rows("figures/figure3.csv", {})
-        return int(found["steps"].max()) if found["shortened"].any() else None
-
     def attention(self, model: str, number: str) -> Number:
         """One of the attention numbers of a model: mean over test videos, modalities and seeds."""
-        return self._mean("figures/attention.csv", {"model": model}, number)
+        return self._mean(MAPS, {"model": model}, number)
 
     def attention_by_seed(self, model: str, number: str) -> "pd.Series[float]":
         """The same for each seed."""
-        return self._rows("figures/attention.csv", {"model": model}).groupby("seed")[number].mean()
+        return self._rows(MAPS, {"model": model}).groupby("seed")[number].mean()
 
     def rho(self, model: str, criterion: str) -> Number:
         """Mean relative size of a model's minimal perturbations, over its fooled videos."""
-        return self._mean("figures/figure4.csv", {"criterion": criterion, "model": model, "seed": "all"}, "mean_rho")
+        return self._mean(MOVES, {"criterion": criterion, "model": model, "seed": "all"}, "mean_rho")
 
     def rho_difference(self, low: str, high: str, criterion: str) -> tuple[Number, Number, Number]:
-        """How much rho of one model exceeds another's on the same videos, as a share of the video's norm.
+        """How much rho of ``high`` exceeds that of ``low`` ("non_art" or "art") on the same videos, as a share of norm.
 
-        Args:
-            low: "non_art" or "art".
-            high: the model expected above it.
-            criterion: what counts as fooled.
         Returns:
             The difference, its error over training seeds (NaN with one), and both ends of its 95 % interval over
             videos.
         """
         prefix = "art_difference" if low == "art" else "difference"
-        file, where = "figures/figure4.csv", {"criterion": criterion, "model": high}
-        every = self._rows(file, where)
-        each = every.loc[every["seed"].map(_text) != "all", prefix]
-        error = float(each.std(ddof=1) / np.sqrt(len(each))) if len(each) > 1 else float("nan")
+        where = {"criterion": criterion, "model": high}
+        rows = self._rows(MOVES, where)
+        by_seed = rows.loc[rows["seed"].map(_text) != "all", prefix]
+        error = float(by_seed.std(ddof=1) / np.sqrt(len(by_seed))) if len(by_seed) > 1 else float("nan")
         where |= {"seed": "all"}
-        difference, lowest, largest = (self._mean(file, where, f"{prefix}{end}") for end in ("", "_low", "_high"))
+        difference, lowest, largest = (self._mean(MOVES, where, f"{prefix}{end}") for end in ("", "_low", "_high"))
         return replace(difference, error=error), lowest, largest
 
-    def _mean(self, file: str, where: dict[str, str], column: str) -> Number:
-        found = self._rows(file, where)
-        error = float("nan")
-        by_seed = found.groupby("seed")[column].mean()
-        if len(by_seed) > 1:
-            error = float(by_seed.std(ddof=1) / np.sqrt(len(by_seed)))
-        return Number(float(found[column].mean()), error, file, where, column)
-
     def point(self, model: str, key: str, value: float | None, what: str = "clean") -> Number:
-        """Validation GAP at one point of Figure 3, in percent.
+        """Validation GAP, "clean" or "one_step", at one point of Figure 3, in percent.
 
-        Args:
-            model: name in group ``models``.
-            key: "epsilon", "alpha" or "beta"; "reference" for Non-ART.
-            value: of that key; None for the reference.
-            what: "clean" or "one_step".
+        ``key`` is "epsilon", "alpha", "beta", or "reference" for Non-ART, which has no ``value``.
         """
         where = {"model": model, "key": key} | ({} if value is None else {"value": f"{value:g}"})
-        found = self._rows("figures/figure3.csv", where)
-        number = self._mean("figures/figure3.csv", where, what)
-        error = number.error if len(found) > 1 else float(found[f"{what}_error"].iloc[0])
-        return Number(number.value, error, number.file, where, what)
+        rows = self._rows(CURVES, where)
+        number = self._mean(CURVES, where, what)
+        return number if len(rows) > 1 else replace(number, error=float(rows[f"{what}_error"].iloc[0]))
 
     def grid(self, model: str, key: str) -> list[float]:
         """The values of one curve of Figure 3, ascending."""
-        return sorted(self._rows("figures/figure3.csv", {"model": model, "key": key})["value"].unique())
+        return sorted(self._rows(CURVES, {"model": model, "key": key})["value"].unique())
+
+    def shortened(self) -> int | None:
+        """Steps of the trainings of Figure 3 where they are fewer than a full training's; None where they are not."""
+        rows = self._rows(CURVES, {})
+        return int(rows["steps"].max()) if rows["shortened"].any() else None
+
+    def _mean(self, file: str, where: dict[str, str], column: str) -> Number:
+        rows = self._rows(file, where)
+        error = float("nan")
+        by_seed = rows.groupby("seed")[column].mean()
+        if len(by_seed) > 1:
+            error = float(by_seed.std(ddof=1) / np.sqrt(len(by_seed)))
+        return Number(float(rows[column].mean()), error, file, where, column)
 
     def _rows(self, file: str, where: dict[str, str]) -> pd.DataFrame:
         path = self.folder / file
         if not path.is_file():
             raise DataError(f"{path}: no such table; `dvc repro` makes it")
-        found = _read(path, path.stat().st_mtime_ns)
+        table, texts = _table(path, path.stat().st_mtime_ns)
+        chosen = np.ones(len(table), bool)
         for name, wanted in where.items():
-            if name not in found:
-                raise DataError(f"{self.folder / file}: no column {name}; make it anew with `dvc repro`")
-            found = found[found[name].map(_text) == wanted]
-        if found.empty:
-            raise NotMeasured(f"{self.folder / file}: no row with {where}")
-        return found
+            if name not in table:
+                raise DataError(f"{path}: no column {name}; make it anew with `dvc repro`")
+            chosen &= texts[name] == wanted
+        if not chosen.any():
+            raise NotMeasured(f"{path}: no row with {where}")
+        return table[chosen]
+
+
+def _cell(table: int, metric: str, split: str, model: str) -> tuple[str, dict[str, str]]:
+    return f"tables/table{table}.csv", {"metric": metric, "split": split, "column": MODELS[model]}
 
 
 @cache
-def _read(path: Path, changed: int) -> pd.DataFrame:
-    return read_table(path)
+def _table(path: Path, changed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A table, and the same in texts, as :attr:`Number.where` has them."""
+    table = read_table(path)
+    return table, table.map(_text)
 
 
 def _text(value: object) -> str:

@@ -2,7 +2,6 @@
 
 import difflib
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,27 +15,22 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from pipeline.base.errors import DataError
+from pipeline.base.sources import SOURCES
 from pipeline.paper.attention import attention_files
-from pipeline.paper.paper import MODELS
-from pipeline.paper.style import DATA, MODEL_STYLES, frame_unit, plain
+from pipeline.paper.style import ADVERSARIAL, DATA, model_title, plain, wrapped
 from pipeline.predict.one_video import Example
 
 RULE = "chosen by rule: of the longest test videos the one with the median change of {model}'s maps"
-ADVERSARIAL = MODEL_STYLES["ART"].color  # beside clean in black; the dashes say the same in grey
 
 
 def choose_video(predictions: Mapping[str, Sequence[str | Path]], named: str | None = None) -> str:
-    """The test video that Figures 1 and 2 show.
+    """The id of the test video that Figures 1 and 2 show: the one that is ``named``, or one by rule.
 
     The rule: of the videos with the most frames, the one whose maps change by the median amount under the attack on ART
     (``mse``, averaged over modalities, then over seeds); of an even number of videos the lower of the middle two, equal
-    ones in the order of their ids. A typical video, whatever it looks like; the title says so.
+    ones in the order of their ids. A typical video, whatever it looks like; the title says so. Without ``art`` the
+    first model takes its place.
 
-    Args:
-        predictions: per model its predictions files, one a seed; without ``art`` the first model takes its place.
-        named: the id of a test video; None goes by the rule.
-    Returns:
-        Its id.
     Raises:
         DataError: no test video has that id; or as :func:`pipeline.paper.attention.attention_files`.
     """
@@ -57,7 +51,7 @@ def choose_video(predictions: Mapping[str, Sequence[str | Path]], named: str | N
 def rule_of(predictions: Mapping[str, Sequence[str | Path]]) -> str:
     """:data:`RULE` with the model that it went by."""
     model = "art" if predictions.get("art") else next(iter(predictions))
-    return RULE.format(model=MODELS.get(model, model))
+    return RULE.format(model=model_title(model))
 
 
 def attention_maps_figure(shown: Example) -> Figure:
@@ -86,7 +80,7 @@ def attention_maps_figure(shown: Example) -> Figure:
         for axes, kind in zip(columns[0], ("clean", "adversarial", "difference"), strict=True):
             axes.set_title(f"{modality}, {kind}" + (f"\n{axes.get_title()}" if axes.get_title() else ""), fontsize=9)
         for axes in columns[-1]:
-            axes.set_xlabel(f"attended frame{frame_unit(shown.source)}", fontsize=9)
+            axes.set_xlabel(f"attended frame{SOURCES[shown.source].frame_unit}", fontsize=9)
         bars: dict[str, Any] = {"location": "bottom", "shrink": 0.8, "pad": 0.02}
         figure.colorbar(weights, ax=columns[:, :2], aspect=40, label="attention weight", **bars)
         power = math.floor(math.log10(widest))
@@ -96,7 +90,7 @@ def attention_maps_figure(shown: Example) -> Figure:
         change.locator = MaxNLocator(4, symmetric=True)
         change.formatter = FuncFormatter(partial(_in_units, power))
     for axes, model in zip(grid[:, 0], shown.models, strict=True):
-        axes.set_ylabel(f"{MODELS.get(model, model)}\nattending frame{frame_unit(shown.source)}", fontsize=9)
+        axes.set_ylabel(f"{model_title(model)}\nattending frame{SOURCES[shown.source].frame_unit}", fontsize=9)
     for axes in grid.flat:
         _seconds(axes)
         axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
@@ -119,14 +113,14 @@ def attention_profiles_figure(shown: Example) -> Figure:
         axes.plot(rows["frame"], rows["clean"], color="black", linewidth=2.2, label="clean")
         axes.plot(rows["frame"], rows["adversarial"], "--", color=ADVERSARIAL, linewidth=1.6, label="adversarial")
         most = rows[["clean", "adversarial"]].max() / uniform
-        told = f"most: {most['clean']:.2f}/T clean, {most['adversarial']:.2f}/T adversarial"
-        axes.set_title(f"{MODELS.get(str(model), model)}, {modality}\n{told}", fontsize=9)
+        peaks = f"most: {most['clean']:.2f}/T clean, {most['adversarial']:.2f}/T adversarial"
+        axes.set_title(f"{model_title(model)}, {modality}\n{peaks}", fontsize=9)
         _seconds(axes)
     for axes in grid[:, 0]:
         axes.set_ylabel("attention received\n(weight)")
         axes.set_ylim(0, None)
     for axes in grid[-1]:
-        axes.set_xlabel(f"frame{frame_unit(shown.source)}")
+        axes.set_xlabel(f"frame{SOURCES[shown.source].frame_unit}")
     handles, names = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=3, frameon=False)
     figure.suptitle(_title("Attention profiles", shown, 45 * len(shown.models)), fontsize=10)
@@ -145,8 +139,7 @@ def _seconds(axes: Axes) -> None:
 def _title(what: str, shown: Example, width: int) -> str:
     """What is shown, the true classes, and each model's top class before and after."""
     tops = [
-        f"{MODELS.get(model, model)} {_marked(seen.top, seen.right)} → "
-        + _marked(seen.attacked_top, seen.attacked_right)
+        f"{model_title(model)} {_marked(seen.top, seen.right)} → " + _marked(seen.attacked_top, seen.attacked_right)
         for model, seen in shown.models.items()
     ]
     lines = [
@@ -155,7 +148,7 @@ def _title(what: str, shown: Example, width: int) -> str:
         "true classes: " + (", ".join(map(_marked, shown.labels)) or "none"),
         "top class, clean → adversarial: " + "; ".join(tops),
     ]
-    return "\n".join(part for line in lines for part in textwrap.wrap(line, width))
+    return wrapped(lines, width)
 
 
 def _marked(name: str, right: bool = True) -> str:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from pipeline.base.parameters import Params
 from pipeline.paper.paper import MODELS
-from pipeline.paper.style import DATA, MODEL_STYLES, model_styles
+from pipeline.paper.style import DATA, MODEL_STYLES, model_styles, model_title
 from pipeline.predict.sweep import KEYS
 
 LABELS = {"epsilon": r"$\epsilon$ (radius of the ball)", "alpha": r"$\alpha$ (weight of the adversarial loss)",
@@ -17,13 +17,10 @@ LABELS = {"epsilon": r"$\epsilon$ (radius of the ball)", "alpha": r"$\alpha$ (we
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Mean over seeds of every point with an error bar.
+    """Mean over seeds of every point of :func:`pipeline.predict.sweep.sweep` with an error bar.
 
-    Args:
-        table: as :func:`pipeline.predict.sweep.sweep` returns it.
-    Returns:
-        A row per model, key and value: ``seeds``, ``clean``, ``one_step`` and their ``_bar``: the standard deviation
-        over seeds, or with a single seed the bootstrap standard error over the validation videos.
+    A row per model, key and value: ``seeds``, ``clean``, ``one_step`` and their ``_bar``: the standard deviation over
+    seeds, or with a single seed the bootstrap standard error over the validation videos.
     """
     rows = []
     for (model, key, value), points in table.groupby(["model", "key", "value"], dropna=False, sort=False):
@@ -37,12 +34,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def hyperparameter_figure(table: pd.DataFrame, params: Params) -> Figure:
-    """Figure 3: one column a parameter, the clean GAP (the paper's) above, the one-step GAP below.
-
-    Args:
-        table: as :func:`pipeline.predict.sweep.sweep` returns it.
-        params: for the values held fixed and the data source.
-    """
+    """Figure 3: one column a parameter, the clean GAP (the paper's) above, the one-step GAP below."""
     points = summary(table)
     keys = [key for key in KEYS if (points["key"] == key).any()]
     with sns.axes_style("whitegrid"):
@@ -86,17 +78,11 @@ def _panel(axes: Axes, points: pd.DataFrame, reference: pd.Series, what: str) ->
     axes.axhspan(level - bar, level + bar, color=style.color, alpha=0.15, linewidth=0)
     for model, line in points.groupby("model", sort=False):
         line = line.sort_values("value")
-        name = MODELS.get(str(model), str(model))
         style = model_styles([str(model)])[str(model)]
         axes.errorbar(
-            line["value"],
-            line[what],
-            yerr=line[f"{what}_bar"],
-            capsize=3,
-            label=name,
-            marker=style.marker,
-            **style.line,
-        )
+            line["value"], line[what], yerr=line[f"{what}_bar"], capsize=3, label=model_title(model),
+            marker=style.marker, **style.line,
+        )  # fmt: skip
     values = sorted(set(points["value"]))
     axes.set_xscale("symlog", linthresh=min((value for value in values if value > 0), default=1.0))  # 0 has a place too
     axes.set_xticks(values, [f"{value:g}" for value in values])
@@ -104,15 +90,7 @@ def _panel(axes: Axes, points: pd.DataFrame, reference: pd.Series, what: str) ->
 
 
 def peak(table: pd.DataFrame, model: str, key: str, what: str = "clean") -> tuple[float, bool]:
-    """Where a curve of Figure 3 is highest, and whether that is inside its grid.
-
-    Args:
-        table: as :func:`pipeline.predict.sweep.sweep` returns it.
-        model, key: which curve.
-        what: "clean" or "one_step".
-    Returns:
-        The value of ``key`` there, and whether smaller and larger ones were tried.
-    """
+    """The value of ``key`` where a curve of Figure 3 is highest, and whether that is inside its grid."""
     points = summary(table)
     line = points[(points["model"] == model) & (points["key"] == key)].sort_values("value")
     best = int(np.argmax(line[what].to_numpy()))

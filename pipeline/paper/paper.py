@@ -1,41 +1,32 @@
-"""The numbers that the paper prints in Tables 1-3, in percent, as data.
+"""The numbers that the paper prints, in percent, as data; :func:`slips` has those that do not fit each other.
 
-Where the printed numbers do not fit each other:
-
-- Table 2, Hit@1, test: the gain is printed as +0.01, but 97.33 - 97.21 = +0.12 (0.01 is A-ART minus ART). All other
-  gains are A-ART minus Non-ART. Gains are therefore always recomputed; ``slips`` lists the printed ones that differ.
-- Section 1's gain over ART of "9.1%" is 91.04 - 81.97 = 9.07.
-- The ± of Table 1 is over five partitions of the test set, of about 209,671 videos each. On the adversarial test set
-  Hit@1's 0.02 is less than the sampling of so many videos allows (0.05 to 0.08), so it is no target.
-- Table 3's clean Hit@1 fits 57, 60 and 59 of 65 videos; its adversarial row fits no such number.
+Gains are therefore always recomputed. Table 3's clean Hit@1 fits 57, 60 and 59 of 65 videos; its adversarial row fits
+no such number.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+from pipeline.base.sources import SOURCES
 
 METRICS = ("GAP", "PERR", "Hit@1")
 SPLITS = {"test": "Test", "adversarial": "Adversarial Test"}
 MODELS = {"non_art": "Non-ART", "art": "ART", "a_art": "A-ART"}
 GAIN = "Gain"
 ATTENTION_MSE = {"art": 4e-5, "a_art": 3e-8}  # section 3.2.2, between clean and adversarial maps, over the test set
-GROUPS = {2: "Arts & Entertainment", 3: "Finance"}  # the verticals of Tables 2 and 3
-AUDIOSET_GROUPS = {2: "Music", 3: "Speech"}  # the families that take their places on AudioSet
+GROUPS = SOURCES["yt8m"].groups  # the verticals of Tables 2 and 3
 
 
 def table_groups(source: str, there: Iterable[str]) -> dict[int, str]:
-    """The groups of classes that Tables 2 and 3 are about.
+    """The groups of classes that Tables 2 and 3 are about, whether the data of ``source`` have them or not.
 
-    Args:
-        source: ``data.source``.
-        there: the groups of the label space; one's own arrays have the paper's if they are there, else the first two.
-    Returns:
-        Table -> group: the paper's own where nothing takes its place, whether the data have it or not.
+    One's own arrays have the paper's if they are among the groups ``there`` are, else the first two of these.
     """
-    if source == "audioset":
-        return AUDIOSET_GROUPS
-    found = list(dict.fromkeys(there)) if source == "arrays" else []
-    others = iter([group for group in found if group not in GROUPS.values()])
-    return {table: group if group in found else next(others, group) for table, group in GROUPS.items()}
+    if groups := SOURCES[source].groups:
+        return groups
+    own = list(dict.fromkeys(there))
+    others = iter([group for group in own if group not in GROUPS.values()])
+    return {table: group if group in own else next(others, group) for table, group in GROUPS.items()}
 
 
 @dataclass(frozen=True)
@@ -89,13 +80,7 @@ ROWS = (
 
 
 def row(table: int, metric: str, split: str) -> Row:
-    """One printed row, in percent.
-
-    Args:
-        table: 1, 2 or 3.
-        metric: one of ``METRICS``.
-        split: one of ``SPLITS``.
-    """
+    """One printed row, in percent."""
     return next(row for row in ROWS if (row.table, row.metric, row.split) == (table, metric, split))
 
 

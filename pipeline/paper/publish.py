@@ -25,12 +25,9 @@ PACKAGES = ("torch", "numpy", "pyarrow", "tensorflow-cpu", "tensorflow", "dvc", 
 def publish(workspace: Path, target: Path, command: str) -> dict[str, Any]:
     """Copy tables, figures, parameters and training histories to ``target``, with a ``provenance.json`` beside them.
 
-    Args:
-        workspace: the project's folder, where the pipeline has run.
-        target: the folder to fill; replaced as a whole but for a README.md.
-        command: what a reader types to make the same.
-    Returns:
-        What provenance.json says.
+    The folder is replaced as a whole but for its README.md and ``stress/``; ``command`` is what a reader types to make
+    the same. Returns what provenance.json says.
+
     Raises:
         ArtpaperError: the tables are missing, or code has uncommitted changes, so that no commit names what ran.
     """
@@ -38,36 +35,30 @@ def publish(workspace: Path, target: Path, command: str) -> dict[str, Any]:
         raise ArtpaperError(f"{workspace / 'tables'}: no tables to publish; `dvc repro` makes them")
     commit = _clean(workspace, "dvc.yaml")
     params = load_params(workspace / "params.yaml")
-    made = target.with_name(f".{target.name}.new")
-    shutil.rmtree(made, ignore_errors=True)
+    copy = target.with_name(f".{target.name}.new")
+    shutil.rmtree(copy, ignore_errors=True)
     for name in ("tables", "figures", "claims", "metrics"):
-        shutil.copytree(workspace / name, made / name, ignore=shutil.ignore_patterns(*NOT_OURS))
+        shutil.copytree(workspace / name, copy / name, ignore=shutil.ignore_patterns(*NOT_OURS))
     for name in ("params.yaml", "frames/summary.json"):
-        shutil.copy2(workspace / name, made / Path(name).name)
+        shutil.copy2(workspace / name, copy / Path(name).name)
     for model in params.experiment.models:
         for seed in params.experiment.seeds:
             run = workspace / "models" / model / f"seed{seed}"
             for name in ("model.json", "history.csv"):
-                (made / "models" / model / f"seed{seed}").mkdir(parents=True, exist_ok=True)
-                shutil.copy2(run / name, made / "models" / model / f"seed{seed}" / name)
+                (copy / "models" / model / f"seed{seed}").mkdir(parents=True, exist_ok=True)
+                shutil.copy2(run / name, copy / "models" / model / f"seed{seed}" / name)
     if (target / "README.md").is_file():  # written by hand
-        shutil.copy2(target / "README.md", made / "README.md")
+        shutil.copy2(target / "README.md", copy / "README.md")
     if (target / "stress").is_dir():  # published by itself
-        shutil.copytree(target / "stress", made / "stress")
-    provenance = _provenance(made, commit, command)
-    replace_folder(made, target)
+        shutil.copytree(target / "stress", copy / "stress")
+    provenance = _provenance(copy, commit, command)
+    replace_folder(copy, target)
     return provenance
 
 
 def publish_stress(workspace: Path, target: Path, command: str) -> dict[str, Any]:
-    """Copy the stress test's verdict, tables and figures to ``target/stress``, with a ``provenance.json`` beside them.
+    """Copy the stress test's verdict, tables and figures to ``target/stress``, as :func:`publish` does the others.
 
-    Args:
-        workspace: the project's folder, where the stress test has run.
-        target: the published run it belongs to, such as ``results/audioset``.
-        command: what a reader types to make the same.
-    Returns:
-        What provenance.json says.
     Raises:
         ArtpaperError: there is no verdict, it is older than the parameters or the code, or code has uncommitted
             changes.
@@ -75,15 +66,15 @@ def publish_stress(workspace: Path, target: Path, command: str) -> dict[str, Any
     if not (workspace / "verdict" / "verdict.md").is_file():
         raise ArtpaperError(f"{workspace / 'verdict'}: nothing to publish; `dvc repro stress/dvc.yaml` makes it")
     commit = _clean(workspace, "stress/dvc.yaml")
-    made = target / ".stress.new"
-    shutil.rmtree(made, ignore_errors=True)
-    shutil.copytree(workspace / "verdict", made)
+    copy = target / ".stress.new"
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(workspace / "verdict", copy)
     for path in (*workspace.glob("figures/stress.*"), *workspace.glob("figures/sweeps.*")):
-        shutil.copy2(path, made)
+        shutil.copy2(path, copy)
     for name in ("params.yaml", "stress/training.csv"):
-        shutil.copy2(workspace / name, made)
-    provenance = _provenance(made, commit, command)
-    replace_folder(made, target / "stress")
+        shutil.copy2(workspace / name, copy)
+    provenance = _provenance(copy, commit, command)
+    replace_folder(copy, target / "stress")
     return provenance
 
 

@@ -3,7 +3,7 @@
 A metric has a line of the paper's figures, a line of ours and their difference.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,17 +11,11 @@ from typing import Any
 import pandas as pd
 
 from artpaper.attacks.result import FLAGS
-from pipeline.base.atomic import atomic_file
+from pipeline.base.sources import SOURCES
 from pipeline.paper.paper import GAIN, GROUPS, METRICS, SPLITS, slips
+from pipeline.paper.style import MARKDOWN_CHARACTERS, count_text, left_out, padded, save_text
 
 FEW_VIDEOS = 100  # below this a group's differences are mostly chance: the standard error of Hit@1 is 3 points or more
-TOLD = 10  # damaged shards that a caption names
-SOURCES = {
-    "synthetic": "SYNTHETIC data, generated in YouTube-8M's format: the paper's figures, on YouTube-8M, are no target.",
-    "audioset": "Data: AudioSet; the paper's figures, on YouTube-8M, are no target.",
-    "yt8m": "Data: YouTube-8M.",
-    "arrays": "Data: one's own (source arrays); the paper's figures, on YouTube-8M, are no target.",
-}
 SCOPES = {"joint": "around each video", "modality": "around each modality of a video", "frame": "around each frame"}
 NORMS = {
     "none": "features as stored",
@@ -30,25 +24,10 @@ NORMS = {
 }
 TARGETS = {"truth": "the true labels", "predicted": "the labels that the model predicts"}
 LATEX_CHARACTERS = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "±": r"$\pm$",
-    "ε": r"$\varepsilon$",
-    "‖": r"$\|$",
-    "–": "--",
-}
-MARKDOWN_CHARACTERS = {character: "\\" + character for character in "\\|*_`<["}
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", "±": r"$\pm$", "ε": r"$\varepsilon$", "‖": r"$\|$", "–": "--",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -72,9 +51,6 @@ class Table:
         """Of its files."""
         return f"table{self.number}" + ("_retrained" if self.retrained else "")
 
-    def _repr_markdown_(self) -> str:
-        return markdown(self)
-
 
 @dataclass(frozen=True)
 class PaperTables:
@@ -88,51 +64,24 @@ class PaperTables:
         """Every cell of every table, one a row (columns as in ``table1.csv``)."""
         return pd.concat([table.cells for table in self.tables], ignore_index=True)
 
-    def _repr_markdown_(self) -> str:
-        return "\n".join(markdown(table) for table in self.tables)
-
 
 def write_tables(tables: PaperTables, folder: str | Path) -> None:
-    """Write ``table1.csv``, ``.md`` and ``.tex`` and the same for the others; equal input, equal bytes.
-
-    Args:
-        tables: what to write.
-        folder: where the tables go.
-    Raises:
-        OSError: the folder cannot be written.
-    """
-    folder = Path(folder)
-    texts = {}
+    """Write ``table1.csv``, ``.md`` and ``.tex`` and the same for the others; equal input, equal bytes."""
     for table in tables.tables:
-        path = folder / table.name
-        texts[path.with_suffix(".csv")] = table.cells.to_csv(index=False, float_format="%.6f", lineterminator="\n")
-        texts[path.with_suffix(".md")] = markdown(table)
-        texts[path.with_suffix(".tex")] = latex(table)
-    for path, text in texts.items():
-        with atomic_file(path) as temporary:
-            temporary.write_bytes(text.encode())
+        path = Path(folder) / table.name
+        cells = table.cells.to_csv(index=False, float_format="%.6f", lineterminator="\n")
+        for suffix, text in ((".csv", cells), (".md", markdown(table)), (".tex", latex(table))):
+            save_text(text, path.with_suffix(suffix))
 
 
 def describe(
-    number: int,
-    group: str | None,
-    videos: int,
-    partitions: int,
-    seeds: Sequence[int],
-    settings: dict[str, Any],
-    label_space_note: str,
-    retrained: bool = False,
-) -> str:
-    """The caption: which videos, data, label space, attack and seeds.
+    number: int, group: str | None, videos: int, partitions: int, seeds: Sequence[int], settings: dict[str, Any],
+    label_space_note: str, retrained: bool,
+) -> str:  # fmt: skip
+    """The caption: which videos in how many parts, data, label space, attack and training seeds.
 
-    Args:
-        number: of the table.
-        group: the vertical or family; None for the whole test set.
-        videos, partitions: how many videos in how many parts.
-        seeds: training seeds.
-        settings: what the predictions files say of themselves.
-        label_space_note: what the label space says of itself.
-        retrained: whether the models were trained on the group's videos alone.
+    ``group`` is None for the whole test set, ``settings`` is what the predictions files say of themselves, and
+    ``retrained`` says whether the models were trained on the group's videos alone.
     """
     if group is None:
         where = (
@@ -148,11 +97,11 @@ def describe(
         text.append(f"The paper's vertical {GROUPS[number]} does not exist here; {group} takes its place.")
     if videos == 0:
         text.append("The test set holds NO video of this group, so there is nothing of ours to show.")
-        if settings["data source"] == "arrays":
+        if not SOURCES[settings["data source"]].shards:
             text.append("Two groups of classes in classes.csv take the places of the paper's (docs/own_data.md).")
     elif videos < FEW_VIDEOS:
         text.append(f"Only {videos} videos: TOO FEW to read differences.")
-    text.append(SOURCES[settings["data source"]] + left_out(settings["damaged shards"]))
+    text.append(SOURCES[settings["data source"]].caption + left_out(settings["damaged shards"]))
     text.append(
         f"Label space {settings['label space']}, {settings['classes']} classes, not the paper's own. "
         f"{label_space_note.rstrip('. ')}."
@@ -171,29 +120,11 @@ def describe(
     return " ".join(text)
 
 
-def left_out(shards: Sequence[str]) -> str:
-    """What a caption says of damaged shards, after a space; nothing where there are none.
-
-    Args:
-        shards: the names of those that were left out (``data.damaged`` skip); the first ten are told.
-    """
-    if not shards:
-        return ""
-    more = f" and {len(shards) - TOLD} more, which frames/summary.json lists" if len(shards) > TOLD else ""
-    count = f"{len(shards)} shard{'s' if len(shards) > 1 else ''}"
-    return f" LEFT OUT as damaged: {count} ({', '.join(shards[:TOLD])}{more})."
-
-
 def notes(number: int, videos: int, printed: bool, diagnostics: dict[str, list[pd.DataFrame]]) -> tuple[str, ...]:
     """What stands below a table: how to read the gains, the paper's slips, and what the attack did to each model.
 
-    Args:
-        number: of the table.
-        videos: rows of every diagnostics table.
-        printed: whether the paper's figures stand in the table.
-        diagnostics: per column, one table a seed with relative_norm, zero_gradient, fooled and the flags of no result.
-    Returns:
-        One line each.
+    ``printed`` says whether the paper's figures stand in the table; ``diagnostics`` has for each column a table a seed
+    of its ``videos``.
     """
     lines = [f"{GAIN}: A-ART minus Non-ART, in points, recomputed from the columns."]
     lines += slips(number) if printed else []
@@ -213,31 +144,27 @@ def notes(number: int, videos: int, printed: bool, diagnostics: dict[str, list[p
     return tuple(lines)
 
 
-def _count(flags: pd.Series, runs: list[pd.DataFrame]) -> str:
-    """Flagged videos, the mean over the runs where there are several."""
-    return f"{flags.sum() / len(runs):,.1f}".removesuffix(".0")
+def _count(flags: pd.Series, runs: Sequence[pd.DataFrame]) -> str:
+    return count_text(flags.sum() / len(runs))
 
 
 def markdown(table: Table) -> str:
     """The table as a GitHub-flavoured Markdown fragment, caption first, notes last."""
     columns = printed_columns(table.cells)
     header = ["Metric", "", *(f"{short}: {column}" for short in ("Test", "Adv.") for column in columns)]
-    lines = [_escape(header, MARKDOWN_CHARACTERS), ["---", "---", *["---:"] * (len(header) - 2)]]
+    rows = [_escape(header, MARKDOWN_CHARACTERS), ["---", "---", *["---:"] * (len(header) - 2)]]
     for metric, line, values in _lines(table):
-        lines.append([metric, line, *(value or "–" for value in values)])
-    widths = [max(len(line[place]) for line in lines) for place in range(len(header))]
-    body = ["| " + " | ".join(_pad(line, widths)) + " |" for line in lines]
+        rows.append([metric, line, *(value or "–" for value in values)])
     caption, *notes = _escape([table.caption, *table.notes], MARKDOWN_CHARACTERS)
-    return "\n".join([f"**Table {table.number}.** {caption}", "", *body, "", *(f"- {note}" for note in notes)]) + "\n"
+    return f"**Table {table.number}.** {caption}\n\n{padded(rows, 2)}\n" + "".join(f"- {note}\n" for note in notes)
 
 
 def latex(table: Table) -> str:
     """The table as a LaTeX float; needs the packages booktabs and graphicx, and UTF-8 input."""
     columns = printed_columns(table.cells)
-    numbers = "r" * len(columns)
-    first, last = 3, 2 + len(columns)
-    spans = " & ".join(rf"\multicolumn{{{len(columns)}}}{{c}}{{{name}}}" for name in SPLITS.values())
-    rules = rf"\cmidrule(lr){{{first}-{last}}} \cmidrule(lr){{{last + 1}-{last + len(columns)}}}"
+    count = len(columns)
+    spans = " & ".join(rf"\multicolumn{{{count}}}{{c}}{{{name}}}" for name in SPLITS.values())
+    rules = rf"\cmidrule(lr){{3-{2 + count}}} \cmidrule(lr){{{3 + count}-{2 + 2 * count}}}"
     body: list[str] = []
     for metric, line, values in _lines(table):
         if metric and body:
@@ -253,7 +180,7 @@ def latex(table: Table) -> str:
             rf"\caption{{{caption}}}",
             rf"\label{{tab:table{table.number}}}",
             r"\resizebox{\textwidth}{!}{%",
-            rf"\begin{{tabular}}{{ll{numbers}{numbers}}}",
+            rf"\begin{{tabular}}{{ll{'r' * 2 * count}}}",
             r"\toprule",
             rf"& & {spans} \\",
             rules,
@@ -276,32 +203,18 @@ def printed_columns(cells: pd.DataFrame) -> list[str]:
 def printed_lines(cells: pd.DataFrame) -> dict[str, list[tuple[str, list[str]]]]:
     """A table as it is printed.
 
-    Args:
-        cells: as :class:`Table` holds them.
-    Returns:
-        Per metric its lines: what a line holds, and a text for each column, test set by test set, empty where there is
-        no figure; lines without any figure are left out.
+    Per metric its lines: what a line holds, and a text for each column, test set by test set, empty where there is no
+    figure; lines without any figure are left out.
     """
     places = [(split, column) for split in SPLITS for column in printed_columns(cells)]
+    kinds = [("paper", "paper", "paper_std"), ("ours", "ours", "std"), ("difference", "difference", None)]
     lines = {}
     for metric in METRICS:
-        found = cells[cells["metric"] == metric].set_index(["split", "column"])
-        kinds = [("paper", "paper", "paper_std"), ("ours", "ours", "std"), ("difference", "difference", None)]
-        kinds += [("± over seeds", "seed_std", None)]
+        own = cells[cells["metric"] == metric].set_index(["split", "column"])
         lines[metric] = [
-            (
-                name,
-                [
-                    _text(
-                        found.loc[place, value],
-                        found.loc[place, std] if std else float("nan"),
-                        signed=value == "difference" or (place[1] == GAIN and value != "seed_std"),
-                    )
-                    for place in places
-                ],
-            )
-            for name, value, std in kinds
-            if value == "ours" or found[value].notna().any()
+            (name, [_text(own, place, value, std) for place in places])
+            for name, value, std in [*kinds, ("± over seeds", "seed_std", None)]
+            if value == "ours" or own[value].notna().any()
         ]
     return lines
 
@@ -315,22 +228,15 @@ def _lines(table: Table) -> list[tuple[str, str, list[str]]]:
     ]
 
 
-def _text(value: float, std: float, signed: bool) -> str:
+def _text(cells: pd.DataFrame, place: tuple[str, str], column: str, std: str | None) -> str:
+    value = cells.loc[place, column]
     if pd.isna(value):
         return ""
-    number = round(value, 2) + 0.0  # no -0.00
-    text = f"{number:+.2f}" if signed else f"{number:.2f}"
-    return text if pd.isna(std) else f"{text} ± {std:.2f}"
+    signed = column == "difference" or (place[1] == GAIN and column != "seed_std")
+    text = f"{round(value, 2) + 0.0:{'+' if signed else ''}.2f}"  # no -0.00
+    return text if std is None or pd.isna(cells.loc[place, std]) else f"{text} ± {cells.loc[place, std]:.2f}"
 
 
-def _pad(line: list[str], widths: list[int]) -> list[str]:
-    """Cells as wide as their column: names to the left, figures to the right."""
-    return [
-        cell.ljust(width) if place < 2 else cell.rjust(width)
-        for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-    ]
-
-
-def _escape(texts: list[str], characters: dict[str, str]) -> list[str]:
+def _escape(texts: Iterable[str], characters: dict[str, str]) -> list[str]:
     table = str.maketrans(characters)
     return [" ".join(text.split()).translate(table) for text in texts]

@@ -1,12 +1,15 @@
-"""One look for all figures: what colour tells apart, line styles, markers and hatches tell apart too."""
+"""One look for all figures and texts: what colour tells apart, line styles, markers and hatches tell apart too."""
 
-from collections.abc import Collection, Iterable, Sequence
+import json
+import textwrap
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 import pandas as pd
 from anyascii import anyascii
 from matplotlib.artist import setp
@@ -18,14 +21,16 @@ from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator
 
 from pipeline.base.atomic import atomic_file
+from pipeline.base.sources import SOURCES
 from pipeline.paper.paper import MODELS
-from pipeline.paper.render import MARKDOWN_CHARACTERS
 
 # what a title calls the data: synthetic results are labelled wherever they appear
-DATA = {"synthetic": "SYNTHETIC data", "audioset": "AudioSet", "yt8m": "YouTube-8M", "arrays": "OWN data"}
+DATA = {name: source.title for name, source in SOURCES.items()}
 DPI = 150
 SETTLED = 3  # rounds of the layout's search; each leaves about a thousandth of the error of the one before
 CONTENT: dict[Any, Any] = {"pdf.fonttype": 42, "pdf.compression": 6, "savefig.bbox": None, "savefig.facecolor": "auto"}
+MARKDOWN_CHARACTERS = {character: "\\" + character for character in "\\|*_`<["}
+NAMED_SHARDS = 10  # damaged ones that a caption names
 
 
 @dataclass(frozen=True)
@@ -59,25 +64,11 @@ OTHER_STYLES = (
     ModelStyle("#949494", "P", (0, (8, 3)), "---"),
     ModelStyle("#d55e00", "X", (0, (1, 3)), "ooo"),
 )
-
-
-def frame_unit(source: str) -> str:
-    """Of a frame's number, for an axis: released frames are a second apart, of one's own nothing is known.
-
-    Args:
-        source: ``data.source``.
-    """
-    return "" if source == "arrays" else " (s)"
+ADVERSARIAL = MODEL_STYLES["ART"].color  # beside clean in black; the dashes say the same in grey
 
 
 def model_styles(models: Iterable[str]) -> dict[str, ModelStyle]:
-    """A style for each model, the paper's three always the same ones.
-
-    Args:
-        models: names of group ``models``; those beyond the paper's take :data:`OTHER_STYLES` in turn.
-    Returns:
-        The style under each name, in the order given.
-    """
+    """A style for each name of group ``models``, in order; the controls take :data:`OTHER_STYLES` in turn."""
     models = list(models)
     others = [model for model in models if model not in MODELS]
     return {
@@ -86,35 +77,65 @@ def model_styles(models: Iterable[str]) -> dict[str, ModelStyle]:
     }
 
 
+def model_title(model: object) -> str:
+    """What tables and figures call a model of group ``models``."""
+    return MODELS.get(str(model), str(model))
+
+
+def seeds_text(seeds: Sequence[int]) -> str:
+    """The training seeds in words."""
+    return f"training {'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}"
+
+
+def number_or_dash(value: float, form: str, unit: str = "") -> str:
+    """A number in a table's cell, a dash for NaN."""
+    return "–" if np.isnan(value) else f"{value:{form}}{unit}"
+
+
+def count_text(count: float) -> str:
+    """A count, which as a mean over seeds may have a decimal."""
+    return f"{count:,.1f}".removesuffix(".0")
+
+
+def wrapped(lines: Iterable[str], width: int) -> str:
+    """Each line broken at so many characters."""
+    return "\n".join(part for line in lines for part in textwrap.wrap(line, width))
+
+
+def left_out(shards: Sequence[str]) -> str:
+    """What a caption says, after a space, of the damaged shards that ``data.damaged`` skipped; nothing if none was."""
+    if not shards:
+        return ""
+    rest = len(shards) - NAMED_SHARDS
+    more = f" and {rest} more, which frames/summary.json lists" if rest > 0 else ""
+    count = f"{len(shards)} shard{'s' if len(shards) > 1 else ''}"
+    return f" LEFT OUT as damaged: {count} ({', '.join(shards[:NAMED_SHARDS])}{more})."
+
+
 def plain(name: str) -> str:
     """A name as a figure shows it: no dollar may start a formula."""
     return name.replace("$", r"\$")
 
 
 def legible(figure: Figure) -> Figure:
-    """Write what the font lacks, such as a name in Japanese or an emoji, in Latin letters; print what stands for what.
+    """Write in Latin letters, in place, what the font lacks, such as Japanese or an emoji; print what stands for what.
 
     matplotlib's font has Latin, Greek, Cyrillic, Arabic and Hebrew. Two names that read alike are told apart by their
-    code points.
-
-    Args:
-        figure: changed in place; its numbers, and the tables beside it, keep the names as they are.
-    Returns:
-        The same figure.
+    code points. Numbers, and the tables beside the figure, keep the names as they are.
     """
     read: dict[str, str] = {}  # Latin letters -> what they stand for
     for axes in figure.axes:
         for axis in (axes.xaxis, axes.yaxis):
-            if isinstance(axis.get_major_locator(), FixedLocator):  # labels given; setting one alone would not last
-                given = [label.get_text() for label in axis.get_ticklabels()]
-                labels = [_in_letters(text, _characters(FontProperties()), read) for text in given]
-                if labels != given:
+            if isinstance(axis.get_major_locator(), FixedLocator):  # set as a whole; one alone would not last
+                names = [label.get_text() for label in axis.get_ticklabels()]
+                labels = [_in_letters(text, _characters(FontProperties()), read) for text in names]
+                if labels != names:
                     axis.set_ticks(axis.get_ticklocs(), labels)
     for text in figure.findobj(Text):
         text.set_text(_in_letters(text.get_text(), _characters(text.get_fontproperties()), read))
     if read:
-        told = ", ".join(f"{letters} is {name}" for letters, name in read.items())
-        print(f"in Latin letters, for want of others in the figure's font: {told}")
+        meanings = ", ".join(f"{letters} is {name}" for letters, name in read.items())
+        print(f"in Latin letters, for want of others in the figure's font: {meanings}")
     return figure
 
 
@@ -138,15 +159,9 @@ def _in_letters(text: str, drawn: Collection[int], read: dict[str, str]) -> str:
 
 
 def save_figure(figure: Figure, path: str | Path) -> tuple[Path, Path]:
-    """Write a figure as PNG (150 dots an inch) and PDF (text stays text); equal figures, equal bytes.
+    """Write a figure, made legible and its layout settled for good, as ``path.png`` and ``path.pdf`` (text stays text).
 
-    Args:
-        figure: what to write; it is made legible, and its layout is settled and stays as it is from here on.
-        path: the files without their suffix.
-    Returns:
-        The PNG and the PDF.
-    Raises:
-        OSError: the folder cannot be written, or the disk is full.
+    Equal figures give equal bytes.
     """
     png, pdf = Path(f"{path}.png"), Path(f"{path}.pdf")
     # neither dates nor versions: they would change the bytes without changing the figure
@@ -160,46 +175,46 @@ def save_figure(figure: Figure, path: str | Path) -> tuple[Path, Path]:
 
 
 def save_table(table: pd.DataFrame, path: str | Path) -> Path:
-    """Write a table as CSV, nine significant digits; equal tables, equal bytes.
-
-    Raises:
-        OSError: the folder cannot be written, or the disk is full.
-    """
+    """Write a table as CSV, nine significant digits; equal tables, equal bytes."""
     return save_text(table.to_csv(index=False, float_format="%.9g", lineterminator="\n"), path)
 
 
 def save_text(text: str, path: str | Path) -> Path:
-    """Write a text as UTF-8 with plain line ends.
-
-    Raises:
-        OSError: the folder cannot be written, or the disk is full.
-    """
+    """Write a text as UTF-8 with plain line ends."""
     with atomic_file(path) as temporary:
         temporary.write_bytes(text.encode())
     return Path(path)
 
 
-def markdown_table(header: Sequence[str], lines: Iterable[Sequence[str]], names: int = 1) -> str:
-    """A GitHub-flavoured Markdown table, padded so that its source is readable too.
+def save_metrics(rows: Mapping[str, Mapping[str, str | int | float]], folder: str | Path) -> None:
+    """Write what ``dvc metrics`` shows of a table: a file ``<model>.json`` for every model, each one of its rows."""
+    for model, row in rows.items():
+        text = json.dumps(row, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        save_text(text, Path(folder) / f"{model}.json")
 
-    Args:
-        header: names of the columns.
-        lines: cells; what Markdown would read is escaped.
-        names: so many first columns are set to the left, the others to the right.
+
+def markdown_table(header: Sequence[str], lines: Iterable[Sequence[str]], names: int = 1) -> str:
+    """A GitHub-flavoured Markdown table, escaped, and padded so that its source is readable too.
+
+    The first ``names`` columns are set to the left, the others to the right.
     """
     escape = str.maketrans(MARKDOWN_CHARACTERS)
     rows = [[cell.translate(escape) for cell in line] for line in (header, *lines)]
-    rule = [":--" if place < names else "--:" for place in range(len(header))]
-    rows.insert(1, rule)
-    widths = [max(len(row[place]) for row in rows) for place in range(len(header))]
-    text = [
+    rows.insert(1, [":--" if place < names else "--:" for place in range(len(header))])
+    return padded(rows, names)
+
+
+def padded(rows: Sequence[Sequence[str]], names: int) -> str:
+    """Rows of a Markdown table, every cell as wide as its column."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
         [
             cell.ljust(width) if place < names else cell.rjust(width)
             for place, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         for row in rows
     ]
-    return "\n".join("| " + " | ".join(row) + " |" for row in text) + "\n"
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def _settle(figure: Figure) -> None:
@@ -220,8 +235,7 @@ def _settle(figure: Figure) -> None:
 def tell_apart(axes: Axes) -> None:
     """Give the lines of a seaborn plot different styles, in the plot and in its legend.
 
-    Args:
-        axes: a plot with one line per hue, drawn in the reverse order of the legend, as seaborn does.
+    There is a line per hue, drawn in the reverse order of the legend, as seaborn does.
     """
     legend = axes.get_legend()
     handles = reversed(legend.legend_handles) if legend is not None else [None] * len(axes.lines)

@@ -6,8 +6,9 @@ nothing here runs a model. Gains are A-ART minus Non-ART, ours and the paper's a
 
 import hashlib
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,40 +20,30 @@ from pipeline.base.groups import Tables
 from pipeline.base.parameters import Params
 from pipeline.data.labels import LabelSpace
 from pipeline.paper import paper, render
-from pipeline.paper.dvc_metrics import table_metrics, write_metrics
 from pipeline.paper.render import PaperTables, write_tables
+from pipeline.paper.style import model_title, save_metrics
 from pipeline.predict.predictions import LISTS, Predictions, read_predictions
-
-__all__ = ["PaperTables", "Predictions", "make_tables", "partitions", "read_predictions", "tables", "write_tables"]
 
 CELLS = ["table", "group", "metric", "split", "column", "ours", "std", "seed_std"]
 CELLS += ["paper", "paper_std", "difference", "n", "seeds", "partitions"]
 OVER = ("non_art", "art")  # models that each model's figure is compared with, seed by seed
 CELLS += [f"over_{base}{end}" for base in OVER for end in ("", "_error")]
-Values = dict[str, dict[tuple[str, str], np.ndarray]]  # model -> (metric, split) -> percent (seeds, 3 + partitions)
+Key = tuple[str, str]  # metric and split
+Values = dict[str, dict[Key, np.ndarray]]  # model -> percent (seeds, 3 + partitions): all, the two groups, the parts
 
 
 def tables(params: Params, workspace: Path) -> Path:
-    """Make Tables 1-3 of a workspace: ``tables/`` and, for ``dvc metrics``, ``metrics/`` beside it.
-
-    Args:
-        params: groups ``experiment`` (which predictions), ``tables`` and ``base`` (the partitions' seed).
-        workspace: holds ``frames/`` and ``predictions/``.
-    Returns:
-        The folder of the tables.
-    Raises:
-        DataError: as :func:`make_tables`.
-    """
+    """Make Tables 1-3 of a workspace in ``tables/``, which it returns, and for ``dvc metrics`` in ``metrics/``."""
     files = {
         model: [
             workspace / "predictions" / model / f"seed{seed}" / "one_step.parquet" for seed in params.experiment.seeds
         ]
         for model in params.experiment.models
     }
-    made = make_tables(files, workspace / "frames" / "label_space.json", params.tables, params.base.seed)
-    write_tables(made, workspace / "tables")
-    for name, rows in made.metrics.items():
-        write_metrics(rows, workspace / "metrics" / name)
+    paper_tables = make_tables(files, workspace / "frames" / "label_space.json", params.tables, params.base.seed)
+    write_tables(paper_tables, workspace / "tables")
+    for name, rows in paper_tables.metrics.items():
+        save_metrics(rows, workspace / "metrics" / name)
     return workspace / "tables"
 
 
@@ -77,59 +68,54 @@ def make_tables(
         raise DataError(f"a model cannot be named {taken[0]}: Table 1 has a column of that name")
     space = LabelSpace.load(label_space)
     first: Predictions | None = None
-    measured: dict[str, list[dict[tuple[str, str], np.ndarray]]] = {}
+    measured: dict[str, list[dict[Key, np.ndarray]]] = {}
     diagnostics: dict[str, list[pd.DataFrame]] = {}
     seeds: dict[str, list[int]] = {}
     verticals: dict[str, str] = {}
     for model, paths in predictions.items():
         for path in paths:
-            found = read_predictions(path)
+            file = read_predictions(path)
             if first is None:
-                first = found
-                groups = _groups(found, space)
-                parts = partitions(found.ids.to_pylist(), config.partitions, split_seed)
-                members = [np.arange(len(found.ids)), *groups.values(), *parts]
-            _check_alike(found, first, model, space)
-            measured.setdefault(model, []).append(_measure(found, members))
-            diagnostics.setdefault(model, []).append(found.diagnostics)
-            seeds.setdefault(model, []).append(found.seed)
-            if found.vertical is not None:
-                verticals[model] = found.vertical
+                first = file
+                groups = _groups(file, space)
+                parts = partitions(file.ids.to_pylist(), config.partitions, split_seed)
+                members = [np.arange(len(file.ids)), *groups.values(), *parts]
+            _check_alike(file, first, model, space)
+            measured.setdefault(model, []).append(_measure(file, members))
+            diagnostics.setdefault(model, []).append(file.diagnostics)
+            seeds.setdefault(model, []).append(file.seed)
+            if file.vertical is not None:
+                verticals[model] = file.vertical
     if first is None:
         raise DataError("no predictions files given; make them with `dvc repro`")
-    one = next(iter(seeds.values()))
-    if any(used != one or len(set(used)) < len(used) for used in seeds.values()):
+    shared = next(iter(seeds.values()))
+    if any(own != shared or len(set(own)) < len(own) for own in seeds.values()):
         raise DataError(f"every model needs the same seeds, each once, but they have different seeds: {seeds}")
 
     values: Values = {
         model: {key: np.stack([run[key] for run in runs]) for key in runs[0]} for model, runs in measured.items()
     }
-    whole = {model: found for model, found in values.items() if model not in verticals}
+    whole = [model for model in values if model not in verticals]
     if not whole:
         raise DataError("no model was trained on all videos; Tables 1-3 need one, add it to experiment.models")
-    made, figures = [], {}
+    complete: list[render.Table] = []
+    figures = {}
     for number, group, rows in zip((1, 2, 3), (None, *groups), members, strict=False):
+        printed = group in (None, paper.GROUPS.get(number))
+        size = (number, group, len(rows))
         retrained = _retrained(group, verticals)
-        for chosen in ({model: model for model in whole}, retrained):
-            if chosen:
-                printed = group in (None, paper.GROUPS.get(number))
-                shared = (number, group, len(rows))
-                second = chosen is retrained
-                caption = render.describe(
-                    *shared, config.partitions, seeds[next(iter(seeds))], first.settings, space.note, second
-                )
-                attacked = {
-                    paper.MODELS.get(column, column): [run.iloc[rows] for run in diagnostics[model]]
-                    for column, model in chosen.items()
-                }
-                below = render.notes(number, len(rows), printed, attacked)
-                cells = _cells(
-                    *shared, printed, {column: values[model] for column, model in chosen.items()}, len(members[0])
-                )
-                made.append(render.Table(number, caption, below, cells, second))
-                if not second:
-                    shown = {paper.MODELS.get(model, model): model for model in chosen}
-                    figures[f"table{number}"] = table_metrics(cells, shown, attacked)
+        for second, chosen in ((False, {model: model for model in whole}), (True, retrained)):
+            if not chosen:
+                continue
+            caption = render.describe(*size, config.partitions, shared, first.settings, space.note, second)
+            attacked = {
+                model_title(column): [run.iloc[rows] for run in diagnostics[model]] for column, model in chosen.items()
+            }
+            notes = render.notes(number, len(rows), printed, attacked)
+            cells = _cells(*size, printed, {column: values[model] for column, model in chosen.items()}, len(members[0]))
+            complete.append(render.Table(number, caption, notes, cells, second))
+            if not second:
+                figures[f"table{number}"] = _metrics(cells, chosen, attacked)
     homeless = set(verticals) - {model for group in groups for model in _retrained(group, verticals).values()}
     if homeless:
         name = min(homeless)
@@ -137,20 +123,13 @@ def make_tables(
             f"model {name} was trained on {verticals[name]} alone and fits no table: Tables 2 and 3 are about "
             f"{' and '.join(groups)}, and its name must begin with {', '.join(f'{base}_' for base in paper.MODELS)}"
         )
-    return PaperTables(tuple(made), figures)
+    return PaperTables(tuple(complete), figures)
 
 
 def partitions(ids: Sequence[str], count: int, seed: int) -> list[Integer[np.ndarray, " _"]]:
-    """Split the videos into ``count`` disjoint parts by a seeded hash of their ids, whatever order they come in.
+    """The rows of ``count`` disjoint parts of the videos, split by a seeded hash of their ids, whatever their order.
 
-    Args:
-        ids: one per video.
-        count: number of parts; their sizes differ by one at most.
-        seed: another seed, another split.
-    Returns:
-        The rows of each part.
-    Raises:
-        DataError: fewer videos than parts.
+    The sizes of the parts differ by one at most.
     """
     if len(ids) < count:
         raise DataError(f"{len(ids)} test videos cannot make {count} partitions; lower tables.partitions")
@@ -170,39 +149,39 @@ def _retrained(group: str | None, verticals: Mapping[str, str]) -> dict[str, str
     }
 
 
-def _groups(found: Predictions, space: LabelSpace) -> dict[str, np.ndarray]:
+def _groups(file: Predictions, space: LabelSpace) -> dict[str, np.ndarray]:
     """The rows of the groups of Tables 2 and 3: videos with at least one of the group's classes, maybe none."""
-    names = paper.table_groups(found.settings["data source"], itertools.chain.from_iterable(space.groups))
-    owners, classes = np.repeat(np.arange(len(found.ids)), found.positives), found.labels.flatten().to_numpy()
+    names = paper.table_groups(file.settings["data source"], itertools.chain.from_iterable(space.groups))
+    owners, classes = np.repeat(np.arange(len(file.ids)), file.positives), file.labels.flatten().to_numpy()
     members = {name: space.members(name) if name in space.group_names else () for name in names.values()}
     return {name: np.unique(owners[np.isin(classes, wanted)]) for name, wanted in members.items()}
 
 
-def _check_alike(found: Predictions, first: Predictions, model: str, space: LabelSpace) -> None:
-    if found.model != model:
-        raise DataError(f"{found.path}: holds model {found.model}, expected {model}")
-    if (found.settings["label space"], found.settings["classes"]) != (space.name, len(space.classes)):
+def _check_alike(file: Predictions, first: Predictions, model: str, space: LabelSpace) -> None:
+    if file.model != model:
+        raise DataError(f"{file.path}: holds model {file.model}, expected {model}")
+    if (file.settings["label space"], file.settings["classes"]) != (space.name, len(space.classes)):
         raise DataError(
-            f"{found.path}: label space {found.settings['label space']} of {found.settings['classes']} classes, "
+            f"{file.path}: label space {file.settings['label space']} of {file.settings['classes']} classes, "
             f"but the frames' is {space.name} of {len(space.classes)}"
         )
-    differing = [key for key in found.settings if found.settings[key] != first.settings[key]]
+    differing = [key for key in file.settings if file.settings[key] != first.settings[key]]
     if differing:
-        told = "; ".join(f"{key} {found.settings[key]} against {first.settings[key]}" for key in differing)
-        raise DataError(f"{found.path} and {first.path} cannot stand in one table: {told}")
-    for name, ours, theirs in (("videos", found.ids, first.ids), ("labels", found.labels, first.labels)):
+        difference = "; ".join(f"{key} {file.settings[key]} against {first.settings[key]}" for key in differing)
+        raise DataError(f"{file.path} and {first.path} cannot stand in one table: {difference}")
+    for name, ours, theirs in (("videos", file.ids, first.ids), ("labels", file.labels, first.labels)):
         if not ours.equals(theirs):
-            raise DataError(f"{found.path} and {first.path} hold different {name}; make both anew with `dvc repro`")
+            raise DataError(f"{file.path} and {first.path} hold different {name}; make both anew with `dvc repro`")
 
 
-def _measure(found: Predictions, members: list[np.ndarray]) -> dict[tuple[str, str], np.ndarray]:
+def _measure(file: Predictions, members: list[np.ndarray]) -> dict[Key, np.ndarray]:
     """(metric, split) -> percent on each set of rows (sets,); NaN for a set without videos."""
     empty = np.full(len(members), np.nan)
     values = {(metric, split): empty.copy() for metric in paper.METRICS for split in LISTS}
-    for split, (scores, hits) in found.lists.items():
+    for split, (scores, hits) in file.lists.items():
         for place, rows in enumerate(members):
             if len(rows):
-                right, positives = hits[rows], found.positives[rows]
+                right, positives = hits[rows], file.positives[rows]
                 top = scores[rows]  # (rows, top)
                 values["GAP", split][place] = metrics.gap_from_top(top, right[:, : top.shape[1]], positives)
                 values["PERR", split][place] = metrics.perr_from_top(right, positives)
@@ -221,22 +200,36 @@ def _cells(number: int, group: str | None, videos: int, printed: bool, values: V
                 ours, std, seed_std = _summary(_column(values, column, (metric, split)), number)
                 theirs = paper.row(number, metric, split).value(column) if printed else None
                 mean, spread = theirs or (np.nan, np.nan)
-                shown = paper.MODELS.get(column, column)
-                given = (number, group or "all", metric, split, shown)
-                over = [
-                    value
-                    for base in OVER
-                    for value in _gain(values, column, base, (metric, split), number, videos, total)
-                ]
-                rows.append((*given, ours, std, seed_std, mean, spread, ours - mean, videos, seeds, sets - 3, *over))
-    figures = pd.DataFrame(rows, columns=CELLS)
-    exact = figures.select_dtypes("float").columns
-    figures[exact] = figures[exact].round(6) + 0.0  # the same digits on every machine, and no -0
-    return figures
+                place = (number, group or "all", metric, split, model_title(column))
+                over = [_over(values, column, base, (metric, split), number, videos, total) for base in OVER]
+                rows.append((*place, ours, std, seed_std, mean, spread, ours - mean, videos, seeds, sets - 3,
+                             *itertools.chain.from_iterable(over)))  # fmt: skip
+    cells = pd.DataFrame(rows, columns=CELLS)
+    floats = cells.select_dtypes("float").columns
+    cells[floats] = cells[floats].round(6) + 0.0  # the same digits on every machine, and no -0
+    return cells
 
 
-def _gain(
-    values: Values, column: str, base: str, key: tuple[str, str], number: int, videos: int, total: int
+def _metrics(
+    cells: pd.DataFrame, models: Iterable[str], diagnostics: Mapping[str, Sequence[pd.DataFrame]]
+) -> dict[str, dict[str, Any]]:
+    """For ``dvc metrics`` a row a model: its figures, and what the attack did to these videos; without any, neither."""
+    first = cells.iloc[0]
+    rows: dict[str, dict[str, Any]] = {}
+    for model in models:
+        row: dict[str, Any] = {"group": str(first["group"]), "videos": int(first["n"])}
+        own = cells[cells["column"] == model_title(model)].dropna(subset="ours")
+        for cell in own.to_dict("records"):
+            attacked = "_attacked" if cell["split"] == "adversarial" else ""
+            row[cell["metric"].lower().replace("@", "_at_") + attacked] = cell["ours"]
+        if first["n"]:
+            row |= (100 * pd.concat(diagnostics[model_title(model)]).astype(float).mean()).round(6).to_dict()
+        rows[model] = row
+    return rows
+
+
+def _over(
+    values: Values, column: str, base: str, key: Key, number: int, videos: int, total: int
 ) -> tuple[float, float]:
     """How much a model's value exceeds another's, and the standard error of that: over seeds, or with one over videos.
 
@@ -251,7 +244,7 @@ def _gain(
     return whole.mean(), parts.std(ddof=1) * np.sqrt(total / parts.shape[1] / max(1, videos))
 
 
-def _column(values: Values, column: str, key: tuple[str, str]) -> np.ndarray:
+def _column(values: Values, column: str, key: Key) -> np.ndarray:
     """A model's values, or the gain's, paired by seed and set of rows (seeds, sets); NaN for a model we lack."""
     if column == paper.GAIN:
         return _column(values, "a_art", key) - _column(values, "non_art", key)
@@ -259,11 +252,11 @@ def _column(values: Values, column: str, key: tuple[str, str]) -> np.ndarray:
     return values[column][key] if column in values else np.full_like(some, np.nan)
 
 
-def _summary(found: np.ndarray, number: int) -> tuple[float, float, float]:
+def _summary(values: np.ndarray, number: int) -> tuple[float, float, float]:
     """What a cell shows: value, standard deviation over partitions (Table 1 only) and over seeds, each with ddof 1."""
-    whole = found[:, number - 1]  # (seeds,)
+    whole = values[:, number - 1]  # (seeds,)
     seed_std = whole.std(ddof=1) if len(whole) > 1 else np.nan
     if number > 1:
         return whole.mean(), np.nan, seed_std
-    parts = found[:, 3:]  # (seeds, partitions)
+    parts = values[:, 3:]  # (seeds, partitions)
     return parts.mean(), parts.std(axis=1, ddof=1).mean(), seed_std

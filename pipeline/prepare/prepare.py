@@ -6,7 +6,6 @@ meanwhile are made again; other parameters, classes or code begin anew, and what
 """
 
 import errno
-import gzip
 import hashlib
 import json
 import shutil
@@ -25,22 +24,12 @@ from pipeline.base.atomic import atomic_file, replace_folder, writing
 from pipeline.base.errors import DataError
 from pipeline.base.identity import code
 from pipeline.base.parameters import Params
+from pipeline.base.sources import SOURCES
 from pipeline.data.store import BATCH_ROWS, FORMAT, SHARDS
 from pipeline.data.store_writer import write_split
-from pipeline.data.video import Piece
-from pipeline.prepare.sources import Source, resolve
-from pipeline.prepare.units import (
-    LEFT_OUT,
-    UNIT_BYTES,
-    Damage,
-    Unit,
-    count_positives,
-    group_inputs,
-    make_units,
-    read_damage,
-    read_listings,
-    read_written,
-)
+from pipeline.data.video import Dataset, Piece
+from pipeline.prepare.sources import resolve
+from pipeline.prepare.units import LEFT_OUT, UNIT_BYTES, Unit, group_inputs, make_units, read_listings
 from pipeline.prepare.verify import write_record
 
 YT8M_VALIDATE_VIDEOS = 1_112_356
@@ -50,22 +39,11 @@ SHOWN = 5  # classes
 def prepare(params: Params, workspace: Path, progress: bool = True) -> dict[str, Any]:
     """Make ``workspace/frames``: splits train, validation and test, their shards, and the label space.
 
-    The number of classes, and those that most videos have, are printed.
+    The number of classes, and those that most videos have, are printed. The summary is also ``frames/summary.json``:
+    provenance, label space, per partition the videos read and those left out because none of their labels belongs to a
+    class, per split its videos and frames, and the ``damaged`` shards, if any were left out. Where this fails, a former
+    ``frames`` stays as it was, and finished units are kept.
 
-    Args:
-        params: groups ``base``, ``data``, ``synthetic`` and ``compute`` are read.
-        workspace: where ``frames`` is put, and ``.resume`` while it is being made.
-        progress: show a bar.
-    Returns:
-        The summary, also kept as ``frames/summary.json``: provenance, label space, per partition the videos read and
-        those left out because none of their labels belongs to a class, per split its videos and frames, and, if any
-        were left out, the ``damaged`` shards with partition, name and reason.
-    Raises:
-        DataError: the source or one of its records is at fault, an id appears twice, or a split stays empty; a former
-            ``frames`` folder is left as it was.
-        OutputError: the workspace cannot be written, or its disk is full; finished units are kept.
-        OSError: the disk fails in another way.
-        BusyError: another run is preparing in this workspace.
     Source: section 3.1: 64,000 videos of the official validate partition are the validation set, its rest the test set.
     A source that names a test set of its own keeps it.
     """
@@ -78,69 +56,63 @@ def prepare(params: Params, workspace: Path, progress: bool = True) -> dict[str,
 def validation_size(videos: int, wanted: int) -> int:
     """How many of the ``videos`` of the validate partition become validation videos; the rest is the test set.
 
-    Args:
-        videos: size of the partition.
-        wanted: ``data.validation_videos``, meant for the full partition of 1,112,356 videos.
-    Returns:
-        ``wanted`` for the full partition; for a part of it the same share, but at least a fifth of the part (never more
-        than ``wanted``), as a small copy would otherwise be left with a handful.
+    ``wanted`` is meant for the full partition. Of a part of it the same share is taken, but at least a fifth of the
+    part (never more than ``wanted``), as a small copy would otherwise be left with a handful.
     """
     return min(wanted, max(round(wanted * videos / YT8M_VALIDATE_VIDEOS), videos // 5))
 
 
 def _prepare(params: Params, workspace: Path, progress: bool) -> dict[str, Any]:
-    source = resolve(params, workspace, progress)
-    work = workspace / ".resume" / f"prepare-{_key(params, source)}"
-    made = work / "frames"
-    units = {name: _units(inputs, name, work, source, params) for name, inputs in source.partitions.items()}
-    _clear(work, units)
-    waiting = [unit for partition in units.values() for unit in partition if not unit.done]
-    _check_space(work, sum(unit.size for unit in waiting))
-    make_units(waiting, source.label_space, params.compute, progress)
-    damaged = [(name, one) for name, partition in units.items() for one in read_damage(partition)]
-    _tell(damaged, params, sum(map(len, source.partitions.values())))
+    dataset = resolve(params, workspace, progress)
+    work = workspace / ".resume" / f"prepare-{_key(params, dataset)}"
+    frames = work / "frames"
+    units = {name: _units(inputs, name, work, dataset, params) for name, inputs in dataset.partitions.items()}
+    every = [unit for partition in units.values() for unit in partition]
+    _clear(work, every)
+    waiting = [unit for unit in every if not unit.done]
+    needed, free = sum(unit.size for unit in waiting), shutil.disk_usage(work).free
+    if free < needed:
+        raise OSError(errno.ENOSPC, f"{needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free")
+    make_units(waiting, dataset.label_space, params.compute, progress)
+    damaged = [
+        (name, shard, reason)
+        for name, partition in units.items()
+        for unit in partition
+        for shard, reason in unit.notes["damaged"]
+    ]
+    _report_damage(damaged, params, sum(map(len, dataset.partitions.values())))
 
     listings = {name: read_listings(partition) for name, partition in units.items()}
     _refuse_duplicates(units, listings)
-    _tell_classes(source, np.sum([count_positives(partition) for partition in units.values()], axis=0))
-    modalities = {modality.name: modality.width for modality in source.modalities}
+    _print_classes(dataset, _positives(every))
     labelled = {name: np.flatnonzero(listing["batch"].to_numpy() != LEFT_OUT) for name, listing in listings.items()}
-    rows = {"train": ("train", labelled["train"])}
-    if "test" in labelled:
-        rows |= {"validation": ("validate", labelled["validate"]), "test": ("test", labelled["test"])}
-    else:
-        order = np.argsort(listings["validate"]["hash"].to_numpy()[labelled["validate"]], kind="stable")
-        size = validation_size(len(listings["validate"]), params.data.validation_videos)
-        rows["validation"] = ("validate", labelled["validate"][np.sort(order[:size])])
-        rows["test"] = ("validate", labelled["validate"][np.sort(order[size:])])
-    left_out = [f"{name}: {one.name}" for name, one in damaged]
-    splits, remedy = {}, "give it more videos or another label space"
-    if left_out:
-        remedy = f"{len(left_out)} damaged shards were left out: download them again"
-    if params.data.source == "arrays":
-        remedy = "give it more videos, or say in the column partition of labels.csv which are train, validate and test"
-    for split, (partition, chosen) in rows.items():
-        if not len(chosen):
+    modalities = {modality.name: modality.width for modality in dataset.modalities}
+    left_out = [f"{name}: {shard}" for name, shard, _ in damaged]
+    splits = {}
+    for split, (partition, rows) in _split_rows(listings, labelled, params.data.validation_videos).items():
+        if not len(rows):
             raise DataError(
                 f"{params.data.path or params.data.source}: split {split} is empty; partition {partition} has "
                 f"{len(listings[partition])} videos, {len(labelled[partition])} of them with a class of label space "
-                f"{source.label_space.name}; {remedy}"
+                f"{dataset.label_space.name}; {_remedy(params, len(left_out))}"
             )
         shards = [f"../shards/{unit.shard.name}" for unit in units[partition]]
-        listed = listings[partition].take(chosen)
-        splits[split] = _write_split(made / split, listed, shards, modalities, source.dtype, left_out)
-    source.label_space.save(made / "label_space.json")
-    every = [unit for partition in units.values() for unit in partition]
-    given = source.partitions if params.data.source != "arrays" else {}  # what those are worth in bytes is estimated
-    sizes = {name: {piece.name: piece.size for piece in pieces} for name, pieces in given.items()}
-    write_record(made / SHARDS, read_written(every), sizes)
+        listing = listings[partition].take(rows)
+        write_split(frames / split, listing, shards, modalities, dataset.dtype, left_out)
+        count = int(listing["frames"].to_numpy().sum(dtype=np.int64))
+        splits[split] = {"videos": len(listing), "frames": count}
+    dataset.label_space.save(frames / "label_space.json")
+    # of arrays the size in bytes is an estimate
+    inputs = dataset.partitions if SOURCES[params.data.source].shards else {}
+    sizes = {name: {piece.name: piece.size for piece in pieces} for name, pieces in inputs.items()}
+    write_record(frames / SHARDS, {unit.shard.name: unit.notes["written"] for unit in every}, sizes)
     summary = {
-        "provenance": source.provenance,
+        "provenance": dataset.provenance,
         "seed": params.base.seed,
-        "label_space": source.label_space.name,
-        "label_space_note": source.label_space.note,
-        "classes": len(source.label_space),
-        "classes_without_train_video": int((count_positives(units["train"]) == 0).sum()),
+        "label_space": dataset.label_space.name,
+        "label_space_note": dataset.label_space.note,
+        "classes": len(dataset.label_space),
+        "classes_without_train_video": int((_positives(units["train"]) == 0).sum()),
         "modalities": modalities,
         "partitions": {
             name: {"videos_read": len(listing), "left_out_without_class": len(listing) - len(labelled[name])}
@@ -149,67 +121,86 @@ def _prepare(params: Params, workspace: Path, progress: bool) -> dict[str, Any]:
         "splits": splits,
     }
     if damaged:
-        summary["damaged"] = [{"partition": name, "shard": one.name, "reason": one.reason} for name, one in damaged]
-    with atomic_file(made / "summary.json") as temporary:
+        summary["damaged"] = [dict(zip(("partition", "shard", "reason"), damage, strict=True)) for damage in damaged]
+    with atomic_file(frames / "summary.json") as temporary:
         temporary.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    replace_folder(made, workspace / "frames")
+    replace_folder(frames, workspace / "frames")
     shutil.rmtree(work)
     return summary
 
 
-def _key(params: Params, source: Source) -> str:
+def _key(params: Params, dataset: Dataset) -> str:
     """Changes with everything that each unit depends on, its own files aside."""
-    fixed = (FORMAT, BATCH_ROWS, UNIT_BYTES, source.modalities, source.dtype, source.label_space)
-    told = repr((code(), fixed, params.base.seed, params.data.source, params.data.path))
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+    fixed = (FORMAT, BATCH_ROWS, UNIT_BYTES, dataset.modalities, dataset.dtype, dataset.label_space)
+    key = repr((code(), fixed, params.base.seed, params.data.source, params.data.path))
+    return hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
-def _tell(damaged: list[tuple[str, Damage]], params: Params, pieces: int) -> None:
+def _positives(units: list[Unit]) -> Int64[np.ndarray, " classes"]:
+    """How many videos each class has."""
+    return np.sum([unit.notes["positives"] for unit in units], axis=0)
+
+
+def _report_damage(damaged: list[tuple[str, str, str]], params: Params, pieces: int) -> None:
     """Say what was left out; refuse what an earlier run left out if this one is not to."""
-    told = [f"{name}: {one.name}: {one.reason}" for name, one in damaged]
-    if told and params.data.damaged == "fail":
-        raise DataError(f"{params.data.path or params.data.source}: {told[0]}; or set data.damaged to skip")
-    if told:
-        lines = [f"left out {len(told)} damaged of {pieces} shards (data.damaged is skip):", *told]
-        tqdm.write("\n".join(lines), file=sys.stderr)
+    lines = [": ".join(damage) for damage in damaged]
+    if lines and params.data.damaged == "fail":
+        raise DataError(f"{params.data.path or params.data.source}: {lines[0]}; or set data.damaged to skip")
+    if lines:
+        head = f"left out {len(lines)} damaged of {pieces} shards (data.damaged is skip):"
+        tqdm.write("\n".join([head, *lines]), file=sys.stderr)
 
 
-def _tell_classes(source: Source, videos: Int64[np.ndarray, " classes"]) -> None:
-    """Print how many classes there are and which are the most frequent, so that a wrong separator is seen."""
+def _print_classes(dataset: Dataset, videos: Int64[np.ndarray, " classes"]) -> None:
+    """How many classes there are and which are the most frequent, so that a wrong separator is seen."""
     most = np.argsort(-videos, kind="stable")[:SHOWN]
-    named = ", ".join(f"{source.label_space.classes[index]} ({videos[index]:,})" for index in most)
-    tqdm.write(f"{len(videos):,} classes; most videos have: {named}")
+    names = ", ".join(f"{dataset.label_space.classes[index]} ({videos[index]:,})" for index in most)
+    tqdm.write(f"{len(videos):,} classes; most videos have: {names}")
 
 
-def _units(inputs: Sequence[Piece], partition: str, work: Path, source: Source, params: Params) -> list[Unit]:
+def _split_rows(
+    listings: dict[str, pa.Table], labelled: dict[str, np.ndarray], wanted: int
+) -> dict[str, tuple[str, np.ndarray]]:
+    """Per split its partition, and which rows of that partition's listing are in it."""
+    train, validate = ("train", labelled["train"]), labelled["validate"]
+    if "test" in labelled:
+        return {"train": train, "validation": ("validate", validate), "test": ("test", labelled["test"])}
+    order = np.argsort(listings["validate"]["hash"].to_numpy()[validate], kind="stable")
+    size = validation_size(len(listings["validate"]), wanted)
+    parts = {"validation": order[:size], "test": order[size:]}
+    return {"train": train} | {split: ("validate", validate[np.sort(part)]) for split, part in parts.items()}
+
+
+def _remedy(params: Params, left_out: int) -> str:
+    """What to do about an empty split."""
+    if not SOURCES[params.data.source].shards:
+        return "give it more videos, or say in the column partition of labels.csv which are train, validate and test"
+    if left_out:
+        return f"{left_out} damaged shards were left out: download them again"
+    return "give it more videos or another label space"
+
+
+def _units(inputs: Sequence[Piece], partition: str, work: Path, dataset: Dataset, params: Params) -> list[Unit]:
     units = []
     for number, group in enumerate(group_inputs(inputs)):
         name = f"{partition}-{number:05d}"
         state = hashlib.sha256(repr([piece.state for piece in group]).encode()).hexdigest()[:16]
         shard, listing = work / "frames" / "shards" / f"{name}.arrow", work / "listings" / f"{name}-{state}.arrow"
         skip = params.data.damaged == "skip"
-        units.append(Unit(group, shard, listing, source.modalities, source.dtype, params.base.seed, skip))
+        units.append(Unit(group, shard, listing, dataset.modalities, dataset.dtype, params.base.seed, skip))
     return units
 
 
-def _clear(work: Path, units: dict[str, list[Unit]]) -> None:
+def _clear(work: Path, units: list[Unit]) -> None:
     """Leave nothing under ``.resume`` of earlier runs but the finished units of this one."""
     for other in work.parent.glob("prepare-*"):
         if other != work:
             shutil.rmtree(other)
-    kept = {
-        path for partition in units.values() for unit in partition if unit.done for path in (unit.shard, unit.listing)
-    }
+    kept = {path for unit in units if unit.done for path in (unit.shard, unit.listing)}
     for folder in (work / "listings", work / "frames" / "shards"):  # listings first: they vouch for shards
         folder.mkdir(parents=True, exist_ok=True)
         for left in set(folder.iterdir()) - kept:
             left.unlink()
-
-
-def _check_space(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise OSError(errno.ENOSPC, f"{needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free")
 
 
 def _refuse_duplicates(units: dict[str, list[Unit]], listings: dict[str, pa.Table]) -> None:
@@ -231,16 +222,3 @@ def _refuse_duplicates(units: dict[str, list[Unit]], listings: dict[str, pa.Tabl
                 "one shard copied under two names"
             )
         places[video["id"]] = place
-
-
-def _write_split(
-    folder: Path, listing: pa.Table, shards: list[str], modalities: dict[str, int], dtype: str, left_out: list[str]
-) -> dict[str, int]:
-    ids = listing["id"].combine_chunks()
-    table = listing.select(["id", "batch", "row", "frames", "check"])
-    named = pa.DictionaryArray.from_arrays(listing["unit"].combine_chunks(), pa.array(shards))
-    write_split(folder, table.append_column("shard", named), modalities, dtype, left_out)
-    text = "".join(f"{name}\n" for name in ids.to_pylist())
-    with atomic_file(folder / "ids.txt.gz") as temporary:
-        temporary.write_bytes(gzip.compress(text.encode(), mtime=0))
-    return {"videos": len(listing), "frames": int(listing["frames"].to_numpy().sum(dtype=np.int64))}

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Int64
 from tqdm import tqdm
 
 from pipeline.base.atomic import atomic_file
@@ -60,17 +59,22 @@ class Unit:
         """Whether an earlier run finished this unit; a shard that a loss of power cut off is none."""
         if not (self.listing.is_file() and self.shard.is_file()):
             return False
-        return self.shard.stat().st_size == _told(self, "written")[0]
+        return self.shard.stat().st_size == self.notes["written"][0]
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What the listing says of a finished unit as a whole.
+
+        ``positives``: videos of each class; ``damaged``: name and reason of each piece that was left out; ``written``:
+        size in bytes and SHA-256 of the shard.
+        """
+        with pa.OSFile(str(self.listing)) as file:
+            metadata = pa.ipc.open_file(file).schema.metadata
+        return {name.decode(): json.loads(value) for name, value in metadata.items()}
 
 
 def group_inputs(inputs: Sequence[Piece]) -> list[tuple[Piece, ...]]:
-    """Consecutive pieces in groups of about ``UNIT_BYTES``; a larger piece is a group of its own.
-
-    Args:
-        inputs: pieces of a partition.
-    Returns:
-        The same pieces, in the same order.
-    """
+    """Consecutive pieces in groups of about ``UNIT_BYTES``; a larger piece is a group of its own."""
     groups: list[list[Piece]] = []
     room = 0
     for piece in inputs:
@@ -83,18 +87,7 @@ def group_inputs(inputs: Sequence[Piece]) -> list[tuple[Piece, ...]]:
 
 
 def make_units(units: Sequence[Unit], label_space: LabelSpace, compute: Compute, progress: bool) -> None:
-    """Make every unit, in as many processes as pay for their start, or on a cluster.
-
-    Args:
-        units: what to make; the result does not depend on their order.
-        label_space: maps the labels of a record to classes.
-        compute: where, and in how many processes at most.
-        progress: show a bar.
-    Raises:
-        DataError: a record is at fault.
-        ArtpaperError: a worker process was killed, or as :func:`pipeline.scale.engine.each`.
-        OSError: a shard cannot be written, or the disk is full.
-    """
+    """Make every unit, in as many processes as pay for their start, or on a cluster; the result is the same."""
     total = sum(unit.size for unit in units)
     with tqdm(total=total, unit="B", unit_scale=True, desc="prepare", disable=not progress) as bar:
         work = partial(make_unit, label_space=label_space)
@@ -102,32 +95,17 @@ def make_units(units: Sequence[Unit], label_space: LabelSpace, compute: Compute,
             bar.update(unit.size)
 
 
-@dataclass(frozen=True)
-class Damage:
-    """A piece that was left out, and what is wrong with it."""
-
-    name: str
-    reason: str
-
-
 def make_unit(unit: Unit, label_space: LabelSpace) -> None:
     """Turn the pieces of one unit into one shard, then write its listing, which marks it as finished.
 
     A damaged piece that is to be skipped is left out as a whole, so that the result does not hang on where it breaks;
     what was written of it is written again without it.
-
-    Args:
-        unit: what to read and where to write.
-        label_space: maps the labels of a record to classes; a video without one is listed, but not stored.
-    Raises:
-        DataError: a record is at fault, and damage is not to be skipped or a label is of another vocabulary.
-        OSError: the shard cannot be written, or the disk is full.
     """
     try:
         _make_unit(unit, label_space, {})
     except DataError:
         pieces = enumerate(unit.inputs if unit.skip else ())
-        damaged = {at: reason for at, piece in pieces if (reason := _damage(piece)) is not None}
+        damaged = {number: reason for number, piece in pieces if (reason := _damage(piece)) is not None}
         if not damaged:  # the labels do not fit the vocabulary, say
             raise
         _make_unit(unit, label_space, damaged)
@@ -149,19 +127,12 @@ def _make_unit(unit: Unit, label_space: LabelSpace, damaged: dict[int, str]) -> 
 
     def videos() -> Iterator[StoredVideo]:
         kept = 0
-        for at, piece in enumerate(unit.inputs):
-            for number, video in piece.read() if at not in damaged else ():
+        for position, piece in enumerate(unit.inputs):
+            for number, video in piece.read() if position not in damaged else ():
                 classes = label_space.map(video.labels, where=f"{piece.place(number)} (id {video.id})")
                 place = (kept // BATCH_ROWS, kept % BATCH_ROWS) if classes else (LEFT_OUT, LEFT_OUT)
-                row: tuple[str | int, ...] = (
-                    video.id,
-                    _hash(video.id, unit.seed),
-                    at,
-                    number,
-                    *place,
-                    len(video.frames),
-                    _check(video),
-                )
+                row: tuple[str | int, ...] = (video.id, _hash(video.id, unit.seed), position, number, *place)
+                row += (len(video.frames), _check(video))
                 for column, value in zip(columns.values(), row, strict=True):
                     column.append(value)
                 if classes:
@@ -172,21 +143,18 @@ def _make_unit(unit: Unit, label_space: LabelSpace, damaged: dict[int, str]) -> 
     with atomic_file(unit.shard, durable=False) as temporary:  # waiting for the disk would halve the rate
         widths = {modality.name: modality.width for modality in unit.modalities}
         written = write_shard(temporary, videos(), widths, unit.dtype)
-    left_out = [[unit.inputs[at].name, reason] for at, reason in damaged.items()]
-    told = {"positives": positives.tolist(), "damaged": left_out, "written": written}
-    schema = LISTING.with_metadata({name: json.dumps(value) for name, value in told.items()})
+    left_out = [[unit.inputs[position].name, reason] for position, reason in damaged.items()]
+    notes = {"positives": positives.tolist(), "damaged": left_out, "written": written}
+    schema = LISTING.with_metadata({name: json.dumps(value) for name, value in notes.items()})
     with atomic_file(unit.listing) as temporary:
         write_table(temporary, pa.table(columns, schema=schema))
 
 
 def read_listings(units: Sequence[Unit]) -> pa.Table:
-    """The videos of several units, in order.
+    """The videos of several finished units, in order.
 
-    Args:
-        units: finished units.
-    Returns:
-        Columns id, hash (seeded), piece (which of the unit's) and number in it, batch and row in the unit's shard
-        (``LEFT_OUT`` without a class), frames, check (of the content), and unit, its number.
+    Columns id, hash (seeded), piece (which of the unit's) and number in it, batch and row in the unit's shard
+    (``LEFT_OUT`` without a class), frames, check (of the content), and unit, its number.
     """
     tables = []
     for number, unit in enumerate(units):
@@ -194,27 +162,6 @@ def read_listings(units: Sequence[Unit]) -> pa.Table:
             table = pa.ipc.open_file(file).read_all().replace_schema_metadata(None)
         tables.append(table.append_column("unit", pa.array(np.full(len(table), number, np.int32))))
     return pa.concat_tables(tables).combine_chunks()
-
-
-def count_positives(units: Sequence[Unit]) -> Int64[np.ndarray, " classes"]:
-    """How many videos of some finished units each class has."""
-    return np.sum([_told(unit, "positives") for unit in units], axis=0)
-
-
-def read_damage(units: Sequence[Unit]) -> list[Damage]:
-    """The damaged pieces that were left out of some finished units, in order."""
-    return [Damage(*told) for unit in units for told in _told(unit, "damaged")]
-
-
-def read_written(units: Sequence[Unit]) -> dict[str, tuple[int, str]]:
-    """Size in bytes and SHA-256 of the shards of some finished units, by name."""
-    return {unit.shard.name: tuple(_told(unit, "written")) for unit in units}
-
-
-def _told(unit: Unit, name: str) -> Any:
-    """What a listing says of its unit as a whole."""
-    with pa.OSFile(str(unit.listing)) as file:
-        return json.loads(pa.ipc.open_file(file).schema.metadata[name.encode()])
 
 
 def _hash(name: str, seed: int) -> int:

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 from pipeline.base.errors import DataError
 from pipeline.records.tfrecord import AGAIN, GZIP, HEAD, masked_crc32c, split_records
@@ -22,21 +23,9 @@ except ImportError:
 DEFLATE = 1032  # as many times as large can be what was packed
 
 
-@dataclass(frozen=True)
-class State:
-    """Of a file: its size, and when it changed; as ``os.stat_result`` names them."""
-
-    st_size: int
-    st_mtime_ns: int
-
-
 @dataclass(frozen=True, order=True)
 class RemotePath:
-    """A file or folder by its URL: of ``pathlib.Path``, what it takes to find shards.
-
-    Raises:
-        DataError: it cannot be reached, or is not there.
-    """
+    """A file or folder by its URL: of ``pathlib.Path``, what it takes to find shards."""
 
     url: str
 
@@ -50,7 +39,7 @@ class RemotePath:
 
     def is_dir(self) -> bool:
         """Whether it is a folder."""
-        with _told(self.url):
+        with _in_words(self.url):
             return tf.io.gfile.isdir(self.url)
 
     def iterdir(self) -> Iterator["RemotePath"]:
@@ -59,14 +48,14 @@ class RemotePath:
 
     def glob(self, pattern: str) -> Iterator["RemotePath"]:
         """What a folder holds under such names."""
-        with _told(self.url):
+        with _in_words(self.url):
             return map(RemotePath, tf.io.gfile.glob(f"{self.url.rstrip('/')}/{pattern}"))
 
-    def stat(self) -> State:
-        """Size and time of change."""
-        with _told(self.url):
+    def stat(self) -> SimpleNamespace:
+        """Size and time of change, as ``os.stat_result`` names them."""
+        with _in_words(self.url):
             state = tf.io.gfile.stat(self.url)
-        return State(state.length, state.mtime_nsec)
+        return SimpleNamespace(st_size=state.length, st_mtime_ns=state.mtime_nsec)
 
 
 def read_records(path: str) -> Iterator[tuple[int, bytes]]:
@@ -74,23 +63,18 @@ def read_records(path: str) -> Iterator[tuple[int, bytes]]:
 
     TensorFlow opens the file, and no more: its own reader takes memory for as many bytes as a record promises, which
     may end the process, and passes over a gzip file that was cut off at its end.
-
-    Args:
-        path: a path or URL.
-    Raises:
-        DataError: as :func:`pipeline.records.tfrecord.read_videos`.
     """
     number = 0
     try:
-        with _told(path), tf.io.gfile.GFile(path, "rb") as file:
+        with _in_words(path), tf.io.gfile.GFile(path, "rb") as file:
             if tf.io.gfile.isdir(path):
                 raise DataError(f"{path}: is a folder; a TFRecord shard is a file")
             head, size = file.read(HEAD), file.size()
             file.seek(0)
             packed = head.startswith(GZIP) and masked_crc32c(head[:8]) != int.from_bytes(head[8:], "little")
             read, most = (gzip.GzipFile(fileobj=file).read, DEFLATE * size) if packed else (file.read, size)
-            for found in split_records(read, most, path):
-                yield found
+            for record in split_records(read, most, path):
+                yield record
                 number += 1
     except EOFError:
         raise DataError(f"{path}: record {number}: the file ends inside this record (truncated): {AGAIN}") from None
@@ -99,7 +83,7 @@ def read_records(path: str) -> Iterator[tuple[int, bytes]]:
 
 
 @contextmanager
-def _told(path: str) -> Iterator[None]:
+def _in_words(path: str) -> Iterator[None]:
     """Say what TensorFlow cannot open as the other errors are said."""
     try:
         yield

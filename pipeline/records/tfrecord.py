@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Literal
 
 import google_crc32c
 import numpy as np
+from google.protobuf.message import DecodeError
 from jaxtyping import UInt8
 
 from pipeline.base.errors import DataError
+from pipeline.base.groups import Data
 from pipeline.data.video import Modality, Video
-from pipeline.records.sequence_example import BYTES, INTEGERS, Frames, MalformedError, parse, serialise
+from pipeline.records.sequence_example import parse, serialise, unpack
 
 if TYPE_CHECKING:
     from pipeline.records.tensorflow_files import RemotePath
@@ -30,7 +32,6 @@ PIECE = 1 << 24
 GZIP = b"\x1f\x8b"
 
 YT8M_MODALITIES = (Modality("rgb", "rgb", 1024), Modality("audio", "audio", 128))
-AUDIOSET_MODALITIES = (Modality("audio", "audio_embedding", 128),)
 
 Reader = Literal["native", "tensorflow"]
 
@@ -60,11 +61,7 @@ class Shard:
         return self.path.name, str(state.st_size), str(state.st_mtime_ns)
 
     def read(self) -> Iterator[tuple[int, Video]]:
-        """The records in file order, numbered from 0.
-
-        Raises:
-            DataError: as :func:`read_videos`.
-        """
+        """The records in file order, numbered from 0."""
         return enumerate(read_videos(self.path, self.modalities, self.reader))
 
     def place(self, number: int) -> str:
@@ -72,21 +69,34 @@ class Shard:
         return f"{self.path}: record {number}"
 
 
+def remote_folder(data: Data) -> "RemotePath | None":
+    """The folder, if ``data.path`` is a URL and TensorFlow is to read it."""
+    if data.reader != "tensorflow" or "://" not in (data.path or ""):
+        return None
+    from pipeline.records.tensorflow_files import RemotePath
+
+    return RemotePath(str(data.path))
+
+
+def find_shards(
+    data: Data, folder: "Path | RemotePath", pattern: str, modalities: tuple[Modality, ...], remedy: str
+) -> tuple[Shard, ...]:
+    """The shards of a folder in the order of their names, one at least."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; {remedy}")
+    paths: list[Path | RemotePath] = sorted(folder.glob(pattern), key=str)
+    if not paths:
+        state = "other files only" if any(folder.iterdir()) else "the folder is empty"
+        raise DataError(f"{folder}: no {pattern} ({state}); {remedy}")
+    return tuple(Shard(path, modalities, data.reader) for path in paths)
+
+
 def read_videos(
     path: "str | Path | RemotePath", modalities: tuple[Modality, ...], reader: Reader = "native"
 ) -> Iterator[Video]:
-    """Read one shard, record by record, in constant memory.
+    """Read one shard, record by record, in constant memory; ``tensorflow`` also reads gzip and ``gs://...``.
 
-    Args:
-        path: a TFRecord file.
-        modalities: what every record must hold, in the order of the columns of ``frames``.
-        reader: ``tensorflow`` also reads shards compressed with gzip, and URLs such as ``gs://...``.
-    Yields:
-        Video, in file order.
-    Raises:
-        DataError: the file is missing or holds no record; a record is truncated, fails its checksum, is no frame-level
-            SequenceExample, lacks its id, labels or a modality, or holds frames of another width or modalities of
-            different lengths. The message names the file and the record, counted from 0.
+    DataError names the file and the record, counted from 0, that lacks its id, labels or a modality, or is damaged.
     Source: google/youtube-8m, readers.py, YT8MFrameFeatureReader.
     """
     for number, (start, record) in enumerate(_records(path, reader)):
@@ -96,18 +106,9 @@ def read_videos(
 def write_videos(
     path: str | Path, videos: Iterable[Video], modalities: tuple[Modality, ...], id_key: str = "id"
 ) -> int:
-    """Write videos as one frame-level shard in the format :func:`read_videos` reads, byte for byte YouTube-8M's.
+    """Write videos as one frame-level shard, byte for byte as YouTube-8M's are, and return their number.
 
-    Args:
-        path: where to write; an existing file is replaced.
-        videos: what to write.
-        modalities: how the columns of ``frames`` split into feature lists.
-        id_key: context key of the id, ``id`` in YouTube-8M, ``video_id`` in AudioSet.
-    Returns:
-        The number of records written.
-    Raises:
-        DataError: frames that are no bytes, or whose width is not the sum of the modalities' widths.
-        OSError: the file cannot be written.
+    ``id_key`` is the context key of the id, ``id`` in YouTube-8M, ``video_id`` in AudioSet.
     """
     width = sum(modality.width for modality in modalities)
     ends = np.cumsum([modality.width for modality in modalities])
@@ -134,8 +135,6 @@ def write_videos(
 def masked_crc32c(data: bytes) -> int:
     """The checksum of TFRecords: CRC-32C, rotated and shifted.
 
-    Args:
-        data: what is checked.
     Source: tensorflow/core/lib/hash/crc32c.h.
     """
     crc = google_crc32c.value(data)
@@ -145,12 +144,7 @@ def masked_crc32c(data: bytes) -> int:
 def split_records(read: Callable[[int], bytes], size: int, path: object) -> Iterator[tuple[int, bytes]]:
     """The records of a file, and at which byte each one's content begins.
 
-    Args:
-        read: gives the next so many bytes of it, or what there is, from its beginning on.
-        size: its bytes, or more; what a record promises beyond them is not read.
-        path: its name, for messages.
-    Raises:
-        DataError: there is no record, one is truncated or fails its checksum, or this is no TFRecord file.
+    ``read`` gives the next so many bytes; what a record promises beyond ``size`` of them is not read.
     """
     number = end = 0
     while head := read(HEAD):
@@ -212,9 +206,11 @@ def _video(record: bytes, modalities: tuple[Modality, ...], where: str, start: i
     """What a record holds; ``start`` is where in its file it does."""
     try:
         context, lists = parse(record)
-    except MalformedError as error:
+        known = [modality for modality in modalities if modality.feature in lists]
+        frames = {modality.feature: unpack(lists[modality.feature], modality.width) for modality in known}
+    except DecodeError as error:
         raise DataError(
-            f"{where}: is no tf.train.SequenceExample ({error.reason} at byte {start + error.at}); "
+            f"{where}: is no tf.train.SequenceExample (from byte {start} on: {error}); "
             "frame-level YouTube-8M shards are needed"
         ) from None
     means = sorted({"mean_rgb", "mean_audio"} & set(context))
@@ -223,39 +219,39 @@ def _video(record: bytes, modalities: tuple[Modality, ...], where: str, start: i
             f"{where}: holds {' and '.join(means)}, so this is a video-level shard; frame-level shards are needed "
             "(on the download page: partition 2/frame instead of 2/video)"
         )
-    ids = [value for key in ("id", "video_id") for value in context.get(key, {}).get(BYTES, ())]
+    ids = [value for key in ("id", "video_id") if key in context for value in context[key].bytes_list.value]
     name = ids[0].decode(errors="backslashreplace") if ids else ""
     if not name:
-        found = ", ".join(sorted(context)) or "nothing"
-        raise DataError(f"{where}: has no id; its context holds {found}, expected id or video_id: {AGAIN}")
+        keys = ", ".join(sorted(context)) or "nothing"
+        raise DataError(f"{where}: has no id; its context holds {keys}, expected id or video_id: {AGAIN}")
     where = f"{where} (id {name})"
-    labels = tuple(context.get("labels", {}).get(INTEGERS, ()))
+    labels = tuple(context["labels"].int64_list.value) if "labels" in context else ()
     if not labels:
         raise DataError(f"{where}: has no labels; use partitions train and validate, those of test are withheld")
     parts = []
     for modality in modalities:
-        if modality.feature not in lists:
-            found = ", ".join(sorted(lists)) or "none"
+        if modality.feature not in frames:
+            features = ", ".join(sorted(lists)) or "none"
             raise DataError(
-                f"{where}: has no feature list {modality.feature}, found {found}; download frame-level shards with it"
+                f"{where}: has no feature list {modality.feature}, found {features}; "
+                "download frame-level shards with it"
             )
-        parts.append(_frames(lists[modality.feature], modality, where))  # (frames, width)
+        parts.append(_of_width(frames[modality.feature], modality, where))  # (frames, width)
     lengths = {len(part) for part in parts}
     if len(lengths) != 1 or 0 in lengths:
-        told = ", ".join(f"{one.feature} {len(part)}" for one, part in zip(modalities, parts, strict=True))
+        counts = ", ".join(f"{modality.feature} {len(part)}" for modality, part in zip(modalities, parts, strict=True))
         if len(lengths) != 1:
-            raise DataError(f"{where}: modalities of different lengths, in frames: {told}; {AGAIN}")
-        raise DataError(f"{where}: has no frames ({told}); {AGAIN}")
+            raise DataError(f"{where}: modalities of different lengths, in frames: {counts}; {AGAIN}")
+        raise DataError(f"{where}: has no frames ({counts}); {AGAIN}")
     return Video(name, labels, np.concatenate(parts, axis=1))  # (frames, dim)
 
 
-def _frames(found: Frames, modality: Modality, where: str) -> UInt8[np.ndarray, "frames width"]:
-    sizes = [found.shape[1]] if isinstance(found, np.ndarray) else map(len, found)
-    for index, size in enumerate(sizes):
+def _of_width(frames: np.ndarray | list[bytes], modality: Modality, where: str) -> UInt8[np.ndarray, "frames width"]:
+    if isinstance(frames, np.ndarray):
+        return frames
+    for index, size in enumerate(map(len, frames)):
         if size != modality.width:
             raise DataError(
                 f"{where}: frame {index} of {modality.feature} holds {size} bytes, expected {modality.width}: {AGAIN}"
             )
-    return (
-        found if isinstance(found, np.ndarray) else np.frombuffer(b"".join(found), np.uint8).reshape(-1, modality.width)
-    )
+    return np.frombuffer(b"".join(frames), np.uint8).reshape(-1, modality.width)

@@ -25,14 +25,14 @@ from pipeline.base.errors import ArtpaperError, DataError
 from pipeline.base.git import NO_COMMIT, revision, tell_dvc
 from pipeline.base.parameters import Params, as_dict, load_params
 from pipeline.base.project import project_root
-from pipeline.paper.claims_page import claims_markdown, findings
+from pipeline.base.sources import SOURCES
+from pipeline.paper.claims import DIRECTION, FAILS, HOLDS, OPEN, judgements
+from pipeline.paper.claims_page import claims_markdown
 from pipeline.paper.evidence import Evidence
 from pipeline.paper.paper import GAIN, METRICS, MODELS, SPLITS
 from pipeline.paper.publish import environment
-from pipeline.paper.render import SOURCES
 from pipeline.paper.results import read_json, read_table, read_text
 from pipeline.paper.style import DATA
-from pipeline.paper.verdicts import DIRECTION, FAILS, HOLDS, OPEN
 from pipeline.report.page import fragment
 
 CELLS = ("group", "metric", "split", "column", "ours", "paper", "n", "seeds")
@@ -79,7 +79,6 @@ TRAINED = {"name": "model", "seed": "seed", "steps": "steps", "stopped": "stoppe
            "best_validation_gap": "its validation GAP (%)", "zero_gradients": "zero gradients"}  # fmt: skip
 SUMMARY = ("provenance", "seed", "label_space", "label_space_note", "classes", "classes_without_train_video",
            "modalities", "partitions", "splits")  # fmt: skip
-DATA_PATHS = {"audioset": " --path features.tar.gz", "yt8m": " --path FOLDER", "arrays": " --path FOLDER"}
 
 
 @dataclass(frozen=True)
@@ -105,8 +104,8 @@ def headline(run: Run) -> HTML:
     )
     return HTML(
         f"<p>Run again on <strong>{DATA[source]}</strong> by <code>artpaper</code> {__version__}. "
-        f"Written {moment(datetime.now(UTC))}.</p>{alarm * bool(stages)}<p class='notice'><strong>{SOURCES[source]}"
-        "</strong></p>"
+        f"Written {moment(datetime.now(UTC))}.</p>{alarm * bool(stages)}"
+        f"<p class='notice'><strong>{SOURCES[source].caption}</strong></p>"
     )
 
 
@@ -161,7 +160,7 @@ def claims(run: Run) -> Markdown:
     """How many claims have which verdict, and every claim with its verdict, its numbers and their rule."""
     evidence, data = Evidence(run.root), DATA[run.params.data.source]
     try:
-        count = Counter(finding.verdict for finding in findings(evidence))
+        count = Counter(judgement.verdict for judgement in judgements(evidence))
     except DataError as error:
         reason = html.escape(str(error).replace(f"{run.root}/", ""))
         return Markdown(f"<p class='missing'><strong>The claims cannot be judged:</strong> {reason}.</p>")
@@ -252,7 +251,7 @@ def compared_parameters(run: Run, path: Path) -> pd.DataFrame:
     rows = {}
     for name in (name for name in ours if "like" in named or name in named):
         here, there = _shown(ours[name]), _shown(theirs[name]) if name in theirs else "–"
-        unread = name.startswith("synthetic.") and run.params.data.source != "synthetic"
+        unread = name.partition(".")[0] in {*SOURCES} - {run.params.data.source}  # that source alone reads such a group
         rows[name] = (here, there, "not read" if unread else "the same" if here == there else "differs")
     columns = ["in force", "the paper's profile", "comparison"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
@@ -427,7 +426,8 @@ def profile(run: Run) -> str:
         here = replace(theirs.data, path=ours.data.path, vocabulary=ours.data.vocabulary)  # wherever the data lie
         if replace(theirs, data=here) == ours:
             vocabulary = " --vocabulary FILE" * bool(ours.data.vocabulary)
-            return path.stem + DATA_PATHS.get(ours.data.source, "") + vocabulary
+            place = SOURCES[ours.data.source].path
+            return path.stem + f" --path {place}" * bool(place) + vocabulary
     return ""
 
 

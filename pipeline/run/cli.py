@@ -9,6 +9,7 @@ from pathlib import Path
 
 from artpaper import __version__
 from pipeline.base.errors import ArtpaperError
+from pipeline.base.sources import SOURCES
 
 STEPS = {
     "prepare": "frame features to frame stores",
@@ -19,11 +20,6 @@ STEPS = {
     "study": "the trainings of Figure 3; those done before are kept",
     "tables": "Tables 1-3 from predictions",
     "stress": "strong attacks on the paper's models and their controls, and the verdict",
-}
-
-DOWNLOADS = {
-    "yt8m": "YouTube-8M's frame-level shards, or a part of them, and its vocabulary",
-    "audioset": "AudioSet's features.tar.gz (2.4 GB) and its class list",
 }
 
 
@@ -77,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    use = commands.add_parser("use", help="write params.yaml from a profile: default, small, paper, audioset, arrays")
+    use = commands.add_parser("use", help="write params.yaml from one of profiles/, such as default or small")
     use.add_argument("profile", help="a name in profiles/, or the path of a parameter file")
     use.add_argument("--path", type=_path, help="data.path: the archive or folder with the data")
     use.add_argument(
@@ -91,15 +87,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     use.set_defaults(run=_use)
 
+    fetched = " or ".join(record.name for record in SOURCES.values() if record.download)
     download = commands.add_parser(
         "download",
-        help="fetch YouTube-8M or AudioSet from Google's servers",
+        help=f"fetch {fetched} from Google's servers",
         description="Fetch a data set, several files at a time. What came is checked; after a cut, Ctrl-C or a full "
         "disk the same command goes on where it stopped.",
     )
     sources = download.add_subparsers(title="data sets", metavar="DATA", required=True)
-    for name, text in DOWNLOADS.items():
-        data = sources.add_parser(name, help=text, description=f"Fetch {text}.")
+    for name, record in SOURCES.items():
+        if not record.download:
+            continue
+        data = sources.add_parser(name, help=record.download, description=f"Fetch {record.download}.")
         data.add_argument(
             "--folder", type=_path, default=Path("data", name), help="where the files go (default: %(default)s)"
         )
@@ -109,9 +108,11 @@ def _parser() -> argparse.ArgumentParser:
             default="us",
             help="the nearest of Google's (default: %(default)s)",
         )
-        data.add_argument("--server", metavar="URL", help="another server that has the same files at the same paths")
+        data.add_argument(
+            "--server", metavar="URL", default="", help="another server that has the same files at the same paths"
+        )
         data.add_argument("--workers", type=_count, default=4, help="files at a time (default: %(default)s)")
-        if name == "yt8m":
+        if record.in_parts:
             data.add_argument(
                 "--shard",
                 type=_part,
@@ -192,13 +193,13 @@ def _use(parsed: argparse.Namespace) -> None:
 def _download(parsed: argparse.Namespace) -> None:
     from pipeline.prepare.download import download
 
+    record = SOURCES[parsed.source]
+    parts = {"part": parsed.shard, "splits": parsed.split} if record.in_parts else {}
     options = {"mirror": parsed.mirror, "server": parsed.server, "workers": parsed.workers}
-    if parsed.source == "yt8m":
-        print(download("yt8m", parsed.folder, parsed.shard, splits=parsed.split, **options))
-        print(f"once both splits are there: artpaper use paper --path {parsed.folder} && dvc repro")
-    else:
-        print(download("audioset", parsed.folder, **options))
-        print(f"next: artpaper use audioset --path {parsed.folder / 'features.tar.gz'} && dvc repro")
+    print(download(parsed.source, parsed.folder, **parts, **options))
+    place = parsed.folder if record.path == "FOLDER" else parsed.folder / record.path
+    then = "once both splits are there" if record.in_parts else "next"
+    print(f"{then}: artpaper use {record.profile} --path {place} && dvc repro")
 
 
 def _step(parsed: argparse.Namespace) -> None:
@@ -232,12 +233,12 @@ def _step(parsed: argparse.Namespace) -> None:
         print(summary(sweep(params, workspace)).to_string(index=False))
     elif parsed.step == "stress":
         from pipeline.stress.attacks.stress import quick, stress
-        from pipeline.stress.verdict.judge import judge
+        from pipeline.stress.verdict.page import stress_verdict
 
         target, out = workspace / "stress", workspace / "verdict"
         if parsed.quick:
             params, target, out = quick(params), target / "quick", target / "quick" / "verdict"
-        print(judge(params, stress(params, workspace, target=target), out))
+        print(stress_verdict(params, stress(params, workspace, target=target), out))
     else:
         from pipeline.paper.tables import tables
 

@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from artpaper.explain import nearest
+from pipeline.arrays.labels import read_classes
 from pipeline.base.atomic import atomic_file
 from pipeline.base.errors import ConfigError
+from pipeline.base.explain import nearest
 from pipeline.base.parameters import Params, as_dict, build, parse, read_values
 from pipeline.base.project import project_root
+from pipeline.base.sources import SOURCES
 from pipeline.paper.paper import MODELS, table_groups
 
 
@@ -95,14 +97,16 @@ def _text(values: dict[str, Any]) -> str:
 def _add_retrained(values: dict[str, Any], root: Path) -> None:
     """For each of the paper's models two of the same loss, each for one vertical: ``art_finance`` and so on."""
     data = values["data"]
+    if data["source"] not in SOURCES:
+        return  # what is wrong is said where all is checked
     verticals = list(table_groups(data["source"], ()).values())
-    if data["source"] == "arrays":
+    if not SOURCES[data["source"]].groups:
         if not data["path"]:
             raise ConfigError(
                 "--retrain trains a model on each group of your classes.csv; say where with --path FOLDER"
             )
         groups = _own_groups(root / os.path.expanduser(data["path"]))
-        verticals = [group for group in table_groups("arrays", groups).values() if group in groups]
+        verticals = [group for group in table_groups(data["source"], groups).values() if group in groups]
     for vertical in verticals:
         for name in [name for name in MODELS if name in values["models"]]:
             added = f"{name}_" + re.sub(r"\W+", "_", vertical.lower())
@@ -112,8 +116,6 @@ def _add_retrained(values: dict[str, Any], root: Path) -> None:
 
 
 def _own_groups(folder: Path) -> list[str]:
-    from pipeline.arrays.labels import read_classes
-
     path = folder / "classes.csv"
     groups = [group for own in read_classes(path).groups for group in own] if path.is_file() else []
     if not groups:

@@ -71,99 +71,44 @@ REAL = Statistics(
     LabelStatistics(
         mean=3.005,
         per_video=(0.247, 0.225, 0.186, 0.156, 0.088, 0.0464, 0.0254, 0.0125, 0.00642, 0.00321, 0.00167, 0.000845),
-        by_rank=(
-            0.204,
-            0.139,
-            0.107,
-            0.0733,
-            0.0402,
-            0.022,
-            0.0145,
-            0.00897,
-            0.00395,
-            0.00212,
-            0.00131,
-            0.000724,
-            0.000293,
-            0.000121,
-            5.17e-05,
-        ),
-        verticals=(
-            0.399,
-            0.132,
-            0.0357,
-            0.00652,
-            0.078,
-            0.0781,
-            0.00112,
-            0.0443,
-            0.256,
-            0.00224,
-            0.0602,
-            0.0293,
-            0.0244,
-            0.00564,
-            0.0223,
-            0.0158,
-            0.0115,
-            0.0398,
-            0.00664,
-            0.014,
-            0.0577,
-            0.0418,
-            0.136,
-            0.0303,
-        ),
-        same_vertical=0.728,
-        lift_within=4.59,
-        lift_across=0.323,
+        by_rank=(0.204, 0.139, 0.107, 0.0733, 0.0402, 0.022, 0.0145, 0.00897, 0.00395, 0.00212, 0.00131, 0.000724,
+                 0.000293, 0.000121, 5.17e-05),
+        verticals=(0.399, 0.132, 0.0357, 0.00652, 0.078, 0.0781, 0.00112, 0.0443, 0.256, 0.00224, 0.0602, 0.0293,
+                   0.0244, 0.00564, 0.0223, 0.0158, 0.0115, 0.0398, 0.00664, 0.014, 0.0577, 0.0418, 0.136, 0.0303),
+        same_vertical=0.728, lift_within=4.59, lift_across=0.323,
     ),
     {
         "rgb": FrameStatistics(
             mean_norm=13.7,
             between=(0.65, 0.795, 0.721, 0.682, 0.631, 0.585, 0.527, 0.483, 0.452, 0.425),
-            one_mean_norm=8.5,
-            one_frame_norm=31.9,
-            one_within=0.965,
-            one_clipped=0.0709,
+            one_mean_norm=8.5, one_frame_norm=31.9, one_within=0.965, one_clipped=0.0709,
             one_autocorrelation=(0.403, 0.266, 0.211, 0.142, 0.0845, 0.039, 0.0103, -0.00372),
         ),
         "audio": FrameStatistics(
             mean_norm=7.4,
             between=(0.957, 0.872, 0.815, 0.809, 0.746, 0.688, 0.627),
-            one_mean_norm=3.53,
-            one_frame_norm=10.4,
-            one_within=0.915,
-            one_clipped=0.092,
+            one_mean_norm=3.53, one_frame_norm=10.4, one_within=0.915, one_clipped=0.092,
             one_autocorrelation=(0.466, 0.369, 0.324, 0.2, 0.125, 0.0795, 0.00124, 0.00623),
         ),
     },
-)
+)  # fmt: skip
 
 
 def real_data() -> Path | None:
-    """Folder of the real files: environment variable ARTPAPER_REAL_DATA, else ../shared/data; relative to the project.
-
-    Returns:
-        A folder that has ``yt8m/`` with every one of :data:`REAL_FILES`, or None.
-    """
+    """Folder with ``yt8m/`` and all of :data:`REAL_FILES`: $ARTPAPER_REAL_DATA, else ../shared/data."""
     root = (project_root() / os.environ.get("ARTPAPER_REAL_DATA", "../shared/data")).resolve()
     return root if all((root / "yt8m" / name).is_file() for name in REAL_FILES) else None
 
 
 def real_statistics(root: Path) -> Statistics:
-    """Measure the real files below ``root/yt8m``.
-
-    Raises:
-        DataError: a file is missing or damaged.
-    """
+    """Measure the real files below ``root/yt8m``."""
     folder = root / "yt8m"
     vocabulary = Vocabulary.read(folder / "vocabulary.csv", FULL_SIZE)
     label_sets = pd.read_parquet(folder / "labels.parquet")["labels"].tolist()
-    one = frame_statistics(read_videos(folder / "frame_level_one_video.tfrecord", YT8M_MODALITIES))
+    of_one_video = frame_statistics(read_videos(folder / "frame_level_one_video.tfrecord", YT8M_MODALITIES))
     moments = np.load(folder / "video_mean_moments.npz")
     frames = {}
-    for name, measured in one.items():
+    for name, measured in of_one_video.items():
         between = octaves(moments[f"{name}_std"])
         frames[name] = replace(measured, mean_norm=MEAN_NORM[name], between=between)
     return Statistics(label_statistics(label_sets, vocabulary), frames)
@@ -174,12 +119,6 @@ def synthetic_statistics(folder: Path, like: Statistics) -> Statistics:
 
     The label sets are drawn by the generator with the folder's configuration, because a folder small enough to generate
     in seconds says little about rare entities.
-
-    Args:
-        folder: made by :func:`pipeline.synthetic.generator.write_synthetic`.
-        like: the real side; decides which synthetic videos are like the one real frame-level video.
-    Raises:
-        DataError: the folder holds no synthetic data.
     """
     folder = Path(folder)
     config, seed = read_marker(folder)
@@ -192,14 +131,7 @@ def synthetic_statistics(folder: Path, like: Statistics) -> Statistics:
 
 
 def label_statistics(label_sets: Sequence[Sequence[int] | np.ndarray], vocabulary: Vocabulary) -> LabelStatistics:
-    """Measure label sets.
-
-    Args:
-        label_sets: entity indices of each video, (labels,) per video.
-        vocabulary: says which verticals an entity has.
-    Raises:
-        DataError: no video has two labels.
-    """
+    """Measure the entity indices (labels,) of each video; ``vocabulary`` says which verticals an entity has."""
     member = np.array([[name in entity.verticals for name in VERTICALS] for entity in vocabulary])  # (entities, 24)
     counts = np.array([len(labels) for labels in label_sets])  # (videos,)
     flat = np.concatenate([np.asarray(labels, dtype=np.int64) for labels in label_sets])  # (labels of all videos,)
@@ -231,18 +163,12 @@ def label_statistics(label_sets: Sequence[Sequence[int] | np.ndarray], vocabular
 
 
 def frame_statistics(
-    videos: "Iterable[Video]", like: dict[str, FrameStatistics] | None = None
+    videos: Iterable[Video], like: dict[str, FrameStatistics] | None = None
 ) -> dict[str, FrameStatistics]:
-    """Measure frames, in constant memory.
+    """Measure the dequantised frames of each modality, in constant memory.
 
-    Args:
-        videos: quantised frames, rgb then audio.
-        like: where given, ``one_*`` averages over the tenth of the videos whose mean norm is nearest to
-            ``one_mean_norm`` there; else over all videos.
-    Returns:
-        The statistics of each modality, in units of the dequantised features.
-    Raises:
-        DataError: there are no videos.
+    With ``like``, ``one_*`` averages over the tenth of the videos whose mean norm is nearest to ``one_mean_norm``
+    there; else over all.
     """
     rows: dict[str, list[list[float]]] = {name: [] for name in MODALITIES}
     means: dict[str, list[np.ndarray]] = {name: [] for name in MODALITIES}
@@ -253,8 +179,8 @@ def frame_statistics(
             mean = x.mean(axis=0)  # (dim,)
             centred = x - mean
             power = float(np.square(centred).sum())
-            row = [np.linalg.norm(mean), np.linalg.norm(x, axis=1).mean(), x.std(axis=0).mean()]
-            row.append(((stored == 0) | (stored == 255)).mean())
+            clipped = ((stored == 0) | (stored == 255)).mean()
+            row = [np.linalg.norm(mean), np.linalg.norm(x, axis=1).mean(), x.std(axis=0).mean(), clipped]
             row += [float(np.vdot(centred[:-lag], centred[lag:])) / power if lag < len(x) else np.nan for lag in LAGS]
             rows[name].append([float(value) for value in row])
             means[name].append(mean)
@@ -267,16 +193,9 @@ def frame_statistics(
         if like is not None:
             distance = np.abs(table[:, 0] - like[name].one_mean_norm)
             chosen = table[np.argsort(distance)[: max(1, round(LIKE * len(table)))]]
-        one = chosen.mean(axis=0).tolist()
-        result[name] = FrameStatistics(
-            mean_norm=float(table[:, 0].mean()),
-            between=octaves(np.std(means[name], axis=0)),
-            one_mean_norm=one[0],
-            one_frame_norm=one[1],
-            one_within=one[2],
-            one_clipped=one[3],
-            one_autocorrelation=tuple(one[4:]),
-        )
+        norm, frame_norm, within, clipped, *memory = chosen.mean(axis=0).tolist()
+        mean_norm, between = float(table[:, 0].mean()), octaves(np.std(means[name], axis=0))
+        result[name] = FrameStatistics(mean_norm, between, norm, frame_norm, within, clipped, tuple(memory))
     return result
 
 

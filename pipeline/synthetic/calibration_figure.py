@@ -36,16 +36,9 @@ STYLES: dict[str, dict[str, Any]] = {
 
 
 def real_beside_synthetic(real_root: Path | None, synthetic_folder: Path) -> tuple[pd.DataFrame, Figure]:
-    """Measure both sides and show them.
+    """Measure both sides: a table with the columns statistic, real, synthetic and source, and a figure.
 
-    Args:
-        real_root: folder with ``yt8m/`` (:func:`pipeline.synthetic.calibration.real_data` looks for it); None shows the
-            figures measured once and kept in this project.
-        synthetic_folder: made by :func:`pipeline.synthetic.generator.write_synthetic`.
-    Returns:
-        A table with the columns statistic, real, synthetic, source (where the real figure was measured), and a figure.
-    Raises:
-        DataError: a folder does not hold what it should.
+    Without a ``real_root`` the real side is what was measured once and is kept in this project.
     """
     config, _ = read_marker(synthetic_folder)
     real = REAL if real_root is None else real_statistics(real_root)
@@ -54,49 +47,42 @@ def real_beside_synthetic(real_root: Path | None, synthetic_folder: Path) -> tup
 
 
 def comparison_table(real: Statistics, synthetic: Statistics) -> pd.DataFrame:
-    """One row a statistic; see :func:`real_beside_synthetic` for the columns."""
-    one, other = real.labels, synthetic.labels
-    rows: list[tuple[str, float, float, str]] = [
-        ("labels a video, mean", one.mean, other.mean, LABELS_FROM),
-        ("videos with one label", one.per_video[0], other.per_video[0], LABELS_FROM),
-        ("videos with six labels or more", 1 - sum(one.per_video[:5]), 1 - sum(other.per_video[:5]), LABELS_FROM),
-    ]
-    for position, rank in enumerate(RANKS):
-        if rank in (1, 10, 100, 1000) and position < len(other.by_rank):
-            name = f"videos with the entity of rank {rank:,}"
-            rows.append((name, one.by_rank[position], other.by_rank[position], LABELS_FROM))
-    for vertical in ("Arts & Entertainment", "Games", "Travel", "Finance"):
-        place = VERTICALS.index(vertical)
-        rows.append((f"videos of {vertical}", one.verticals[place], other.verticals[place], LABELS_FROM))
-    rows += [
-        ("label pairs that share a vertical", one.same_vertical, other.same_vertical, LABELS_FROM),
-        ("lift of pairs within a vertical", one.lift_within, other.lift_within, LABELS_FROM),
-        ("lift of pairs across verticals", one.lift_across, other.lift_across, LABELS_FROM),
-    ]
-    for name, frames in real.frames.items():
-        made = synthetic.frames[name]
-        rows += [
-            (f"{name}: norm of the mean frame", frames.mean_norm, made.mean_norm, MEANS_FROM),
-            (f"{name}: std between videos, dimension 1", frames.between[0], made.between[0], MEANS_FROM),
-            (f"{name}: the same, last octave of dimensions", frames.between[-1], made.between[-1], MEANS_FROM),
-            (f"{name}: norm of a frame", frames.one_frame_norm, made.one_frame_norm, FRAMES_FROM),
-            (f"{name}: std within a video", frames.one_within, made.one_within, FRAMES_FROM),
-            (f"{name}: entries at the clip bounds", frames.one_clipped, made.one_clipped, FRAMES_FROM),
-        ]
-        for lag in SHOWN_LAGS:
-            at = LAGS.index(lag)
-            values = frames.one_autocorrelation[at], made.one_autocorrelation[at]
-            rows.append((f"{name}: autocorrelation at lag {lag}", *values, FRAMES_FROM))
+    """One row a statistic that both sides have; see :func:`real_beside_synthetic` for the columns."""
+    ours = _figures(synthetic)
+    rows = [(key[0], value, ours[key], key[1]) for key, value in _figures(real).items() if key in ours]
     return pd.DataFrame(rows, columns=["statistic", "real", "synthetic", "source"])
 
 
-def comparison_figure(real: Statistics, synthetic: Statistics, floor: float) -> Figure:
-    """Real and synthetic in every panel.
+def _figures(side: Statistics) -> dict[tuple[str, str], float]:
+    """The statistics by their names and by what the real ones were measured on."""
+    labels, ranks = side.labels, dict(zip(RANKS, side.labels.by_rank, strict=False))  # small vocabularies lack some
+    values = {
+        "labels a video, mean": labels.mean,
+        "videos with one label": labels.per_video[0],
+        "videos with six labels or more": 1 - sum(labels.per_video[:5]),
+    }
+    values |= {f"videos with the entity of rank {rank:,}": ranks[rank] for rank in (1, 10, 100, 1000) if rank in ranks}
+    for vertical in ("Arts & Entertainment", "Games", "Travel", "Finance"):
+        values[f"videos of {vertical}"] = labels.verticals[VERTICALS.index(vertical)]
+    values["label pairs that share a vertical"] = labels.same_vertical
+    values["lift of pairs within a vertical"] = labels.lift_within
+    values["lift of pairs across verticals"] = labels.lift_across
+    figures = {(name, LABELS_FROM): value for name, value in values.items()}
+    for name, frames in side.frames.items():
+        figures[f"{name}: norm of the mean frame", MEANS_FROM] = frames.mean_norm
+        figures[f"{name}: std between videos, dimension 1", MEANS_FROM] = frames.between[0]
+        figures[f"{name}: the same, last octave of dimensions", MEANS_FROM] = frames.between[-1]
+        figures[f"{name}: norm of a frame", FRAMES_FROM] = frames.one_frame_norm
+        figures[f"{name}: std within a video", FRAMES_FROM] = frames.one_within
+        figures[f"{name}: entries at the clip bounds", FRAMES_FROM] = frames.one_clipped
+        for lag, value in zip(LAGS, frames.one_autocorrelation, strict=True):
+            if lag in SHOWN_LAGS:
+                figures[f"{name}: autocorrelation at lag {lag}", FRAMES_FROM] = value
+    return figures
 
-    Args:
-        real, synthetic: what was measured on each.
-        floor: ``synthetic.rare_vertical_floor``, for the caption.
-    """
+
+def comparison_figure(real: Statistics, synthetic: Statistics, floor: float) -> Figure:
+    """Real and synthetic in every panel."""
     with sns.axes_style("whitegrid"), sns.plotting_context("paper"):
         figure, panels = plt.subplot_mosaic(
             [
@@ -125,14 +111,7 @@ def evidence_figure(
     prototypes: Float[np.ndarray, "labels dim"],
     names: Sequence[str],
 ) -> Figure:
-    """Where one synthetic video shows its labels: resemblance of each frame to each label's direction.
-
-    Args:
-        frames: one video as stored.
-        present: where the generator put each label's evidence; shaded.
-        prototypes: direction of each label.
-        names: of the labels.
-    """
+    """Where one synthetic video shows its labels: resemblance of each frame to each label's direction."""
     x = frames - frames.mean(axis=0)  # (frames, dim)
     cosine = (
         x @ prototypes.T / np.linalg.norm(x, axis=1)[:, None] / np.linalg.norm(prototypes, axis=1)
@@ -166,26 +145,28 @@ def _label_panels(panels: dict[str, Axes], real: Statistics, synthetic: Statisti
     panels["verticals"].tick_params(axis="x", rotation=60)
     for text in panels["verticals"].get_xticklabels():
         text.set(ha="right", rotation_mode="anchor")
-    one, other = real.labels, synthetic.labels
-    _bars(panels["pairs"], {"same vertical": (100 * one.same_vertical, 100 * other.same_vertical)}, "%.0f")
+    sides = real.labels, synthetic.labels
+    _bars(panels["pairs"], {"same vertical": [100 * side.same_vertical for side in sides]}, "%.0f")
     panels["pairs"].set(title="Pairs of labels of one video", ylabel="pairs (%)")
-    lifts = {"same vertical": (one.lift_within, other.lift_within), "across": (one.lift_across, other.lift_across)}
+    lifts = {"same vertical": [side.lift_within for side in sides], "across": [side.lift_across for side in sides]}
     _bars(panels["lifts"], lifts, "%.2f")
     panels["lifts"].set(title="Lift of such pairs", ylabel="times as many as by chance")
 
 
-def _frame_panels(panels: dict[str, Axes], real: dict[str, FrameStatistics], made: dict[str, FrameStatistics]) -> None:
-    for panel, key, title, unit, scale, shown in (
+def _frame_panels(
+    panels: dict[str, Axes], real: dict[str, FrameStatistics], synthetic: dict[str, FrameStatistics]
+) -> None:
+    for panel, key, title, unit, scale, number in (
         ("norms", "one_frame_norm", "Norm of a frame", "dequantised units", 1, "%.1f"),
         ("means", "mean_norm", "Norm of a video's mean frame", "dequantised units", 1, "%.1f"),
         ("within", "one_within", "Std within a video", "dequantised units", 1, "%.2f"),
         ("clipped", "one_clipped", "Entries at the clip bounds", "entries (%)", 100, "%.1f"),
     ):
-        pairs = {name: (scale * getattr(real[name], key), scale * getattr(made[name], key)) for name in real}
-        _bars(panels[panel], pairs, shown)
+        pairs = {name: [scale * getattr(side[name], key) for side in (real, synthetic)] for name in real}
+        _bars(panels[panel], pairs, number)
         panels[panel].set(title=title, ylabel=unit)
     for name in real:
-        for kind, side in (("real", real[name]), ("synthetic", made[name])):
+        for kind, side in (("real", real[name]), ("synthetic", synthetic[name])):
             centres = [2 ** (octave + 0.5) - 0.5 for octave in range(len(side.between))]
             panels[f"between {name}"].plot(centres, side.between, **STYLES[kind])
             panels[f"memory {name}"].plot(LAGS, side.one_autocorrelation, **STYLES[kind])
@@ -195,14 +176,14 @@ def _frame_panels(panels: dict[str, Axes], real: dict[str, FrameStatistics], mad
         panels[f"memory {name}"].set(ylabel="correlation", ylim=(-0.1, 0.6))
 
 
-def _bars(axes: Axes, pairs: dict[str, tuple[float, float]], shown: str) -> None:
+def _bars(axes: Axes, pairs: dict[str, list[float]], number: str) -> None:
     """Real beside synthetic for each name, with the figures on the bars; hatching tells them apart in grey."""
     places = np.arange(len(pairs))
     for shift, kind, hatch in ((-0.2, "real", ""), (0.2, "synthetic", "///")):
         values = [pair[kind == "synthetic"] for pair in pairs.values()]
         face = STYLES[kind]["color"] if kind == "real" else "white"
         bars = axes.bar(places + shift, values, 0.36, color=face, edgecolor=STYLES[kind]["color"], hatch=hatch)
-        axes.bar_label(bars, fmt=shown)
+        axes.bar_label(bars, fmt=number)
     axes.set_xticks(places, list(pairs))
     axes.set_xlim(-0.8, len(pairs) - 0.2)
     axes.margins(y=0.12)

@@ -20,11 +20,13 @@ from tqdm import tqdm
 from pipeline.base.atomic import atomic_file
 from pipeline.base.errors import DataError
 from pipeline.base.groups import Compute, Synthetic
-from pipeline.base.parameters import as_dict, build
-from pipeline.data.video import Video
-from pipeline.records.tfrecord import YT8M_MODALITIES, write_videos
+from pipeline.base.identity import fingerprint
+from pipeline.base.parameters import Params, as_dict, build
+from pipeline.data.labels import Vocabulary, youtube8m_space
+from pipeline.data.video import Dataset, Video, provenance
+from pipeline.records.tfrecord import YT8M_MODALITIES, find_shards, write_videos
 from pipeline.scale.engine import each
-from pipeline.synthetic.labels import Vocabulary, draw_label_sets, make_vocabulary, write_vocabulary
+from pipeline.synthetic.labels import SyntheticVocabulary, draw_label_sets, make_vocabulary, write_vocabulary
 
 GENERATOR = 1  # raised whenever the same configuration would give other bytes
 MARKER = "synthetic.json"
@@ -33,7 +35,7 @@ ONE_PROCESS = Compute(workers=1)
 
 
 @dataclass(frozen=True)
-class Statistics:
+class Appearance:
     """What one modality looks like. Unit of all amplitudes: the dequantised features'."""
 
     width: int
@@ -45,8 +47,8 @@ class Statistics:
     cosine: tuple[float, float, float]  # entity r explains min(c, a * (1 + r) ** b) of a mean's energy (means: cosines)
 
 
-RGB = Statistics(1024, (0.775, 12.0, 0.15), 1.17, 0.17, 0.46, (0.80, 1.55), (0.022, 0.33, 0.30))
-AUDIO = Statistics(128, (0.98, 20.0, 0.21), 1.27, 0.45, 0.38, (0.82, 1.1), (0.060, 0.32, 0.40))
+RGB = Appearance(1024, (0.775, 12.0, 0.15), 1.17, 0.17, 0.46, (0.80, 1.55), (0.022, 0.33, 0.30))
+AUDIO = Appearance(128, (0.98, 20.0, 0.21), 1.27, 0.45, 0.38, (0.82, 1.1), (0.060, 0.32, 0.40))
 MODALITIES = (RGB, AUDIO)
 WIDTH = sum(modality.width for modality in MODALITIES)
 TOGETHER = 0.36  # correlation of the two modalities' mean norms (means)
@@ -66,11 +68,12 @@ class World:
     """
 
     config: Synthetic
-    vocabulary: Vocabulary
+    vocabulary: SyntheticVocabulary
     prototypes: Float32[np.ndarray, "entities dim"]
     energy: Float64[np.ndarray, "entities modalities"]
 
 
+@lru_cache(1)  # once in every process that writes shards
 def make_world(config: Synthetic, *, seed: int) -> World:
     """Everything that videos share, from the seed alone (a fraction of a second)."""
     vocabulary = make_vocabulary(config, seed=seed)
@@ -96,21 +99,15 @@ def make_world(config: Synthetic, *, seed: int) -> World:
 def make_video(
     world: World, rng: np.random.Generator, labels: Int64[np.ndarray, " labels"]
 ) -> tuple[UInt8[np.ndarray, "frames dim"], Bool[np.ndarray, "labels frames"]]:
-    """Frames of one synthetic video that has these labels.
+    """Frames of one synthetic video that has these labels, and where each label's evidence is.
 
     ``evidence`` is the fraction of frames in which a label shows; its strength there does not depend on it. Each unit
     of ``difficulty`` halves the amplitude of all evidence; style and noise take over its energy, so norms, spread and
     clipping stay what they are.
-
-    Args:
-        world: from :func:`make_world`.
-        rng: moved on by this call.
-        labels: entity indices.
-    Returns:
-        Frames as quantised bytes (frames, 1152), rgb then audio, and where each label's evidence is (labels, frames).
     """
     config = world.config
-    frames = _length(rng, config.min_frames, config.max_frames)
+    most = config.max_frames - config.min_frames  # of an exponential law, cut as the features of longer videos are
+    frames = config.min_frames + min(most, int(rng.exponential(LENGTH) * (most + 1)))
     present = np.stack([_segments(rng, frames, config.evidence) for _ in labels])  # (labels, frames)
     first, second = rng.standard_normal(2)
     spread = (first, TOGETHER * first + np.sqrt(1 - TOGETHER**2) * second)
@@ -140,6 +137,20 @@ def make_video(
     return result, present
 
 
+def resolve(params: Params, workspace: Path, progress: bool) -> Dataset:
+    """The shards of the configuration in ``params``, written to ``.resume`` of the workspace if they are not there."""
+    key = fingerprint([as_dict(params.synthetic), params.base.seed])
+    folder = workspace / ".resume" / f"synthetic-{key}"
+    write_synthetic(folder, params.synthetic, seed=params.base.seed, compute=params.compute, progress=progress)
+    train, validate = (
+        find_shards(params.data, folder, f"{name}*.tfrecord", YT8M_MODALITIES, "remove the folder")
+        for name in PARTITIONS
+    )
+    vocabulary = Vocabulary.read(folder / "vocabulary.csv", params.synthetic.entities)
+    space = youtube8m_space(params.data.label_space, vocabulary)
+    return Dataset(YT8M_MODALITIES, train, validate, space, provenance(params, train, validate))
+
+
 def write_synthetic(
     folder: Path, config: Synthetic, *, seed: int, compute: Compute = ONE_PROCESS, progress: bool = True
 ) -> None:
@@ -147,27 +158,17 @@ def write_synthetic(
 
     The bytes depend on ``config`` and ``seed`` alone (on one platform), not on ``compute``, nor on how often the call
     was interrupted.
-
-    Args:
-        folder: receives ``train0000.tfrecord`` ..., ``validate0000.tfrecord`` ..., ``vocabulary.csv`` and a marker.
-        config: group ``synthetic``.
-        seed: ``base.seed``.
-        compute: in how many processes, and where, shards are written.
-        progress: show a bar on standard error.
-    Raises:
-        DataError: the folder holds shards of another configuration, or shards of unknown origin.
-        OSError: the folder cannot be written.
-        ArtpaperError: as :func:`pipeline.scale.engine.each`.
     """
     folder = Path(folder)
     _claim(folder, config, seed)
     for left in folder.glob(".*.tfrecord"):  # by a killed run
         left.unlink(missing_ok=True)
-    tasks = []
-    for partition in range(len(PARTITIONS)):
-        for shard in range(-(-_videos(config, partition) // config.videos_per_shard)):
-            if not _shard_path(folder, partition, shard).exists():
-                tasks.append((partition, shard))
+    tasks = [
+        (partition, shard)
+        for partition in range(len(PARTITIONS))
+        for shard in range(-(-_videos(config, partition) // config.videos_per_shard))
+        if not _shard_path(folder, partition, shard).exists()
+    ]
     if not (folder / "vocabulary.csv").exists():
         write_vocabulary(folder / "vocabulary.csv", make_vocabulary(config, seed=seed), config.train_videos)
     with tqdm(total=len(tasks), desc="synthetic shards", unit="shard", disable=not progress) as bar:
@@ -176,13 +177,7 @@ def write_synthetic(
 
 
 def read_marker(folder: Path) -> tuple[Synthetic, int]:
-    """How a synthetic folder was made.
-
-    Returns:
-        Its configuration and its seed.
-    Raises:
-        DataError: the folder has no marker, or that of another generator.
-    """
+    """The configuration and the seed that a synthetic folder was made with."""
     try:
         values = json.loads((Path(folder) / MARKER).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -193,15 +188,9 @@ def read_marker(folder: Path) -> tuple[Synthetic, int]:
     return build(Synthetic, values, f"{folder}/{MARKER}"), seed
 
 
-@lru_cache(1)
-def _world(config: Synthetic, seed: int) -> World:
-    """Made once in every process that writes shards."""
-    return make_world(config, seed=seed)
-
-
 def _write_shard(folder: Path, config: Synthetic, seed: int, task: tuple[int, int]) -> None:
     partition, shard = task
-    world = _world(config, seed)
+    world = make_world(config, seed=seed)
     first = shard * config.videos_per_shard
     count = min(config.videos_per_shard, _videos(config, partition) - first)
     rng = np.random.Generator(np.random.SFC64([seed, 2, partition, shard]))  # draws normals fastest
@@ -218,10 +207,10 @@ def _claim(folder: Path, config: Synthetic, seed: int) -> None:
     wanted = {"generator": GENERATOR, "seed": seed, **as_dict(config)}
     marker = folder / MARKER
     if marker.exists():
-        found = json.loads(marker.read_text(encoding="utf-8"))
-        if found != wanted:
-            keys = sorted(key for key in wanted.keys() | found.keys() if found.get(key) != wanted.get(key))
-            differences = ", ".join(f"{key} {found.get(key)} (wanted {wanted.get(key)})" for key in keys)
+        there = json.loads(marker.read_text(encoding="utf-8"))
+        if there != wanted:
+            keys = sorted(key for key in wanted.keys() | there.keys() if there.get(key) != wanted.get(key))
+            differences = ", ".join(f"{key} {there.get(key)} (wanted {wanted.get(key)})" for key in keys)
             raise DataError(
                 f"{folder}: holds synthetic data of another configuration: {differences}; "
                 "remove it or choose another folder"
@@ -248,15 +237,10 @@ def _identifier(seed: int, number: int) -> str:
     return "".join(alphabet[value // 62**place % 62] for place in range(4))
 
 
-def _between(modality: Statistics) -> Float32[np.ndarray, " dim"]:
+def _between(modality: Appearance) -> Float32[np.ndarray, " dim"]:
     """Standard deviation between videos of each dimension of the mean."""
     start, knee, power = modality.between
     return (start * (1 + np.arange(modality.width) / knee) ** -power).astype(np.float32)
-
-
-def _length(rng: np.random.Generator, least: int, most: int) -> int:
-    """Exponential above the minimum, cut at the maximum, as features of longer videos are."""
-    return least + min(most - least, int(rng.exponential(LENGTH) * (most - least + 1)))
 
 
 def _segments(rng: np.random.Generator, frames: int, fraction: float) -> Bool[np.ndarray, " frames"]:
@@ -271,7 +255,7 @@ def _segments(rng: np.random.Generator, frames: int, fraction: float) -> Bool[np
     return present
 
 
-def _noise(rng: np.random.Generator, frames: int, modality: Statistics) -> Float32[np.ndarray, "frames dim"]:
+def _noise(rng: np.random.Generator, frames: int, modality: Appearance) -> Float32[np.ndarray, "frames dim"]:
     """Unit-variance noise, correlated over time: a first-order recursion plus more of its own innovations."""
     memory, fresh = (np.float32(value) for value in modality.noise)
     stationary = 1 / (1 - memory**2)

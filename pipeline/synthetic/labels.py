@@ -68,7 +68,7 @@ HEAD = 3  # a vertical's most popular entities keep one vertical; in YouTube-8M,
 
 
 @dataclass(frozen=True)
-class Vocabulary:
+class SyntheticVocabulary:
     """The invented entities, most frequent first, and how often a synthetic video takes what.
 
     ``primary`` and ``extra`` index :data:`NAMES`: an entity's first vertical and its others. ``weight`` is an entity's
@@ -88,15 +88,11 @@ class Vocabulary:
         return (int(self.primary[entity]), *self.extra[entity])
 
 
-def make_vocabulary(config: Synthetic, *, seed: int) -> Vocabulary:
+def make_vocabulary(config: Synthetic, *, seed: int) -> SyntheticVocabulary:
     """Invent the entities and find the topic distribution that gives the verticals their shares of the videos.
 
-    Args:
-        config: ``entities`` and ``rare_vertical_floor`` are read.
-        seed: decides the names and which entities have a second or third vertical.
-    Returns:
-        Vocabulary: every vertical has an entity, and as in YouTube-8M 3,278, 552 and 32 of 3,862 entities have one, two
-        and three verticals; a smaller vocabulary keeps the proportions.
+    As in YouTube-8M 3,278, 552 and 32 of 3,862 entities have one, two and three verticals; a smaller vocabulary
+    keeps the proportions, and every vertical has an entity.
     """
     rng = np.random.default_rng([seed, 0])
     sizes = _apportion(config.entities, [row[1] for row in VERTICALS], least=1)
@@ -117,7 +113,7 @@ def make_vocabulary(config: Synthetic, *, seed: int) -> Vocabulary:
         topic = np.maximum(topic * target / (1 - absent), 0.2 * target)  # second verticals alone never make a share
         topic /= topic.sum()
     order = np.argsort(-share, kind="stable")
-    return Vocabulary(
+    return SyntheticVocabulary(
         names=tuple(_names(rng, len(order))),
         primary=primary[order],
         extra=tuple(extra[entity] for entity in order),
@@ -139,17 +135,12 @@ def target_shares(floor: float) -> Float64[np.ndarray, " verticals"]:
 
 
 def draw_label_sets(
-    vocabulary: Vocabulary, rng: np.random.Generator, videos: int
+    vocabulary: SyntheticVocabulary, rng: np.random.Generator, videos: int
 ) -> list[Int64[np.ndarray, " labels"]]:
     """Label sets of ``videos`` synthetic videos: sorted entity indices, none repeated, none empty.
 
     The videos' own verticals are stratified (their counts are the expected ones, up to rounding), so that a rare
     vertical is as frequent in one shard as in the next. A vertical asked for more entities than it has gives all.
-
-    Args:
-        vocabulary: the entities, their verticals and their weights.
-        rng: where chance comes from; equal states, equal label sets.
-        videos: how many.
     """
     position = (np.arange(videos) + rng.random()) / videos
     own = rng.permutation(np.searchsorted(np.cumsum(vocabulary.topic)[:-1], position))  # (videos,)
@@ -160,32 +151,24 @@ def draw_label_sets(
     ticket[np.arange(videos), own] = -np.inf
     others = np.argsort(-ticket, axis=1)[:, :2]  # (videos, 2) distinct, in proportion to topic
 
-    asked = np.zeros(
-        (videos, len(NAMES)), dtype=int
-    )  # (videos, verticals) entities each video takes from each vertical
+    counts = np.zeros((videos, len(NAMES)), dtype=int)  # (videos, verticals) entities that a video takes from each
     rows = np.arange(videos)
-    asked[rows, own] = labels - strays
-    asked[rows, others[:, 0]] = strays - third
-    asked[rows, others[:, 1]] += third
+    counts[rows, own] = labels - strays
+    counts[rows, others[:, 0]] = strays - third
+    counts[rows, others[:, 1]] += third
     sets: list[list[int]] = [[] for _ in range(videos)]
     for vertical in range(len(NAMES)):
         entities = np.flatnonzero(vocabulary.primary == vertical)
-        takers = np.flatnonzero(asked[:, vertical])
+        takers = np.flatnonzero(counts[:, vertical])
         keys = np.log(vocabulary.weight[entities]) + rng.gumbel(size=(len(takers), len(entities)))
         drawn = entities[np.argsort(-keys, axis=1)]  # (takers, entities) without replacement, popular ones first
         for video, row in zip(takers, drawn, strict=True):
-            sets[video].extend(row[: asked[video, vertical]].tolist())
+            sets[video].extend(row[: counts[video, vertical]].tolist())
     return [np.array(sorted(labels), dtype=np.int64) for labels in sets]
 
 
-def write_vocabulary(path: Path, vocabulary: Vocabulary, train_videos: int) -> None:
-    """Write the vocabulary with YouTube-8M's columns; ``TrainVideoCount`` is the expected count, at least 1.
-
-    Args:
-        path: a CSV file; an existing one is replaced.
-        vocabulary: what is written, a row per entity.
-        train_videos: size of the partition that the expected counts are of.
-    """
+def write_vocabulary(path: Path, vocabulary: SyntheticVocabulary, train_videos: int) -> None:
+    """Write the vocabulary with YouTube-8M's columns; ``TrainVideoCount`` is the expected count, at least 1."""
     with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
@@ -208,19 +191,14 @@ def _apportion(total: int, weights: list[int], least: int) -> Int64[np.ndarray, 
     return parts
 
 
-def _inclusion(
-    weight: Float64[np.ndarray, " entities"], sizes: Int64[np.ndarray, " verticals"]
-) -> tuple[Float64[np.ndarray, " entities"], Float64[np.ndarray, " entities"], float]:
+def _inclusion(weight: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     """Chance of each entity in a video of its vertical and in one that strays there, and strays' verticals a video.
 
     Drawing c of a vertical's entities without replacement by weight w is waiting for the first c of exponential clocks
     with rates w; by then an entity has rung with chance about 1 - exp(-t w), t such that the chances add up to c.
     """
     count = np.arange(1, len(LABELS) + 1)  # (19,) entities asked of one vertical
-    home, away = (
-        np.zeros(len(count)),
-        np.zeros(len(count)),
-    )  # (19,) chance of that many at home; expected verticals elsewhere
+    home, away = np.zeros((2, len(count)))  # (19,) chance of that many at home; expected verticals elsewhere
     for labels, chance in enumerate(LABELS, start=1):
         for strays in range(labels):
             both = chance * _beta_binomial(labels - 1, strays)
@@ -246,24 +224,21 @@ def _inclusion(
 
 def _beta_binomial(trials: int, strays: int) -> float:
     """Chance that ``strays`` of a video's ``trials`` further labels leave its vertical."""
-    stay, leave = STAY
 
-    def log_beta(a: float, b: float) -> float:
-        return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
+    def log_beta(stay: float, leave: float) -> float:
+        return math.lgamma(stay) + math.lgamma(leave) - math.lgamma(stay + leave)
 
-    return math.comb(trials, strays) * math.exp(
-        log_beta(stay + trials - strays, leave + strays) - log_beta(stay, leave)
-    )
+    drawn = log_beta(STAY[0] + trials - strays, STAY[1] + strays)
+    return math.comb(trials, strays) * math.exp(drawn - log_beta(*STAY))
 
 
 def _extra_verticals(
-    rng: np.random.Generator,
-    primary: Int64[np.ndarray, " entities"],
-    rank: Int64[np.ndarray, " entities"],
-    popularity: Float64[np.ndarray, " entities"],
-    target: Float64[np.ndarray, " verticals"],
+    rng: np.random.Generator, primary: np.ndarray, rank: np.ndarray, popularity: np.ndarray, target: np.ndarray
 ) -> list[tuple[int, ...]]:
-    """Second and third verticals. A vertical gets them from entities so rare that they cannot swamp its share."""
+    """Second and third verticals. A vertical gets them from entities so rare that they cannot swamp its share.
+
+    All are (entities,), and ``target`` (verticals,).
+    """
     total = len(primary)
     several, three = round(SEVERAL * total / FULL_SIZE), round(THREE * total / FULL_SIZE)
     wanted = [row[2] for row in VERTICALS]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from artpaper import attacks
 from artpaper.attacks import Attack, apgd, attention_pgd, bce, ensemble, fgm, margin, pgd, random_direction
-from artpaper.defences import loss_for
+from artpaper.losses import loss_for
 from artpaper.metrics import gap
 from artpaper.models import FrameTransformer
 from artpaper.settings import Loss, Model

@@ -22,6 +22,7 @@ from pipeline.paper.publish import processor
 from pipeline.run.workspace import open_workspace
 from tests.browser.conftest import ROOT, Watched
 from tests.browser.lab import jupyter_lab
+from tests.small_run import small_run
 
 SERVED = ROOT / "reports" / "browser" / "lab"
 NOTEBOOK = ROOT / "notebooks" / "explore_attention.ipynb"
@@ -59,7 +60,11 @@ def watched(watched: Watched, screenshots: Path, request: pytest.FixtureRequest)
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server on a folder inside the project that git ignores, where notebooks find the project above them."""
+    """A server on a folder inside the project that git ignores, where notebooks find the project above them.
+
+    Their small workspace holds the run that tests share.
+    """
+    small_run()
     SERVED.mkdir(parents=True, exist_ok=True)
     with jupyter_lab(SERVED, tmp_path_factory.mktemp("lab")) as address:
         yield address
@@ -246,7 +251,7 @@ def test_a_reader_explores(watched: Watched, lab: str, screenshots: Path, which:
     shown.choose("Videos", "fooled by the attack at this ε")
     expect(page.get_by_role("button", name="Search again at this ε")).to_be_visible()
     fooled = explorer.find("fooled", "", left, attack, shown.epsilon)
-    expect(page.get_by_text(fooled.told)).to_be_visible()
+    expect(page.get_by_text(fooled.text)).to_be_visible()
     if fooled.rows.size:  # or the video on show stays
         expect(page.get_by_text(f"Test video {explorer.videos.id(int(fooled.rows[0]))}")).to_be_visible()
         expect(page.locator("table").first.locator("..")).to_contain_text("FOOLED: the top label is wrong")
@@ -276,7 +281,7 @@ def record(taken: list[float], page: Page, explorer: Explorer, path: Path, which
     told = re.search(r"computed and sent in (\d+) ms", page.content())
     measured = {
         "profile": "small" if which == "small" or explorer.note else explorer.params.data.source,
-        "frames": int(explorer.look(1, explorer.runs[0], "fgm", 0.0).frame_norms.size),
+        "frames": int(explorer.look(1, explorer.runs[0], "one_step", 0.0).frame_norms.size),
         "models": 2,
         "milliseconds": {
             "from drag to redrawn, median": round(statistics.median(taken)),
@@ -311,7 +316,7 @@ def test_before_the_first_run_auto_shows_the_small_models_and_says_so(
         shown.wait()
         note = shown.page.locator(".widget-html", has_text="These are the small profile's models")
         expect(note).to_contain_text("`dvc repro` makes it")
-        shown.expect_maps(small, 0, [first, last], "fgm", small.modalities[0], None)
+        shown.expect_maps(small, 0, [first, last], "one_step", small.modalities[0], None)
         shown.page.screenshot(path=screenshots / "explorer-fresh.png")
 
         # a model that is not there is told, and no picture of another one stays
@@ -323,7 +328,7 @@ def test_before_the_first_run_auto_shows_the_small_models_and_says_so(
         shown.choose("Head", "head 2")
         shown.choose("Right model", run_title(last, small.runs))
         expect(picture).to_be_visible()
-        shown.expect_maps(small, 0, [first, last], "fgm", small.modalities[0], 1)
+        shown.expect_maps(small, 0, [first, last], "one_step", small.modalities[0], 1)
     assert not watched.errors
 
 

@@ -4,12 +4,7 @@ import csv
 import hashlib
 import io
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import h5py
@@ -25,7 +20,7 @@ from pipeline.data.features import features
 from pipeline.data.store import FrameStore
 from pipeline.prepare import units
 from pipeline.prepare.prepare import prepare
-from tests.data.test_prepare import shard_of
+from pipeline.prepare.sources import resolve
 from tests.data.worlds import folder_bytes
 
 SPLITS = ("train", "validation", "test")
@@ -241,59 +236,13 @@ def test_arrays_without_a_row_are_counted(made, tmp_path):
     assert len(stored(tmp_path)) == 57
 
 
-CHILD = """
-import sys
-from pathlib import Path
-from pipeline.arrays import reader as arrays
-from pipeline.prepare import units
-from pipeline.prepare.prepare import prepare
-from tests.data.test_arrays import config
-arrays.PIECE_BYTES, units.UNIT_BYTES, units.PROCESS_BYTES = 20_000, 1, 1
-if __name__ == "__main__":
-    prepare(config(Path(sys.argv[1]), workers=2), Path(sys.argv[2]), progress=False)
-"""
-
-
-def test_killed_run_goes_on(tmp_path, monkeypatch):
-    """kill -9 while two processes write: the finished units are kept, and the bytes are those of an undisturbed run."""
-    data, work, script = (
-        write_folder(tmp_path / "data", contents(2000), ("audio",)),
-        tmp_path / "work",
-        tmp_path / "r.py",
-    )
-    script.write_text(CHILD)
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    child = subprocess.Popen(
-        [sys.executable, str(script), str(data), str(work)], cwd=ROOT, env=environment, start_new_session=True
-    )
-    deadline = time.monotonic() + 120
-    while len(list(work.glob(".resume/prepare-*/listings/train-*.arrow"))) < 5:
-        assert child.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
-    assert not (work / "frames").exists()
-    [resume] = work.glob(".resume/prepare-*")
-    finished = [shard_of(path) for path in resume.glob("listings/[!.]*.arrow")]
-    made = {name: (resume / "frames" / "shards" / name).stat().st_ino for name in finished}
-    monkeypatch.setattr(arrays, "PIECE_BYTES", 20_000)
-    monkeypatch.setattr(units, "UNIT_BYTES", 1)
-    prepare(config(data), work, progress=False)
-    prepare(config(data), tmp_path / "undisturbed", progress=False)
-    assert 5 <= len(finished) < len(list((work / "frames" / "shards").iterdir()))
-    assert folder_bytes(work / "frames") == folder_bytes(tmp_path / "undisturbed" / "frames")
-    assert {name: (work / "frames" / "shards" / name).stat().st_ino for name in finished} == made
-    assert not list((work / ".resume").iterdir())
-
-
 def test_a_changed_array_is_not_taken_from_an_unfinished_run(tmp_path):
     data = write_folder(tmp_path / "data", contents(), ("audio",))
-    before, again = (arrays.open_arrays(data, 0, progress=False).pieces["train"][0] for _ in range(2))
+    before, again = (resolve(config(data), tmp_path, progress=False).train[0] for _ in range(2))
     assert before.state == again.state
     _, video = next(before.read())
     np.save(data / "rgb" / f"{video.id}.npy", np.zeros((len(video.frames), 6), np.float32))
-    assert arrays.open_arrays(data, 0, progress=False).pieces["train"][0].state != before.state
+    assert resolve(config(data), tmp_path, progress=False).train[0].state != before.state
 
 
 def test_a_remedy_keeps_finished_work(tmp_path, monkeypatch):
@@ -360,26 +309,14 @@ def test_long_quoted_cells_and_pieces(tmp_path, monkeypatch):
     (data / "labels.csv").write_bytes(text.encode())
     prepare(config(data), tmp_path / "whole", progress=False)
     monkeypatch.setattr(arrays, "PIECE_BYTES", 1)
-    pieces = arrays.open_arrays(data, 0, progress=False).pieces
+    dataset = resolve(config(data), tmp_path, progress=False)
     lines = {}
-    for piece in (*pieces["train"], *pieces["validate"]):
+    for piece in (*dataset.train, *dataset.validate):
         [(line, video)] = piece.read()
         lines[video.id] = line
     assert lines == {name: 2 + 3 * number for number, name in enumerate(videos)}
     prepare(config(data), tmp_path / "cut", progress=False)
     assert folder_bytes(tmp_path / "cut" / "frames") == folder_bytes(tmp_path / "whole" / "frames")
-
-
-def test_tensorflow_is_not_needed(made):
-    _, data, _, _ = made
-    code = (
-        "import sys; from pathlib import Path; from pipeline.prepare.sources import resolve;"
-        "from pipeline.base.parameters import Data, Params;"
-        f"data = Data(source='arrays', label_space='given', path={str(data)!r});"
-        "source = resolve(Params(data=data), Path('none'), progress=False);"
-        "assert list(source.train[0].read()); assert 'tensorflow' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=120)
 
 
 def save(array: np.ndarray, **options: object) -> bytes:

@@ -5,10 +5,11 @@ import itertools
 import numpy as np
 import pytest
 
-from pipeline.arrays.times import align
+from pipeline.arrays.reader import align
 from pipeline.base.errors import DataError
 from pipeline.data.store import FrameStore
 from pipeline.prepare.prepare import prepare
+from pipeline.prepare.sources import resolve
 from tests.data.test_arrays import config, stored, values, write_folder
 
 
@@ -122,9 +123,8 @@ def test_bytes_are_repeated_as_bytes_and_averaged_as_what_they_stand_for(tmp_pat
 
 def test_another_choice_is_not_taken_from_an_unfinished_run(tmp_path, world):
     """The state of a piece changes with it, so that a run that goes on does not mix the two."""
-    from pipeline.arrays.reader import open_arrays
-
     states = {
-        rates: open_arrays(world[1], 0, False, rates=rates).pieces["train"][0].state for rates in ("repeat", "mean")
+        rates: resolve(config(world[1], rates=rates), tmp_path, progress=False).train[0].state
+        for rates in ("repeat", "mean")
     }
     assert states["repeat"] != states["mean"]

@@ -25,9 +25,8 @@ from requests.adapters import BaseAdapter
 from pipeline.base.errors import DownloadError
 from pipeline.base.identity import fingerprint
 from pipeline.prepare import download as module
-from pipeline.prepare import download_file
-from pipeline.prepare.download import download, yt8m_files
-from pipeline.prepare.download_file import RETRY, Fetcher, Remote
+from pipeline.prepare.download import RETRY, Fetcher, Remote, download
+from pipeline.prepare.youtube8m import yt8m_files
 from pipeline.run.cli import main
 from pipeline.scale.workers import in_threads
 from tests.data import servers
@@ -208,7 +207,7 @@ def test_what_is_asked_of_which_of_the_published_servers(tmp_path, monkeypatch):
     monkeypatch.setattr(requests.Session, "request", refuse)
     for source in ("yt8m", "audioset"):
         with pytest.raises(DownloadError, match="not today"):
-            download(source, tmp_path, PART, mirror="eu", progress=False)
+            download(source, tmp_path, mirror="eu", progress=False)
     storage = "https://storage.googleapis.com/{}_audioset/youtube_corpus/v1/{}"
     assert asked == {
         ("http://data.yt8m.org/2/download_plans/frame_train.json", "identity"),
@@ -248,8 +247,8 @@ def test_a_hundredth_of_the_data_comes_whole_through_twenty_cuts(server, tmp_pat
 
 
 def test_a_file_may_be_cut_more_often_than_there_are_tries_as_long_as_it_grows(server, tmp_path, monkeypatch):
-    assert download_file.STRIDE == 1 << 20
-    monkeypatch.setattr(download_file, "STRIDE", 1 << 14)
+    assert module.STRIDE == 1 << 20
+    monkeypatch.setattr(module, "STRIDE", 1 << 14)
     made = offer_yt8m(server, size=160_000, splits=["train"])
     path = max(made, key=lambda path: len(made[path]))
     server.faults[path] = [cut(17_000) for _ in range(6)]
@@ -495,7 +494,7 @@ def test_nobody_answers(tmp_path):
     with servers.serving() as gone:
         address = gone.url
     with pytest.raises(DownloadError, match=r"frame_train\.json: \[Errno \d+\] .*refused; 3 tries in a row; run the"):
-        download("yt8m", tmp_path, PART, server=address, progress=False, **HASTY)
+        download("yt8m", tmp_path, part=PART, server=address, progress=False, **HASTY)
     with pytest.raises(ValueError, match="source 'kinetics': expected 'yt8m' or 'audioset'"):
         download("kinetics", tmp_path)
     for server in ("ftp://host", "file:///etc", "localhost:80", "http://", "http://[", "http://host/?x"):
@@ -559,7 +558,7 @@ class Elsewhere(BaseAdapter):
 )  # fmt: skip
 def test_no_redirection_from_https_to_http(fetcher, monkeypatch, url, location, target):
     network = Elsewhere(location)
-    monkeypatch.setattr(download_file, "_Adapter", lambda: network)
+    monkeypatch.setattr(module, "_Adapter", lambda: network)
     fetcher.retry = RETRY.new(total=0)
     if target:
         assert fetcher.text(url, 10) == b"content"
@@ -595,7 +594,7 @@ def test_a_stated_length_that_is_wrong(server, tmp_path):
 
 def test_a_stream_without_an_end_and_a_length_beyond_reason(server, tmp_path, monkeypatch):
     offer_yt8m(server)
-    monkeypatch.setattr(download_file, "LARGEST", 1 << 20)
+    monkeypatch.setattr(module, "LARGEST", 1 << 20)
     server.always[path_of("traindw")] = servers.endless
     server.always[path_of("traineA")] = length(1 << 20)
     with pytest.raises(DownloadError) as error:
@@ -670,7 +669,7 @@ def test_a_disk_that_fills_up_on_the_way(server, tmp_path, monkeypatch, capsys):
         file = open(path, mode, *options)  # noqa: SIM115
         return file if mode == "rb" else Full(file)
 
-    monkeypatch.setattr(download_file, "open", opened, raising=False)
+    monkeypatch.setattr(module, "open", opened, raising=False)
     command = ["download", "yt8m", "--shard", "1,1000", "--split", "train", "--folder", str(tmp_path), "--workers", "1"]
     assert main([*command, "--server", server.url]) == 1
     told = capsys.readouterr().err

@@ -6,7 +6,8 @@ import random
 import pytest
 
 from pipeline.base.errors import DataError
-from pipeline.data.labels import VERTICALS, LabelSpace, Vocabulary, read_audioset_labels, youtube8m_space
+from pipeline.data.labels import VERTICALS, LabelSpace, Vocabulary, youtube8m_space
+from pipeline.prepare import audioset
 from tests.data.worlds import COLUMNS, UNKNOWN, vocabulary_rows, write_csv
 
 
@@ -147,7 +148,7 @@ def test_misspelt_vertical(tmp_path):
 
 
 def test_audioset_families(real_data):
-    space = read_audioset_labels(real_data("audioset/class_labels_indices.csv"))
+    space = audioset.read_classes(real_data("audioset/class_labels_indices.csv"))
     assert len(space) == 527
     assert space.members("Music") == tuple(range(137, 283))
     assert space.members("Speech") == tuple(range(8))

@@ -118,7 +118,7 @@ def test_killed_run_goes_on(tmp_path, monkeypatch):
     """kill -9 while two processes write: none is left behind, the second run keeps the finished units, same bytes."""
     data, work, script = tmp_path / "data", tmp_path / "work", tmp_path / "run.py"
     write_world(data, train=6, videos=4)
-    long = make_videos([f"long{number}" for number in range(1500)], frames=(100, 100))
+    long = make_videos([f"long{number}" for number in range(500)], frames=(100, 100))
     write_videos(data / "train9999.tfrecord", long, YT8M_MODALITIES)
     script.write_text(CHILD)
     root = Path(__file__).parents[2]

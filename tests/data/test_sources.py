@@ -1,18 +1,28 @@
 """Finding the shards: what is accepted, and what a wrong path is answered with."""
 
+import ast
 import io
+import json
 import os
 import pwd
-import sys
 import tarfile
-import types
+from pathlib import Path
 
 import pytest
 
+import pipeline
 from pipeline.base.errors import DataError
 from pipeline.base.groups import Compute, Data, Synthetic
 from pipeline.base.parameters import Params
+from pipeline.base.sources import SOURCES, DataSource
+from pipeline.data.store import FrameStore
+from pipeline.explorer.videos import public_address
+from pipeline.paper.paper import table_groups
+from pipeline.prepare.download import download
+from pipeline.prepare.prepare import prepare
 from pipeline.prepare.sources import resolve
+from pipeline.prepare.verify import verify
+from pipeline.synthetic import generator
 from tests.data.worlds import params, vocabulary_rows, write_csv, write_world
 
 
@@ -183,9 +193,7 @@ def test_synthetic(tmp_path, monkeypatch):
         write_world(folder, videos=1)
         write_csv(folder / "vocabulary.csv", vocabulary_rows()[: config.entities])
 
-    monkeypatch.setitem(
-        sys.modules, "pipeline.synthetic.generator", types.SimpleNamespace(write_synthetic=write_synthetic)
-    )
+    monkeypatch.setattr(generator, "write_synthetic", write_synthetic)
     config = Params(
         data=Data(source="synthetic", label_space="k3862"), synthetic=Synthetic(entities=60), compute=Compute(workers=3)
     )
@@ -195,3 +203,74 @@ def test_synthetic(tmp_path, monkeypatch):
     assert len(source.label_space) == 60
     resolve(Params(data=config.data, synthetic=Synthetic(entities=61)), tmp_path)
     assert calls[1][0] != folder
+
+
+TOY = """
+import json
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.data.labels import LabelSpace
+from pipeline.data.video import Dataset, Modality, Video, given_path, provenance
+
+
+class Numbers:
+    name, size, state = "numbers.json", 1, ()
+
+    def __init__(self, path, chosen):
+        self.path, self.chosen = path, chosen
+
+    def read(self):
+        for number, value in enumerate(json.loads(self.path.read_text())):
+            if value % 3 in self.chosen:
+                yield number, Video(f"n{value}", (value % 2,), np.full((2, 4), value, np.uint8))
+
+    def place(self, number):
+        return f"{self.path}: number {number}"
+
+
+def resolve(params, workspace, progress):
+    path = given_path(params, "a list of numbers")
+    train, validate = (Numbers(path, [0]),), (Numbers(path, [1, 2]),)
+    space = LabelSpace("parity", ("even", "odd"), ((), ()), ((0,), (1,)), "By parity.")
+    return Dataset((Modality("rgb", "", 4),), train, validate, space, provenance(params, train, validate))
+"""
+
+
+def test_another_source_takes_a_record_and_a_module(tmp_path, monkeypatch):
+    """Its parameters are checked, its videos prepared and named, and nothing else of the project was told of it."""
+    (tmp_path / "toy_numbers.py").write_text(TOY)
+    monkeypatch.syspath_prepend(tmp_path)
+    record = DataSource("toy numbers", "TOY data", "Data: numbers.", "toy_numbers", ("parity",), licence="none")
+    monkeypatch.setitem(SOURCES, "toy", record)
+    with pytest.raises(ValueError, match=r"label_space 'h317' does not fit source 'toy': .*; toy has parity"):
+        Data(source="toy")
+    (tmp_path / "numbers.json").write_text(json.dumps([*range(60)]))
+    data = Data(source="toy", label_space="parity", path=str(tmp_path / "numbers.json"))
+    own = Params(data=data, compute=Compute(workers=1))
+    summary = prepare(own, tmp_path, progress=False)
+    assert {name: split["videos"] for name, split in summary["splits"].items()} == {
+        "train": 20, "validation": 8, "test": 32
+    }  # fmt: skip
+    assert (summary["provenance"]["source"], summary["provenance"]["licence"]) == ("toy", "none")
+    store = FrameStore(tmp_path / "frames" / "train")
+    assert [(store[row].id, store[row].frames[0, 0], store[row].labels) for row in (1, 2)] == [
+        ("n3", 3, (1,)), ("n6", 6, (0,))
+    ]  # fmt: skip
+    assert verify(own, tmp_path, progress=False).startswith("2 shards are as they were written")
+    assert table_groups("toy", ["low", "high", "low"]) == {2: "low", 3: "high"}
+    assert public_address("toy", "n3") is None
+    with pytest.raises(ValueError, match="source 'toy': expected 'yt8m' or 'audioset'"):
+        download("toy", tmp_path)
+
+
+def test_no_code_asks_which_source_it_is():
+    """What depends on the source stands in its record, or in the module that the record names."""
+    asked = []
+    for path in Path(pipeline.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Compare) and "source" in ast.unparse(node):
+                constants = [part.value for part in ast.walk(node) if isinstance(part, ast.Constant)]
+                asked += [f"{path}:{node.lineno}"] if SOURCES.keys() & {*constants} else []
+    assert not asked

@@ -2,9 +2,9 @@
 
 import errno
 import hashlib
+import os
+import resource
 import shutil
-import subprocess
-import sys
 from collections import Counter
 
 import numpy as np
@@ -221,22 +221,16 @@ def test_shuffled_passes_open_each_shard_once(many_shards, monkeypatch):
     assert len(opened) == len(set(opened)) == 80
 
 
-def test_few_descriptors_suffice_for_many_shards(many_shards):
-    code = (
-        "import resource, sys; from pipeline.data import FrameStore; "
-        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)); store = FrameStore(sys.argv[1]); "
-        "print(sum(len(batch.ids) for batch in store.batches(8, max_frames=4, seed=0)))"
-    )
-    run = subprocess.run([sys.executable, "-c", code, str(many_shards)], capture_output=True, text=True, timeout=120)
-    assert run.stdout == f"{len(FrameStore(many_shards))}\n", run.stderr
-
-
-def test_package_offers_the_store_without_loading_it():
-    code = (
-        "import sys, pipeline.data.features; assert not {'pyarrow', 'tensorflow'} & set(sys.modules); "
-        "from pipeline.data import FrameStore; assert 'tensorflow' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+def test_few_descriptors_suffice_for_many_shards(many_shards, monkeypatch):
+    """A quarter of those that the process may have, as three splits may be open at once."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (64, 64))
+    store, before = FrameStore(many_shards), len(os.listdir("/proc/self/fd"))
+    read = 0
+    for batch in store.batches(8, max_frames=4, seed=0):
+        read += len(batch.ids)
+        assert len(os.listdir("/proc/self/fd")) <= before + 64 // 4
+    assert read == len(store)
+    assert len(os.listdir("/proc/self/fd")) > before
 
 
 def stored(count):

@@ -37,8 +37,8 @@ from pipeline.base.atomic import atomic_file
 from pipeline.base.errors import ArtpaperError
 from pipeline.base.parameters import Params, as_dict, build, load_params
 from pipeline.paper.style import markdown_table
+from pipeline.prepare import audioset
 from pipeline.records.tfrecord import (
-    AUDIOSET_MODALITIES,
     YT8M_MODALITIES,
     Modality,
     Video,
@@ -82,7 +82,7 @@ class Corpus:
         write_videos(path, made, YT8M_MODALITIES)
         self.records: list[tuple[tuple[Modality, ...], list[bytes]]] = [(YT8M_MODALITIES, _contents(path))]
         if archive is not None:
-            self.records.append((AUDIOSET_MODALITIES, list(_real(archive, folder))))
+            self.records.append((audioset.MODALITIES, list(_real(archive, folder))))
         text = whole(PROFILES / "small.yaml")
         groups = [f"{part.rstrip()}\n" for part in _groups(text)]
         self.texts = [*groups, "".join(groups[:5]), text]

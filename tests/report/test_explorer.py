@@ -59,7 +59,7 @@ def test_maps_and_top_labels_are_those_of_figures_1_and_2(explorer: Explorer, sm
     video = explorer.videos.id(row)
     shown = example(small_params, explorer.workspace, [name for name, _ in RUNS], 0, video, "named")
     for run in RUNS:
-        view, seen = explorer.look(row, run, "fgm", small_params.attack.epsilon), shown.models[run[0]]
+        view, seen = explorer.look(row, run, "one_step", small_params.attack.epsilon), shown.models[run[0]]
         for modality in explorer.modalities:
             before, after = view.maps(modality)
             np.testing.assert_allclose(before, seen.clean[modality], atol=1e-12)
@@ -71,7 +71,7 @@ def test_maps_and_top_labels_are_those_of_figures_1_and_2(explorer: Explorer, sm
 
 def test_probabilities_and_norms_are_those_of_the_predictions(explorer: Explorer, small_params, rows) -> None:
     for row in (0, 5):
-        told, view = rows["art"][row], explorer.look(row, ("art", 0), "fgm", small_params.attack.epsilon)
+        told, view = rows["art"][row], explorer.look(row, ("art", 0), "one_step", small_params.attack.epsilon)
         for labels, name in ((view.top, "clean"), (view.attacked_top, "adversarial")):
             assert [explorer.classes[index] for index in told[f"{name}_classes"][: len(labels)]] == [
                 label.name for label in labels
@@ -106,7 +106,7 @@ def test_deepfool_changes_the_top_label_whatever_epsilon_says(explorer: Explorer
 
 
 def test_the_head_average_is_the_mean_of_the_heads(explorer: Explorer, small_params) -> None:
-    view = explorer.look(1, RUNS[0], "fgm", 0.1)
+    view = explorer.look(1, RUNS[0], "one_step", 0.1)
     heads = [view.maps("audio", head) for head in range(small_params.model.heads)]
     for kind, average in enumerate(view.maps("audio")):
         np.testing.assert_allclose(average, sum(pair[kind] for pair in heads) / len(heads), atol=1e-12)
@@ -116,7 +116,7 @@ def test_the_head_average_is_the_mean_of_the_heads(explorer: Explorer, small_par
 def test_videos_are_found_by_id_and_by_label(explorer: Explorer, rows) -> None:
     told, classes = rows["art"], explorer.classes
     part = told[7]["id"][1:3].swapcase()
-    found = explorer.find("store", part, RUNS[0], "fgm", 0.1).rows
+    found = explorer.find("store", part, RUNS[0], "one_step", 0.1).rows
     wanted = [
         row
         for row, video in enumerate(told)
@@ -124,7 +124,7 @@ def test_videos_are_found_by_id_and_by_label(explorer: Explorer, rows) -> None:
     ]
     assert found.tolist() == wanted
     assert 7 in wanted
-    assert not len(explorer.find("store", "no such thing", RUNS[0], "fgm", 0.1).rows)
+    assert not len(explorer.find("store", "no such thing", RUNS[0], "one_step", 0.1).rows)
 
 
 def test_the_whole_name_of_a_class_stands_for_that_class_alone(explorer: Explorer, rows, monkeypatch) -> None:
@@ -133,7 +133,7 @@ def test_the_whole_name_of_a_class_stands_for_that_class_alone(explorer: Explore
     names[other] = "Board games"
     monkeypatch.setattr(explorer.videos, "_space", replace(explorer.videos._space, classes=tuple(names)))
     for text, wanted in (("games", {games}), ("board", {other}), ("game", {games, other})):
-        found = explorer.find("store", text, RUNS[0], "fgm", 0.1).rows.tolist()
+        found = explorer.find("store", text, RUNS[0], "one_step", 0.1).rows.tolist()
         assert found == [row for row, video in enumerate(rows["art"]) if wanted & set(video["labels"])]
 
 
@@ -146,31 +146,31 @@ def test_change_is_the_mean_over_modalities(tmp_path, explorer: Explorer) -> Non
 
 def test_the_most_changed_come_first(explorer: Explorer, rows) -> None:
     change = [(v["rgb_attention_mse"] + v["audio_attention_mse"]) / 2 for v in rows["non_art"]]
-    found = explorer.find("changed", "", RUNS[0], "fgm", 0.1)
+    found = explorer.find("changed", "", RUNS[0], "one_step", 0.1)
     assert found.rows.tolist() == sorted(range(len(change)), key=lambda row: -change[row])
-    assert "Non-ART" in found.told
+    assert "Non-ART" in found.text
 
 
 def test_the_fooled_are_those_whose_top_label_becomes_wrong(explorer: Explorer, small_params, rows) -> None:
     epsilon = small_params.attack.epsilon
-    recorded = explorer.find("fooled", "", RUNS[0], "fgm", epsilon).rows.tolist()
+    recorded = explorer.find("fooled", "", RUNS[0], "one_step", epsilon).rows.tolist()
     assert recorded == [row for row, video in enumerate(rows["non_art"]) if video["fooled"]]
     label = next(name for name in explorer.classes if 20 <= len(explorer.videos.matching(name)) <= 60)
-    for name, strength in (("fgm", 3 * epsilon), ("random", 3 * epsilon), ("deepfool", 0.0)):
+    for name, strength in (("one_step", 3 * epsilon), ("random", 3 * epsilon), ("deepfool", 0.0)):
         found = explorer.find("fooled", label, RUNS[0], name, strength)
         views = {row: explorer.look(row, RUNS[0], name, strength) for row in explorer.videos.matching(label).tolist()}
         assert len(views) <= ATTACKS[name].searched
         assert found.rows.tolist() == [row for row, view in views.items() if view.right and not view.attacked_right]
-        assert f"{len(found.rows)} of {len(views)} videos are fooled" in found.told
-    assert explorer.find("fooled", label, RUNS[0], "fgm", 3 * epsilon).rows.size  # or the above compares nothing
+        assert f"{len(found.rows)} of {len(views)} videos are fooled" in found.text
+    assert explorer.find("fooled", label, RUNS[0], "one_step", 3 * epsilon).rows.size  # or the above compares nothing
 
 
 def test_a_search_among_many_says_how_many_it_asked(explorer: Explorer, monkeypatch) -> None:
-    monkeypatch.setitem(ATTACKS, "fgm", replace(ATTACKS["fgm"], searched=20))
-    found = explorer.find("fooled", "", RUNS[0], "fgm", 0.9)
-    assert f"of 20 searched of {len(explorer.videos)}" in found.told
+    monkeypatch.setitem(ATTACKS, "one_step", replace(ATTACKS["one_step"], searched=20))
+    found = explorer.find("fooled", "", RUNS[0], "one_step", 0.9)
+    assert f"of 20 searched of {len(explorer.videos)}" in found.text
     assert len(found.rows) <= 20
-    assert "of 64 searched of" in explorer.find("fooled", "", RUNS[0], "deepfool", 0.0).told  # it takes many steps
+    assert "of 64 searched of" in explorer.find("fooled", "", RUNS[0], "deepfool", 0.0).text  # it takes many steps
 
 
 def test_the_pipelines_epsilon_is_known_again_after_rounding(explorer: Explorer, small_params, monkeypatch) -> None:
@@ -179,9 +179,9 @@ def test_the_pipelines_epsilon_is_known_again_after_rounding(explorer: Explorer,
     epsilon = small_params.attack.epsilon
     slid = np.nextafter(epsilon, 1)
     assert slid != epsilon
-    assert explorer.find("fooled", "", RUNS[0], "fgm", slid).rows.size
+    assert explorer.find("fooled", "", RUNS[0], "one_step", slid).rows.size
     with pytest.raises(TypeError):  # another epsilon is tried
-        explorer.find("fooled", "", RUNS[0], "fgm", 1.01 * epsilon)
+        explorer.find("fooled", "", RUNS[0], "one_step", 1.01 * epsilon)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_other_frames_or_other_parameters_are_refused(explorer: Explorer, small_
     other = Explorer(small_params, explorer.workspace, paths)
     other._store = FrameStore(explorer.workspace / "frames" / "validation")
     with pytest.raises(DataError, match="not the videos of the predictions"):
-        other.look(0, RUNS[0], "fgm", 0.1)
+        other.look(0, RUNS[0], "one_step", 0.1)
 
 
 def test_auto_says_what_makes_the_models_and_goes_on_with_the_small_ones(explorer, small_params, monkeypatch) -> None:
@@ -246,8 +246,8 @@ def test_auto_says_what_makes_the_models_and_goes_on_with_the_small_ones(explore
 
 
 def test_public_addresses() -> None:
-    assert public_address("yt8m", "nXSc").link == "https://data.yt8m.org/2/j/i/nX/nXSc.js"  # the example of its page
-    assert public_address("audioset", "--U7joUcTCo").link == "https://www.youtube.com/watch?v=--U7joUcTCo"
+    assert public_address("yt8m", "nXSc")[0] == "https://data.yt8m.org/2/j/i/nX/nXSc.js"  # the example of its page
+    assert public_address("audioset", "--U7joUcTCo")[0] == "https://www.youtube.com/watch?v=--U7joUcTCo"
     assert public_address("synthetic", "nXSc") is None
 
 
@@ -285,7 +285,7 @@ def test_controls_show_what_the_library_says(view: ExplorerView, explorer: Explo
     view.epsilon.value, view.head.value, view.modality.value = 0.2, 4, "audio"
     view.video.value = 6
     for side, run in enumerate(RUNS):
-        before, after = explorer.look(6, run, "fgm", 0.2).maps("audio", 4)
+        before, after = explorer.look(6, run, "one_step", 0.2).maps("audio", 4)
         np.testing.assert_allclose(drawn(view, side, "clean"), before, atol=1e-6)
         np.testing.assert_allclose(drawn(view, side, "adversarial"), after, atol=1e-6)
         np.testing.assert_allclose(drawn(view, side, "difference"), after - before, atol=1e-6)
@@ -332,7 +332,7 @@ def test_names_are_text_never_markup(explorer: Explorer, monkeypatch) -> None:
     note = next(child.value for child in view.page.children if isinstance(child, widgets.HTML))
     said = {
         "note": [note], "class": [view.heading.value, view.labels[0].value],
-        "model": [view.found.value, view.labels[0].value], "video": [view.heading.value],
+        "model": [view.matches.value, view.labels[0].value], "video": [view.heading.value],
     }  # fmt: skip
     for name, places in said.items():
         for place in places:
@@ -345,8 +345,8 @@ def test_names_are_text_never_markup(explorer: Explorer, monkeypatch) -> None:
     assert "<i>" not in view.heading.value
     monkeypatch.setattr(explorer, "find", Mock(side_effect=DataError(odd("error"))))
     view.text.value = "anything"
-    assert html.escape(odd("error")) in view.found.value
-    assert "<i>" not in view.found.value
+    assert html.escape(odd("error")) in view.matches.value
+    assert "<i>" not in view.matches.value
 
 
 def test_what_failed_is_said_and_nothing_else_is_shown(view: ExplorerView, explorer: Explorer, monkeypatch) -> None:
@@ -365,7 +365,9 @@ def test_what_failed_is_said_and_nothing_else_is_shown(view: ExplorerView, explo
     assert "gone" not in view.heading.value
     assert explorer.videos.id(5) in view.heading.value != old
     assert view._pictures.layout.visibility == "visible"
-    np.testing.assert_allclose(drawn(view, 0, "clean"), look(5, RUNS[0], "fgm", 0.1).maps("audio", 2)[0], atol=1e-6)
+    np.testing.assert_allclose(
+        drawn(view, 0, "clean"), look(5, RUNS[0], "one_step", 0.1).maps("audio", 2)[0], atol=1e-6
+    )
 
 
 def test_the_first_video_may_fail_too(explorer: Explorer, monkeypatch) -> None:
@@ -392,13 +394,13 @@ def test_a_search_says_so_while_it_lasts(view: ExplorerView, explorer: Explorer,
     find, meanwhile = explorer.find, []
 
     def watched(*choice: object) -> object:
-        meanwhile.append(view.found.value)
+        meanwhile.append(view.matches.value)
         return find(*choice)
 
     monkeypatch.setattr(explorer, "find", watched)
     view.order.value = "changed"
     assert "searching" in meanwhile[0]
-    assert "searching" not in view.found.value
+    assert "searching" not in view.matches.value
 
 
 @pytest.mark.parametrize(("source", "unit"), [("arrays", ""), ("synthetic", " (s)"), ("yt8m", " (s)")])
@@ -431,7 +433,7 @@ def test_deepfool_disables_epsilon_and_long_lists_are_cut(view: ExplorerView, ex
     assert not view.epsilon.disabled
     assert len(view.video.options) == min(LISTED, len(explorer.videos))
     view.text.value = "no such thing"
-    assert "0 of" in view.found.value
+    assert "0 of" in view.matches.value
     assert view.views
 
 

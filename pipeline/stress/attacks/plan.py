@@ -6,29 +6,10 @@ from functools import partial
 
 from torch import Tensor
 
-from artpaper.attacks import (
-    OBJECTIVES,
-    Attack,
-    apgd,
-    attention_pgd,
-    deepfool,
-    ensemble,
-    fgm,
-    fmn,
-    k_frames,
-    one_modality,
-    pgd,
-    predicted_bce,
-    random_direction,
-    square,
-    transfer,
-    universal,
-)
-from artpaper.ball import Scope
+from artpaper.attacks import ATTACKS, Attack, deepfool, ensemble, fmn, pgd, transfer
 from artpaper.models import FrameTransformer
 from pipeline.base.parameters import Params
 
-SEARCHED = ("bce", "margin", "dlr", "top_k_ap")  # the objectives that APGD raises
 Run = Callable[[FrameTransformer, Tensor, Tensor, Tensor], Attack]
 
 
@@ -54,36 +35,28 @@ def plan(
     alone too where there are several. ``common`` gives one perturbation for all videos (time, dim), in the unit of the
     normalised features; it is asked when that attack runs, for it has to be fitted first.
     """
-    stress, epsilon, scope = params.stress, radius(params), params.attack.scope
-    steps, corner = stress.steps, _corner(params, sum(modalities.values()))
-    one_step = partial(fgm, epsilon=epsilon, scope=scope)
-    search = partial(pgd, epsilon=epsilon, scope=scope, steps=steps)
-    adaptive = partial(attention_pgd, epsilon=epsilon, scope=scope, steps=steps)
-    runs: dict[str, tuple[Run, int | float]] = {
-        "random": (partial(random_direction, epsilon=epsilon, scope=scope), 1 / 3),
-        "universal": (partial(_universal, common=common, epsilon=epsilon, scope=scope), 1 / 3),
-        "one_step": (one_step, 1),
-        "one_step_predicted": (partial(one_step, objective=predicted_bce), 1),
-        "pgd": (partial(search, restarts=stress.restarts), steps * stress.restarts),
-        "pgd_predicted": (partial(search, objective=predicted_bce), steps),
-        "attention_maps": (partial(adaptive, over="maps", weight=0.1), 2 * steps),
-        "attention_scores": (partial(adaptive, over="scores", weight=0.01), 2 * steps),
-        "frames_1": (partial(k_frames, frames=1, epsilon=epsilon, scope=scope, steps=steps), steps),
-        "square": (partial(square, epsilon=epsilon, scope=scope, queries=stress.queries), stress.queries / 3),
-    }
-    for name in SEARCHED:
-        ascend = partial(apgd, epsilon=epsilon, scope=scope, steps=steps, restarts=stress.restarts)
-        runs[f"apgd_{name}"] = (partial(ascend, objective=OBJECTIVES[name]), steps * stress.restarts)
-    if surrogates:
-        runs["transfer"] = (partial(_transferred, surrogates=surrogates, attack=search), steps * len(surrogates))
-    if len(modalities) > 1:
-        for name in modalities:
-            only = partial(one_modality, modality=name, epsilon=epsilon, scope=scope, steps=steps)
-            runs[f"only_{name}"] = (only, steps)
-    return {name: Planned(run, epsilon, passes) for name, (run, passes) in runs.items()} | {
-        "fgsm_linf": Planned(partial(fgm, epsilon=corner, norm="linf"), corner, 1),
-        "pgd_linf": Planned(partial(pgd, epsilon=corner, norm="linf", steps=steps), corner, steps),
-    }
+    stress, scope = params.stress, params.attack.scope
+    settings = {"scope": scope, "steps": stress.steps, "restarts": stress.restarts, "queries": stress.queries}
+    planned: dict[str, Planned] = {}
+    for listed in ATTACKS:
+        if listed.kind == "boundary":
+            continue
+        in_cube = listed.options.get("norm") == "linf"
+        epsilon = _corner(params, sum(modalities.values())) if in_cube else radius(params)
+        options = listed.bound(settings | {"epsilon": epsilon})
+        run, passes = partial(listed.attack, **options), listed.passes(options)
+        if listed.needs == "modality":
+            for name in modalities if len(modalities) > 1 else ():
+                planned[f"{listed.name}_{name}"] = Planned(partial(run, modality=name), epsilon, passes)
+        elif listed.needs == "surrogate":
+            if surrogates:
+                search = partial(pgd, epsilon=epsilon, scope=scope, steps=stress.steps)
+                run = partial(_transferred, surrogates=surrogates, attack=search)
+                planned[listed.name] = Planned(run, epsilon, stress.steps * len(surrogates))
+        else:
+            run = partial(_fitted, attack=run, common=common) if listed.needs == "perturbation" else run
+            planned[listed.name] = Planned(run, epsilon, passes)
+    return planned
 
 
 def sweeps(params: Params) -> dict[str, Planned]:
@@ -111,16 +84,15 @@ def _shortest(model: FrameTransformer, x: Tensor, y: Tensor, mask: Tensor, steps
     return fmn(model, x, y, mask, criterion="hit1_loss", steps=steps, start=start)
 
 
-def _universal(
+def _fitted(
     model: FrameTransformer,
     x: Tensor,
     y: Tensor,
     mask: Tensor,
+    attack: Callable[..., Attack],
     common: Callable[[], Tensor],
-    epsilon: float,
-    scope: Scope,
 ) -> Attack:
-    return universal(model, x, y, mask, perturbation=common(), epsilon=epsilon, scope=scope)
+    return attack(model, x, y, mask, perturbation=common())
 
 
 def _transferred(

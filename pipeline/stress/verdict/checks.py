@@ -16,13 +16,10 @@ ATTENTION = ("attention_maps", "attention_scores")
 
 
 def checks_table(folder: str | Path, gap: pd.DataFrame) -> pd.DataFrame:
-    """What the checks find in the predictions of each model and seed.
+    """What the checks find in the predictions of each model and seed of the stress test in ``folder``.
 
-    Args:
-        folder: the stress test's, which holds ``predictions``.
-        gap: as :func:`pipeline.stress.verdict.tables.sweep_table` returns it for "epsilon"; percent.
-    Returns:
-        A row per model, seed and check: ``model, seed, check, tripped, value, threshold, message, page``.
+    ``gap`` is the sweep over epsilon, in percent. A row per model, seed and check: ``model, seed, check, tripped,
+    value, threshold, message, page``.
     """
     rows = []
     for place in sorted(path for path in Path(folder).glob("predictions/*/seed*") if path.is_dir()):
@@ -36,21 +33,17 @@ def checks_table(folder: str | Path, gap: pd.DataFrame) -> pd.DataFrame:
 
 
 def checks_markdown(table: pd.DataFrame) -> str:
-    """The checks for people: which tripped, and how near the others came.
-
-    Args:
-        table: as :func:`checks_table` returns it.
-    """
+    """The checks for people: which tripped, and how near the others came."""
     runs = table.groupby(["model", "seed"]).ngroups
     lines = []
-    for check, found in table.groupby("check", sort=False):
-        tripped = found[found["tripped"]]
+    for check, rows in table.groupby("check", sort=False):
+        tripped = rows[rows["tripped"]]
         names = ", ".join(f"{model_name(row.model)} seed {row.seed}" for row in tripped.itertuples()) or "none"
-        worst = found.loc[(found["value"] - found["threshold"]).idxmax()]
-        lines.append([check, names, f"{worst['value']:.3f}", f"{worst['threshold']:.3f}", f"{len(found)}"])
-    told = f"**Checks** of {runs} trained models: does anything say that the attacks failed? See docs/checks.md."
+        worst = rows.loc[(rows["value"] - rows["threshold"]).idxmax()]
+        lines.append([check, names, f"{worst['value']:.3f}", f"{worst['threshold']:.3f}", f"{len(rows)}"])
+    caption = f"**Checks** of {runs} trained models: does anything say that the attacks failed? See docs/checks.md."
     header = ["check", "tripped by", "nearest value", "its threshold", "models asked"]
-    return told + "\n\n" + markdown_table(header, lines, 2)
+    return caption + "\n\n" + markdown_table(header, lines, 2)
 
 
 def _read(place: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -58,16 +51,16 @@ def _read(place: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], di
     losses: dict[str, np.ndarray] = {}
     silent: dict[str, np.ndarray] = {}
     not_finite: dict[str, np.ndarray] = {}
-    found: dict[str, list[np.ndarray]] = defaultdict(list)
+    parts: dict[str, list[np.ndarray]] = defaultdict(list)
     for path in sorted(place.glob("*.parquet")):
         rows, _ = read_attacked(path, "loss", "clean_loss", "zero_gradient", *FLAGS)
         loss = rows["loss"].to_numpy()
         if path.stem in ATTENTION:
-            found["attention"].append(loss)
+            parts["attention"].append(loss)
         else:
             losses[path.stem] = loss
         if path.stem == "one_step":
             losses["clean_again"] = rows["clean_loss"].to_numpy()
         silent[path.stem] = rows["zero_gradient"].to_numpy()
         not_finite[path.stem] = np.any([rows[name].to_numpy() for name in FLAGS], axis=0)
-    return losses | {name: np.max(parts, axis=0) for name, parts in found.items()}, silent, not_finite
+    return losses | {name: np.max(every, axis=0) for name, every in parts.items()}, silent, not_finite

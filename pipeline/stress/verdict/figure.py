@@ -1,6 +1,5 @@
 """The stress test in two figures: who keeps what, and how it goes with the attack's strength."""
 
-import textwrap
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -16,27 +15,28 @@ from matplotlib.transforms import Bbox, BboxBase
 
 from pipeline.base.errors import DataError
 from pipeline.paper.paper import MODELS
-from pipeline.paper.style import ModelStyle, legible, model_styles
-from pipeline.stress.verdict.predictions import attack_name, data_name, left_out_note, model_name
+from pipeline.paper.style import DATA, ModelStyle, legible, model_styles, wrapped
+from pipeline.stress.verdict.predictions import attack_name, counts_text, left_out_note, model_name
 
 STRENGTH = ("clean", "random", "one_step", "pgd", "ensemble")  # from none to all
 CONTROL = "#555555"
 MAIN = (*MODELS, "uniform_art")  # drawn as lines, and the most robust of the others
+SWEPT = {
+    "epsilon": "epsilon (unit of the normalised features), evenly spaced",
+    "steps": "steps of PGD, evenly spaced",
+}
 HALO = [withStroke(linewidth=3, foreground="white")]
 CONTROL_STYLE = ModelStyle(CONTROL, "s", (0, (1, 1)), "")
 OFFSETS = [(reach * np.cos(angle), reach * np.sin(angle)) for reach in (9, 16, 26, 38, 54) for angle in
            np.deg2rad([0, 180, 90, 270, 35, 145, 325, 215])]  # fmt: skip  # points from a marker, the nearest first
 
 
-def stress_figure(table: pd.DataFrame, controls: Sequence[str] | None = None) -> Figure:
+def stress_figure(table: pd.DataFrame) -> Figure:
     """Left: clean GAP against GAP under the ensemble; right: GAP from no attack to the ensemble.
 
-    The uniform controls' front is what attention that nothing can move reaches: a model above it or to its right gains
-    something by its attention, one in the shaded region does not.
+    The front of the controls, whose name begins with "uniform", is what attention that nothing can move reaches: a
+    model above it or to its right gains something by its attention, one in the shaded region does not.
 
-    Args:
-        table: as :func:`pipeline.stress.verdict.tables.stress_table` returns it.
-        controls: models of uniform attention; those whose name begins with "uniform" if none are given.
     Raises:
         DataError: no model was tried clean and under the ensemble.
     """
@@ -45,39 +45,34 @@ def stress_figure(table: pd.DataFrame, controls: Sequence[str] | None = None) ->
     both = [model for model in models if {(model, "clean"), (model, "ensemble")} <= set(gap.index)]
     if not both:
         raise DataError("stress test: no model has both clean and ensemble predictions; make them with `dvc repro`")
-    controls = [model for model in both if model in (controls or ()) or (not controls and model.startswith("uniform"))]
+    controls = [model for model in both if model.startswith("uniform")]
+    styles, points = _styles(both), _points(gap, both)
     with sns.axes_style("whitegrid"):
         figure, (left, right) = plt.subplots(1, 2, figsize=(12.6, 6), width_ratios=(1.15, 1), layout="constrained")
     shown = table[table["attack"].isin(("clean", "ensemble"))]  # sweeps have fewer seeds
     figure.suptitle(_title("Which models are robust, and to what?", shown), fontsize=11)
     best = sorted((m for m in both if m not in MAIN), key=lambda m: -gap.loc[(m, "ensemble"), "mean"])
     _lines(right, gap, [model for model in (*MAIN, *best[:1]) if model in models])
-    _trade(left, gap, both, controls)
-    labels = _labels(left, _points(gap, both), _styles(both), controls)
+    _trade(left, gap, points, styles, controls)
+    labels = _labels(left, points, styles, controls)
     legible(figure).draw_without_rendering()  # names are placed in a settled layout, as they will be read
-    _place(left, labels, _points(gap, both))
+    _place(left, labels, points)
     return figure
 
 
 def sweep_figure(epsilon: pd.DataFrame, steps: pd.DataFrame) -> Figure:
-    """GAP and loss under PGD, along epsilon and along its steps.
+    """GAP and loss under PGD, along epsilon and along its steps; one of the two sweeps may be empty.
 
-    Args:
-        epsilon, steps: as :func:`pipeline.stress.verdict.tables.sweep_table` returns them; one may be empty.
     Raises:
         DataError: both are empty.
     """
-    sweeps = [(name, one) for name, one in (("epsilon", epsilon), ("steps", steps)) if len(one)]
+    sweeps = [(name, table) for name, table in (("epsilon", epsilon), ("steps", steps)) if len(table)]
     if not sweeps:
         raise DataError("stress test: no sweep over epsilon or steps; make one with `dvc repro`")
     with sns.axes_style("whitegrid"):
         figure, grid = plt.subplots(
             2, len(sweeps), figsize=(5.9 * len(sweeps), 7.4), squeeze=False, sharex="col", layout="constrained"
         )
-    labels = {
-        "epsilon": "epsilon (unit of the normalised features), evenly spaced",
-        "steps": "steps of PGD, evenly spaced",
-    }
     figure.suptitle(_title("PGD along epsilon and along its steps:", sweeps[0][1]), fontsize=11)
     for column, (name, table) in zip(grid.T, sweeps, strict=True):
         models = _swept(table)
@@ -96,13 +91,14 @@ def sweep_figure(epsilon: pd.DataFrame, steps: pd.DataFrame) -> Figure:
             if metric == "gap":
                 axes.set_ylim(0, None)
             _label_ends(axes, ends, styles)
-        column[-1].set_xlabel(labels[name])
+        column[-1].set_xlabel(SWEPT[name])
     return figure
 
 
-def _trade(axes: Axes, gap: pd.DataFrame, models: list[str], controls: list[str]) -> None:
-    styles = _styles(models)
-    points = _points(gap, models)
+def _trade(
+    axes: Axes, gap: pd.DataFrame, points: dict[str, tuple[float, float]], styles: dict[str, ModelStyle],
+    controls: list[str],
+) -> None:  # fmt: skip
     for model, (x, y) in points.items():
         reach = [_reach(gap, model, attack, point) for attack, point in (("clean", x), ("ensemble", y))]
         ours, control = model in MODELS, model in controls
@@ -198,8 +194,8 @@ def _moved(label: Annotation, offset: tuple[float, float]) -> Bbox:
     return Bbox(label.get_window_extent().get_points())
 
 
-def _overlap(one: BboxBase, other: BboxBase) -> float:
-    common = Bbox.intersection(one, other)
+def _overlap(box: BboxBase, other: BboxBase) -> float:
+    common = Bbox.intersection(box, other)
     return 0.0 if common is None else _area(common)
 
 
@@ -270,9 +266,6 @@ def _reach(gap: pd.DataFrame, model: str, attack: str, value: float) -> list[lis
 
 
 def _title(text: str, table: pd.DataFrame) -> str:
-    least, most = int(table["seeds"].min()), int(table["seeds"].max())
-    seeds = f"{least} training seed{'s' if least > 1 else ''}" if least == most else f"{least} to {most} training seeds"
-    alone = "; with one seed bars are about the videos only" if least == 1 else ""
-    data, videos = data_name(str(table["source"].iloc[0])), int(table["videos"].iloc[0])
-    line = ". ".join([f"{text} {data}, {videos:,} test videos, {seeds}{alone}", *left_out_note(table)])
-    return "\n".join(textwrap.wrap(line, 110))
+    alone = "; with one seed bars are about the videos only" if table["seeds"].min() == 1 else ""
+    what = f"{text} {DATA[str(table['source'].iloc[0])]}, {counts_text(table)}{alone}"
+    return wrapped([". ".join([what, *left_out_note(table)])], 110)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from pipeline.paper import paper
 from pipeline.paper.results import read_table
-from pipeline.paper.style import markdown_table, save_table, save_text
+from pipeline.paper.style import markdown_table, number_or_dash, save_table, save_text
 from pipeline.stress.verdict.predictions import SWEEPS, attack_name, data_note, model_name
 
 MEASURED = {"clean": "clean", "one_step": "one step", "pgd": "PGD", "ensemble": "ensemble"}
@@ -28,20 +28,13 @@ READING = {
 
 
 def read_training(path: str | Path) -> pd.DataFrame:
-    """What the trainings cost and what attention they ended with: ``training.csv``, a row per model and seed.
-
-    Raises:
-        DataError: it is missing, no table, or lacks a column.
-    """
+    """What the trainings cost and what attention they ended with: ``training.csv``, a row per model and seed."""
     return read_table(Path(path), *TRAINING)
 
 
 def leaderboard(table: pd.DataFrame, training: pd.DataFrame) -> pd.DataFrame:
-    """The models side by side, the most robust under the ensemble first.
+    """The models side by side, the most robust under the ensemble first; a model without a training has empty cells.
 
-    Args:
-        table: as :func:`pipeline.stress.verdict.tables.stress_table` returns it.
-        training: as :func:`read_training` returns it; models without a row keep empty cells.
     Returns:
         A row per model: ``claimed_clean`` and ``claimed_one_step`` (the paper's, percent), GAP in percent under each of
         :data:`MEASURED` with ``_low`` and ``_high``, ``lowest`` and ``lowest_attack`` (of the single attacks, the one
@@ -73,19 +66,17 @@ def leaderboard(table: pd.DataFrame, training: pd.DataFrame) -> pd.DataFrame:
 
 
 def leaderboard_markdown(board: pd.DataFrame) -> str:
-    """The leaderboard for people.
-
-    Args:
-        board: as :func:`leaderboard` returns it.
-    """
+    """The leaderboard for people."""
     lines = []
     for row in board.to_dict("records"):
-        claims = [row["claimed_clean"], row["claimed_one_step"]]
-        claimed = "–" if np.isnan(claims[0]) else " → ".join(f"{value:.2f}" for value in claims)
+        claimed = "–"
+        if not np.isnan(row["claimed_clean"]):
+            claimed = f"{row['claimed_clean']:.2f} → {row['claimed_one_step']:.2f}"
         cells = [model_name(row["model"]), claimed]
         cells += [_interval(row, attack) for attack in MEASURED]
         cells.append(f"{row['lowest']:.2f}, {attack_name(row['lowest_attack'])}" if row["lowest_attack"] else "–")
-        cells += [_number(row["attention_uniform_rms"], ".3g"), _number(row["training_passes"] / 1000, ",.1f")]
+        cells.append(number_or_dash(row["attention_uniform_rms"], ".3g"))
+        cells.append(number_or_dash(row["training_passes"] / 1000, ",.1f"))
         lines.append([*cells, f"{row['seeds']}"])
     least, videos = int(board["seeds"].min()), int(board["videos"].iloc[0])
     text = [
@@ -104,14 +95,7 @@ def leaderboard_markdown(board: pd.DataFrame) -> str:
 
 
 def write_leaderboard(board: pd.DataFrame, folder: str | Path) -> None:
-    """Write ``leaderboard.csv`` and ``leaderboard.md``.
-
-    Args:
-        board: as :func:`leaderboard` returns it.
-        folder: where the files go.
-    Raises:
-        OSError: the folder cannot be written, or the disk is full.
-    """
+    """Write ``leaderboard.csv`` and ``leaderboard.md``."""
     save_table(board, Path(folder) / "leaderboard.csv")
     save_text(leaderboard_markdown(board), Path(folder) / "leaderboard.md")
 
@@ -120,7 +104,3 @@ def _interval(row: Mapping[str, Any], attack: str) -> str:
     if np.isnan(row[attack]):
         return "–"
     return f"{row[attack]:.2f} [{row[f'{attack}_low']:.2f}, {row[f'{attack}_high']:.2f}]"
-
-
-def _number(value: float, form: str) -> str:
-    return "–" if np.isnan(value) else f"{value:{form}}"

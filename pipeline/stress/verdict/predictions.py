@@ -11,12 +11,13 @@ import pyarrow as pa
 
 from artpaper.metrics import TOP_K, hit_at_1_from_top
 from pipeline.base.errors import DataError
+from pipeline.base.sources import SOURCES
 from pipeline.paper.evidence import NotMeasured
 from pipeline.paper.paper import MODELS
-from pipeline.paper.render import SOURCES, left_out
-from pipeline.paper.style import DATA
+from pipeline.paper.style import left_out
+from pipeline.predict.bootstrap import bootstrap_counts
 from pipeline.stress.attacks.files import MAKER, read_attacked
-from pipeline.stress.verdict.statistics import Gap, Sample, bootstrap_counts
+from pipeline.stress.verdict.statistics import Gap, Sample
 
 METRICS = {"gap": "GAP (%)", "hit_at_1": "Hit@1 (%)", "loss": "loss (nats)"}
 COLUMNS = ["id", "labels", "classes", "scores", "loss"]
@@ -68,9 +69,9 @@ class Stress:
         source: ``data.source`` of the predictions.
         videos: how many test videos, the same for every model.
         epsilon: of each attack, unit of the normalised features; 0 on clean videos.
-        damaged: shards of the source that were left out.
         samples: metric ("gap", "hit_at_1" in percent, "loss" in nats), model and attack -> its values over seeds and
             bootstrap samples; a model without some attack has no entry.
+        damaged: shards of the source that were left out.
     """
 
     source: str
@@ -80,7 +81,7 @@ class Stress:
     damaged: tuple[str, ...] = ()
 
     @property
-    def told(self) -> dict[str, str]:
+    def about(self) -> dict[str, str]:
         """Columns that every table has about its data, for :func:`data_note`."""
         return {"source": self.source, "left_out": " ".join(left_out(self.damaged).split())}
 
@@ -97,25 +98,17 @@ class Stress:
     def sample(self, metric: str, model: str, attack: str) -> Sample:
         """One model under one attack.
 
-        Args:
-            metric: one of :data:`METRICS`.
-            model, attack: names.
         Raises:
             NotMeasured: the stress test has no such file.
         """
-        found = self.samples.get((metric, model, attack))
-        if found is None:
+        if (metric, model, attack) not in self.samples:
             raise NotMeasured(f"stress/predictions: no {metric} of model {model} under attack {attack}")
-        return found
+        return self.samples[metric, model, attack]
 
 
-def read_stress(folder: str | Path, draws: int = 1000, seed: int = 0) -> Stress:
-    """Read ``predictions/<model>/seed<k>/<attack>.parquet``, each file once, and resample its videos.
+def read_stress(folder: str | Path, draws: int = 1000) -> Stress:
+    """Read ``predictions/<model>/seed<k>/<attack>.parquet``, each file once, and resample its videos, all alike.
 
-    Args:
-        folder: the stress test's, which holds ``predictions``.
-        draws: bootstrap samples of the videos; every file sees the same ones.
-        seed: of the bootstrap.
     Raises:
         DataError: no file there, or one that is damaged, says another model, seed, attack, data source or epsilon than
             the others of its place, holds other videos or labels than the first, or NaN.
@@ -132,19 +125,19 @@ def read_stress(folder: str | Path, draws: int = 1000, seed: int = 0) -> Stress:
         note, rows = _read(path)
         if first is None:
             first = (path, note, rows)
-            counts = bootstrap_counts(len(rows), draws, seed)
+            counts = bootstrap_counts(len(rows), draws, 0)
         _check(path, note, rows, *first)
         known, epsilon = epsilons.setdefault(note["attack"], (path, note["epsilon"]))
         if epsilon != note["epsilon"]:
             raise DataError(f"{path} and {known}: epsilon {note['epsilon']} against {epsilon}; make both anew")
-        for metric, one in _resample(path, rows, counts).items():
-            parts.setdefault((metric, note["model"], note["attack"]), {})[note["seed"]] = one
+        for metric, values in _resample(path, rows, counts).items():
+            parts.setdefault((metric, note["model"], note["attack"]), {})[note["seed"]] = values
     assert first is not None  # there was a path
     samples = {}
     for key, seeds in parts.items():
-        used = tuple(sorted(seeds))
-        values = np.array([seeds[one][0] for one in used])  # (seeds,)
-        samples[key] = Sample(used, values, np.stack([seeds[one][1] for one in used]), len(first[2]))
+        order = tuple(sorted(seeds))
+        points = np.array([seeds[seed][0] for seed in order])  # (seeds,)
+        samples[key] = Sample(order, points, np.stack([seeds[seed][1] for seed in order]), len(first[2]))
     radii = {name: value for name, (_, value) in epsilons.items()}
     return Stress(first[1]["source"], len(first[2]), radii, samples, first[1]["damaged"])
 
@@ -159,26 +152,20 @@ def attack_name(attack: str) -> str:
     return ATTACKS.get(attack, attack.replace("_", " "))
 
 
-def data_name(source: str) -> str:
-    """What a title calls the data of ``data.source``; synthetic ones in capitals."""
-    return DATA[source]
+def counts_text(table: pd.DataFrame) -> str:
+    """How many test videos and training seeds are behind a table."""
+    least, most = int(table["seeds"].min()), int(table["seeds"].max())
+    seeds = f"{least}" if least == most else f"{least} to {most}"
+    return f"{int(table['videos'].iloc[0]):,} test videos, {seeds} training seed{'s' if most > 1 else ''}"
 
 
 def data_note(table: pd.DataFrame) -> str:
-    """What a caption says of the data: where they are from, and the damaged shards that were left out.
-
-    Args:
-        table: with the columns :attr:`Stress.told`, of a row or more.
-    """
-    return " ".join([SOURCES[str(table["source"].iloc[0])], *left_out_note(table)])
+    """What a caption says of the data of a table with :attr:`Stress.about`: where they are from, what is missing."""
+    return " ".join([SOURCES[str(table["source"].iloc[0])].caption, *left_out_note(table)])
 
 
 def left_out_note(table: pd.DataFrame) -> list[str]:
-    """The sentence about the damaged shards that were left out, or nothing where there are none.
-
-    Args:
-        table: with the column ``left_out`` of :attr:`Stress.told`, of a row or more.
-    """
+    """The sentence about the damaged shards that were left out, or nothing where there are none."""
     without = table["left_out"].iloc[0]
     return [without] if isinstance(without, str) and without else []  # of a CSV file an empty cell is NaN
 
@@ -192,10 +179,10 @@ def _check(
     path: Path, note: dict[str, Any], rows: pa.Table, first: Path, first_note: dict[str, Any], first_rows: pa.Table
 ) -> None:
     model, seed, attack = path.parts[-3:]
-    told = (note["model"], f"seed{note['seed']}", f"{note['attack']}.parquet")
-    if told != (model, seed, attack):
-        raise DataError(f"{path}: says of itself {'/'.join(told)}; make it anew with {MAKER}")
-    if note["source"] not in DATA or note["source"] != first_note["source"]:
+    place = (note["model"], f"seed{note['seed']}", f"{note['attack']}.parquet")
+    if place != (model, seed, attack):
+        raise DataError(f"{path}: says of itself {'/'.join(place)}; make it anew with {MAKER}")
+    if note["source"] not in SOURCES or note["source"] != first_note["source"]:
         raise DataError(f"{path}: data source {note['source']}, {first} has {first_note['source']}; make both anew")
     if note["damaged"] != first_note["damaged"]:
         raise DataError(f"{path} and {first}: other shards were left out as damaged; make both anew with {MAKER}")
@@ -238,5 +225,5 @@ def _lists(path: Path, rows: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarr
     return values, np.isin(np.arange(len(lengths))[:, None] * width + best, pairs), positives
 
 
-def _ordered(found: set[str], known: Mapping[str, str]) -> list[str]:
-    return [name for name in known if name in found] + sorted(found - set(known))
+def _ordered(names: set[str], known: Mapping[str, str]) -> list[str]:
+    return [name for name in known if name in names] + sorted(names - set(known))

@@ -10,7 +10,7 @@ import pandas as pd
 from pipeline.base.errors import DataError
 from pipeline.paper.evidence import NotMeasured
 from pipeline.paper.style import markdown_table, save_table, save_text
-from pipeline.stress.verdict.predictions import METRICS, SWEEPS, Stress, attack_name, data_note, model_name
+from pipeline.stress.verdict.predictions import METRICS, SWEEPS, Stress, attack_name, counts_text, data_note, model_name
 from pipeline.stress.verdict.statistics import difference, estimate, holm
 
 REFERENCES = ("uniform_art", "uniform_wide", "art")  # every model is compared with these
@@ -51,13 +51,7 @@ CLAIMS = (
 
 
 def comparisons(models: list[str]) -> Iterator[Comparison]:
-    """Every comparison that is made, declared before any number is seen; within a family each one once.
-
-    Args:
-        models: those of the stress test.
-    Yields:
-        The comparisons, family by family.
-    """
+    """Every comparison that is made, declared before any number is seen; within a family each one once."""
     yield from CLAIMS
     for place, reference in enumerate(REFERENCES):
         for model in models:
@@ -84,11 +78,11 @@ def stress_table(stress: Stress) -> pd.DataFrame:
         for attack in stress.attacks:
             for metric in METRICS:
                 if (metric, model, attack) in stress.samples:
-                    found = estimate(stress.sample(metric, model, attack))
+                    mean = estimate(stress.sample(metric, model, attack))
                     rows.append(
                         {"model": model, "attack": attack, "metric": metric, "epsilon": stress.epsilon[attack],
-                         "mean": found.value, "low": found.low, "high": found.high, "seeds": found.seeds,
-                         "videos": found.videos, "basis": found.basis, **stress.told}
+                         "mean": mean.value, "low": mean.low, "high": mean.high, "seeds": mean.seeds,
+                         "videos": mean.videos, "basis": mean.basis, **stress.about}
                     )  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -103,21 +97,16 @@ def differences_table(stress: Stress) -> pd.DataFrame:
         for one comparison each.
     """
     rows = []
-    for one in comparisons(stress.models):
+    for pair in comparisons(stress.models):
         try:
-            high = stress.sample(one.metric, one.model, one.attack)
-            low = stress.sample(one.metric, one.over_model, one.over_attack)
+            high = stress.sample(pair.metric, pair.model, pair.attack)
+            low = stress.sample(pair.metric, pair.over_model, pair.over_attack)
         except NotMeasured:
             continue
-        found = difference(high, low)
-        rows.append(
-            asdict(one)
-            | {"difference": found.value, "low": found.low, "high": found.high, "error": found.error, "p": found.p,
-               "freedom": found.freedom, "seeds": found.seeds, "videos": found.videos, "basis": found.basis,
-               **stress.told}
-        )  # fmt: skip
+        result = asdict(difference(high, low))
+        rows.append(asdict(pair) | {"difference": result.pop("value")} | result | stress.about)
     names = [*Comparison.__dataclass_fields__, "difference", "low", "high", "error", "p", "freedom"]
-    table = pd.DataFrame(rows, columns=[*names, "seeds", "videos", "basis", *stress.told])
+    table = pd.DataFrame(rows, columns=[*names, "seeds", "videos", "basis", *stress.about])
     families = table.groupby("family", sort=False)["p"]
     table.insert(names.index("p") + 1, "holm_p", families.transform(lambda p: holm(p.to_numpy())))
     table.insert(names.index("p") + 2, "comparisons", families.transform("count").astype(int))
@@ -125,14 +114,11 @@ def differences_table(stress: Stress) -> pd.DataFrame:
 
 
 def sweep_table(table: pd.DataFrame, key: str) -> pd.DataFrame:
-    """PGD along one of its own numbers.
+    """PGD along one of its own numbers: "epsilon" (unit of the normalised features) or "steps".
 
-    Args:
-        table: as :func:`stress_table` returns it, with attacks called ``<key>_<value>``.
-        key: "epsilon" (unit of the normalised features) or "steps".
     Returns:
-        A row per model, value and metric, values ascending, with the table's columns and ``value``, 0 on clean videos
-        of the same seeds.
+        A row per model, value and metric, values ascending, with the columns of :func:`stress_table`, in which such an
+        attack is called ``<key>_<value>``, and ``value``, 0 on clean videos of the same seeds.
     Raises:
         DataError: an attack's name does not end in a number.
     """
@@ -153,15 +139,7 @@ def sweep_table(table: pd.DataFrame, key: str) -> pd.DataFrame:
 
 
 def write_stress(stress: Stress, folder: str | Path) -> None:
-    """Write ``table`` and ``differences`` as CSV and Markdown, and each sweep that was made as CSV.
-
-    Args:
-        stress: what was measured.
-        folder: where the files go.
-    Raises:
-        DataError: an attack's name does not end in a number.
-        OSError: the folder cannot be written, or the disk is full.
-    """
+    """Write ``table`` and ``differences`` as CSV and Markdown, and each sweep that was made as CSV."""
     folder = Path(folder)
     table, differences = stress_table(stress), differences_table(stress)
     save_table(table, folder / "table.csv")
@@ -173,20 +151,15 @@ def write_stress(stress: Stress, folder: str | Path) -> None:
 
 
 def table_markdown(table: pd.DataFrame) -> str:
-    """GAP of every model under every attack but the sweeps', for people; intervals where they fit: see the CSV.
-
-    Args:
-        table: as :func:`stress_table` returns it.
-    """
+    """GAP of every model under every attack but the sweeps', for people; intervals where they fit: see the CSV."""
     gap = table[(table["metric"] == "gap") & ~table["attack"].str.startswith(tuple(f"{key}_" for key in SWEEPS))]
     models, attacks = list(dict.fromkeys(gap["model"])), list(dict.fromkeys(gap["attack"]))
     cells = {(row.model, row.attack): row for row in gap.itertuples()}
     lines = []
     for attack in attacks:
-        found = [cells.get((model, attack)) for model in models]
-        lines.append(
-            [attack_name(attack), *("–" if one is None else f"{one.mean:.2f} ± {_reach(one):.2f}" for one in found)]
-        )
+        own = [cells.get((model, attack)) for model in models]
+        values = ("–" if cell is None else f"{cell.mean:.2f} ± {(cell.high - cell.low) / 2:.2f}" for cell in own)
+        lines.append([attack_name(attack), *values])
     text = f"GAP in percent, mean over training seeds ± half its 95 % interval. {_numbers(gap)} {_data(table)}"
     return f"**What each model keeps under each attack.** {text}\n\n" + markdown_table(
         ["attack", *map(model_name, models)], lines
@@ -194,11 +167,7 @@ def table_markdown(table: pd.DataFrame) -> str:
 
 
 def differences_markdown(table: pd.DataFrame) -> str:
-    """The declared comparisons for people, a table a family.
-
-    Args:
-        table: as :func:`differences_table` returns it.
-    """
+    """The declared comparisons for people, a table a family."""
     text = [
         "**Which differences are more than chance?** Differences on the same videos, points of percent for GAP and "
         "nats for the loss, with the 95 % interval of each by itself; p is Holm's, corrected within each family. "
@@ -217,7 +186,7 @@ def differences_markdown(table: pd.DataFrame) -> str:
             numbers = " to ".join(f"{row[end]:+.{digits}f}" for end in ("low", "high"))
             lines.append(
                 [model_name(row["model"]), attack_name(row["attack"]), over, metric,
-                 f"{row['difference']:+.{digits}f}", numbers, p_text(row["holm_p"], row["basis"])]
+                 f"{row['difference']:+.{digits}f}", numbers, _p_text(row["holm_p"], row["basis"])]
             )  # fmt: skip
         count = int(rows["comparisons"].iloc[0])
         text += [f"`{family}`: {meaning} ({count} p values).", ""]
@@ -225,31 +194,20 @@ def differences_markdown(table: pd.DataFrame) -> str:
     return "\n".join(text)
 
 
-def p_text(p: float, basis: str) -> str:
-    """A corrected p value, or why there is none.
-
-    Args:
-        p: the value; NaN for none.
-        basis: of the estimate.
-    """
+def _p_text(p: float, basis: str) -> str:
+    """A corrected p value, or why there is none: the basis of the estimate."""
     if np.isnan(p):
         return basis
     return "< 0.0001" if p < 0.0001 else f"{p:.4f}" if p < 0.1 else f"{p:.2f}"
 
 
-def _reach(row: object) -> float:
-    return (row.high - row.low) / 2  # type: ignore[attr-defined]
-
-
 def _numbers(table: pd.DataFrame) -> str:
     if table.empty:
         return "Nothing that could be compared was measured."
-    least, most = table["seeds"].min(), table["seeds"].max()
-    seeds = f"{least}" if least == most else f"{least} to {most}"
-    alone = (
-        " With one seed an interval is about the videos only and says nothing of other trainings." if least == 1 else ""
-    )
-    return f"{int(table['videos'].iloc[0]):,} test videos, {seeds} training seed{'s' if most > 1 else ''}.{alone}"
+    alone = ""
+    if table["seeds"].min() == 1:
+        alone = " With one seed an interval is about the videos only and says nothing of other trainings."
+    return f"{counts_text(table)}.{alone}"
 
 
 def _data(table: pd.DataFrame) -> str:
