@@ -75,7 +75,7 @@ def write_notebook(path: Path, seconds: float, exception: bool = False, said: st
 
 
 def rendered(folder: Path) -> str:
-    """The report of a run, its notebook executed in this process: as :func:`pipeline.run.report.write_report`, quickly.
+    """The report of a run, its notebook executed in this process: as ``write_report`` has it, but quickly.
 
     The current folder is the project's.
     """

@@ -11,6 +11,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.base.identity import imported
+from pipeline.base.sources import SOURCES
 from tests.pipeline import ROOT
 
 EVERY_STAGE = {
@@ -71,6 +72,8 @@ def sources(stage: str) -> set[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    if stage == "prepare":
+        names += [source.reader for source in SOURCES.values()]  # imported by name
     files = imported(*(name for name in names if not name.startswith("pipeline.run")))
     return {path.relative_to(ROOT).as_posix() for path in files}
 

@@ -9,11 +9,16 @@ import re
 from pathlib import Path
 from typing import Any
 
+import nbformat
 from bs4 import BeautifulSoup
 from nbconvert import HTMLExporter
 
-from pipeline.base.parameters import Params
+from pipeline.base.atomic import atomic_file
+from pipeline.base.errors import ConfigError
+from pipeline.base.parameters import Params, load_params
+from pipeline.run.notebooks import run
 
+NOTEBOOK = Path("notebooks", "report.ipynb")
 TITLE = "Can't Fool Me, reproduced"
 ALLOWED = re.compile(
     "a|b|blockquote|br|caption|code|dd|details|div|dl|dt|em|figcaption|figure|h[1-6]|hr|i|img|li|ol|p|pre|small|span|"
@@ -22,6 +27,19 @@ ALLOWED = re.compile(
 SILENT = ("script", "style", "iframe", "object", "title")  # dropped with what is in them
 ATTRIBUTES = {"alt", "class", "colspan", "href", "id", "rowspan", "scope", "src", "start"}
 BELOW = 2  # the headings of an executed notebook stand below that of their section
+
+
+def write_report(folder: Path, target: Path, project: Path) -> Path:
+    """Write the report of a run: the project's folder after ``dvc repro``, or one below ``results/``."""
+    params = folder / "params.yaml"
+    if not params.is_file():
+        raise ConfigError(f"{folder}: no run here (no params.yaml); give the project's folder or one below results/")
+    executed = project / ".resume" / NOTEBOOK.name
+    run(project / NOTEBOOK, executed, {"params": str(params.resolve()), "workspace": str(folder.resolve())})
+    text = page(nbformat.read(executed, as_version=4), load_params(params))
+    with atomic_file(target) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return target
 
 
 def page(notebook: Any, params: Params) -> str:

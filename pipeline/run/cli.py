@@ -286,7 +286,7 @@ def _claims(parsed: argparse.Namespace) -> None:
 
 def _report(parsed: argparse.Namespace) -> None:
     from pipeline.base.project import project_root
-    from pipeline.run.report import write_report
+    from pipeline.report.page import write_report
 
     root = project_root()
     name = parsed.results.resolve().name if parsed.results else "report"

@@ -6,7 +6,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser
 
-from pipeline.run.report import write_report
+from pipeline.report.page import write_report
 from tests.browser.conftest import Watched
 from tests.executed import fabricate
 from tests.pipeline import ROOT

@@ -15,9 +15,9 @@ from ruamel.yaml import YAML
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.parameters import load_params
 from pipeline.report.contents import Run, compared_parameters, duration, profile
+from pipeline.report.page import write_report
 from pipeline.run.cli import main
 from pipeline.run.profiles import whole
-from pipeline.run.report import write_report
 from tests.executed import PNG, fabricate, rendered, write_notebook
 from tests.pipeline import ROOT
 
@@ -410,7 +410,7 @@ def test_the_command_that_writes_the_parameters(tmp_path: Path, name: str, data:
 def test_a_published_run_does_not_take_the_place_of_the_report(
     options: list[str], made: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("pipeline.run.report.write_report", lambda folder, target, project: target)
+    monkeypatch.setattr("pipeline.report.page.write_report", lambda folder, target, project: target)
     assert main(["report", *options]) == 0
     assert capsys.readouterr().out.strip() == made
 
