@@ -5,17 +5,17 @@ So beside the change stand how far the maps are from uniform, and how much the m
 """
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
+
+from artpaper.shapes import Mask, PerVideo
 
 NUMBERS = ("mse", "head_mse", "uniform_mse", "entropy", "largest", "profile_max", "unrelated_mse")
 
 
 def attention_numbers(
-    clean: Float[Tensor, "batch heads time time"],
-    attacked: Float[Tensor, "batch heads time time"],
-    mask: Bool[Tensor, "batch time"],
-) -> dict[str, Float[Tensor, " batch"]]:
+    clean: Float[Tensor, "batch heads time time"], attacked: Float[Tensor, "batch heads time time"], mask: Mask
+) -> dict[str, PerVideo]:
     """Numbers of one modality's maps, one value per video under each name of :data:`NUMBERS`, in float64.
 
     A is the mean of the clean heads, T the number of real frames; means go over the T x T entries of real frames.
@@ -33,7 +33,7 @@ def attention_numbers(
         clean, attacked: maps of every head for the videos and their adversaries, zero on padding.
         mask: True on real frames.
     Returns:
-        One value per video under each of the names above; those of maps are squared attention weights.
+        One value per video under each name; those of maps are squared attention weights.
     Source: section 3.2.2; the readings are rows 18 and 19 of docs/ambiguities.md.
     """
     frames = mask.sum(dim=1).double()  # (B,)
@@ -57,9 +57,7 @@ def attention_numbers(
     return numbers
 
 
-def attention_profile(
-    maps: Float[Tensor, "batch time time"], mask: Bool[Tensor, "batch time"]
-) -> Float[Tensor, "batch time"]:
+def attention_profile(maps: Float[Tensor, "batch time time"], mask: Mask) -> Float[Tensor, "batch time"]:
     """Attention that each frame receives: the mean over the rows of real frames, summing to 1 (Figure 2)."""
     return maps.double().sum(dim=1) / mask.sum(dim=1, keepdim=True)
 

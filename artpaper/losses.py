@@ -27,12 +27,14 @@ from artpaper.defences.relative_attention import relative_change
 from artpaper.defences.virtual import virtual
 from artpaper.inputs import Guarded, entered
 from artpaper.settings import Control, Loss
-from artpaper.shapes import Frames, LabelSets, Logits, Maps, Mask
+from artpaper.shapes import Frames, LabelSets, Logits, Maps, Mask, Scalar
 
 Parts = dict[str, float]
-# the parts that are sums over the videos of a batch; the others are means
-COUNTED = ("zero_gradients", "gradients_not_finite")
+COUNTED = ("zero_gradients", "gradients_not_finite")  # sums over the videos of a batch; the other parts are means
 PARTS = ("loss", "cross_entropy", "adversarial", "attention", "perturbation_norm", *COUNTED)
+"""What a loss says of itself, as far as it has it: ``adversarial`` is before alpha, ``attention`` before beta;
+``perturbation_norm`` is ||R||_2; ``zero_gradients`` are videos that the attack could not move, ``gradients_not_finite``
+those whose gradient is NaN or infinite on a real frame, which are not moved."""
 LossFunction = Callable[[Any, Tensor, Tensor, Tensor, Loss], tuple[Tensor, Parts]]
 ADVERSARIES = {"projected": projected, "virtual": virtual}  # how they are found; "one_step" is the paper's own way
 
@@ -60,7 +62,7 @@ def guarded(loss: LossFunction) -> LossFunction:
 
 
 @guarded
-def cross_entropy(model: Any, x: Frames, y: LabelSets, mask: Mask, config: Loss) -> tuple[Tensor, Parts]:
+def cross_entropy(model: Any, x: Frames, y: LabelSets, mask: Mask, config: Loss) -> tuple[Scalar, Parts]:
     """L_CE (Eq. 1): binary cross-entropy of the clean videos, averaged over the batch.
 
     Args:
@@ -70,15 +72,14 @@ def cross_entropy(model: Any, x: Frames, y: LabelSets, mask: Mask, config: Loss)
         mask: True on real frames.
         config: ``bce_reduction`` says whether classes are averaged or summed.
     Returns:
-        The loss, of shape (), and its parts as numbers: ``loss``, ``cross_entropy``.
-    Source: Eq. 1.
+        The loss, and its parts as numbers, those of :data:`PARTS` that it has.
     """
-    loss = mean_bce(model(x, mask), y, config)
+    loss = _mean_bce(model(x, mask), y, config)
     return loss, {"loss": loss.item(), "cross_entropy": loss.item()}
 
 
 @guarded
-def adversarial(model: Any, x: Frames, y: LabelSets, mask: Mask, config: Loss) -> tuple[Tensor, Parts]:
+def adversarial(model: Any, x: Frames, y: LabelSets, mask: Mask, config: Loss) -> tuple[Scalar, Parts]:
     """L_out,Adv (Eq. 2): L_CE + alpha * the loss of the one-step adversaries, whose R is held constant.
 
     Args:
@@ -86,20 +87,19 @@ def adversarial(model: Any, x: Frames, y: LabelSets, mask: Mask, config: Loss) -
         x, y, mask: as in :func:`cross_entropy`.
         config: ``alpha``, ``epsilon`` (same unit as x), ``scope``, ``bce_reduction``.
     Returns:
-        The loss, of shape (), and its parts: ``loss``, ``cross_entropy``, ``adversarial`` (before alpha), and what
-        :func:`step_parts` says of R.
+        As :func:`cross_entropy`.
     Source: Eq. 2-4; R is detached as in Goodfellow et al. 2015 and Miyato et al. 2018.
     """
-    known, gradient, _ = clean_pass(model, x, y, mask, config, with_maps=False)
+    known, gradient, _ = _clean_pass(model, x, y, mask, config, with_maps=False)
     perturbation = steepest(gradient, mask, **_ball(model, config))
-    attacked = mean_bce(model(x + perturbation, mask), y, config)
+    attacked = _mean_bce(model(x + perturbation, mask), y, config)
     loss = known + config.alpha * attacked
     parts = {"loss": loss.item(), "cross_entropy": known.item(), "adversarial": attacked.item()}
-    return loss, parts | step_parts(perturbation, gradient, mask)
+    return loss, parts | _step_parts(perturbation, gradient, mask)
 
 
 @guarded
-def attention_adversarial(model: Any, x: Frames, y: LabelSets, mask: Mask, config: Loss) -> tuple[Tensor, Parts]:
+def attention_adversarial(model: Any, x: Frames, y: LabelSets, mask: Mask, config: Loss) -> tuple[Scalar, Parts]:
     """L_(out,att),Adv (section 2.2): L_out,Adv + beta * the Frobenius norm of the change of the attention maps.
 
     Args:
@@ -107,27 +107,26 @@ def attention_adversarial(model: Any, x: Frames, y: LabelSets, mask: Mask, confi
         x, y, mask: as in :func:`cross_entropy`.
         config: as in :func:`adversarial`, and ``beta`` and what :func:`attention_change` takes.
     Returns:
-        The loss, of shape (), and its parts: those of :func:`adversarial` and ``attention`` (before beta).
-    Source: section 2.2.
+        As :func:`cross_entropy`.
     """
-    known, gradient, maps = clean_pass(model, x, y, mask, config, with_maps=True)
+    known, gradient, maps = _clean_pass(model, x, y, mask, config, with_maps=True)
     perturbation = steepest(gradient, mask, **_ball(model, config))
     logits, adversarial_maps = model.with_maps(x + perturbation, mask)
-    attacked = mean_bce(logits, y, config)
+    attacked = _mean_bce(logits, y, config)
     attention = attention_change(maps, adversarial_maps, config)
     loss = known + config.alpha * attacked + config.beta * attention
     parts = {"cross_entropy": known.item(), "adversarial": attacked.item(), "attention": attention.item()}
-    return loss, {"loss": loss.item()} | parts | step_parts(perturbation, gradient, mask)
+    return loss, {"loss": loss.item()} | parts | _step_parts(perturbation, gradient, mask)
 
 
-def attention_change(clean: Maps, attacked: Maps, config: Loss) -> Tensor:
+def attention_change(clean: Maps, attacked: Maps, config: Loss) -> Scalar:
     """The attention term: mean over videos of ||A - A_adv||_Fr, summed or averaged over modalities.
 
     Args:
         clean, attacked: head-averaged maps per modality, zero on padding.
         config: ``attention_modalities``, ``attention_squared``, ``attention_detach_clean``.
     Returns:
-        The term before beta, of shape (); exactly 0 for equal maps, its gradient finite everywhere (0 there).
+        The term before beta; exactly 0 for equal maps, its gradient finite everywhere (0 there).
     Source: section 2.2, the norm unsquared as printed.
     """
     norms = []
@@ -141,7 +140,7 @@ def attention_change(clean: Maps, attacked: Maps, config: Loss) -> Tensor:
 
 
 @guarded
-def defended(model: Any, x: Frames, y: LabelSets, mask: Mask, config: Loss) -> tuple[Tensor, Parts]:
+def defended(model: Any, x: Frames, y: LabelSets, mask: Mask, config: Loss) -> tuple[Scalar, Parts]:
     """The loss of a control, a baseline or a defence: one with switches, so that two models differ in what they say.
 
     L = clean * L_CE + alpha * D(x + R) + beta * attention - entropy * H + alignment * (1 - cos), where the adversary R
@@ -152,9 +151,7 @@ def defended(model: Any, x: Frames, y: LabelSets, mask: Mask, config: Loss) -> t
         x, y, mask: as in :func:`cross_entropy`.
         config: a :class:`artpaper.settings.Control`: which terms, and how much of each.
     Returns:
-        The loss, of shape (), and its parts as numbers: ``loss``, ``cross_entropy`` (0 if there is no clean pass),
-        ``adversarial`` (D before alpha), ``attention`` (before beta), and what :func:`step_parts` says of R.
-    Source: section 2 for the first terms; the files of :mod:`artpaper.defences` for the others.
+        As :func:`cross_entropy`; the part of that name is 0 without a clean pass, and ``adversarial`` is D.
     """
     assert isinstance(config, Control)
     draws = torch.get_rng_state()
@@ -168,19 +165,19 @@ def defended(model: Any, x: Frames, y: LabelSets, mask: Mask, config: Loss) -> t
     logits: Tensor = x
     maps: Maps = {}
     if config.adversary == "one_step":
-        known, gradient, maps = clean_pass(model, x, y, mask, config, with_maps=True)
+        known, gradient, maps = _clean_pass(model, x, y, mask, config, with_maps=True)
         perturbation = steepest(gradient, mask, **ball)
     else:
         known = x.new_zeros(())
         if config.clean:
             logits, maps = ask(x)
-            known = mean_bce(logits, y, config)
+            known = _mean_bce(logits, y, config)
         reference = logits.detach()
 
         def slope(frames: Tensor) -> Tensor:
             frames = frames.detach().requires_grad_(True)
             answer, _ = ask(frames)
-            loss = bernoulli_divergence(reference, answer) if config.consistency else mean_bce(answer, y, config)
+            loss = bernoulli_divergence(reference, answer) if config.consistency else _mean_bce(answer, y, config)
             return torch.autograd.grad(loss.sum(), frames)[0]
 
         perturbation, gradient = ADVERSARIES[config.adversary](slope, x, mask, ball, noise, config.steps)
@@ -189,7 +186,7 @@ def defended(model: Any, x: Frames, y: LabelSets, mask: Mask, config: Loss) -> t
         term = bernoulli_divergence(logits.detach() if config.adversary == "virtual" else logits, attacked)
         term = term.mean() * _over_classes(y, config)
     else:
-        term = mean_bce(attacked, y, config)
+        term = _mean_bce(attacked, y, config)
     loss = config.clean * known + config.alpha * term
     parts: Parts = {"cross_entropy": known.item(), "adversarial": term.item()}
     if config.beta > 0:
@@ -203,7 +200,7 @@ def defended(model: Any, x: Frames, y: LabelSets, mask: Mask, config: Loss) -> t
         loss = loss - config.entropy * mean_entropy(maps, mask)
     if config.alignment > 0:
         loss = loss + config.alignment * (1 - alignment(model, x, y, mask, ball, noise, draws))
-    return loss, {"loss": loss.item(), **parts, **step_parts(perturbation, gradient, mask)}
+    return loss, {"loss": loss.item(), **parts, **_step_parts(perturbation, gradient, mask)}
 
 
 def _is_switched(config: Loss) -> bool:
@@ -226,23 +223,19 @@ def loss_for(config: Loss) -> LossFunction:
     return next(loss for asks, loss in LOSSES if asks(config))
 
 
-def clean_pass(
+def _clean_pass(
     model: Any, x: Frames, y: LabelSets, mask: Mask, config: Loss, *, with_maps: bool
-) -> tuple[Tensor, Frames, Maps]:
+) -> tuple[Scalar, Frames, Maps]:
     """One forward and one backward pass for all that the clean videos give; the next pass drops the same units.
 
-    Args:
-        model, x, y, mask, config: as for :func:`attention_adversarial`, checked.
-        with_maps: keep the attention maps, joined to the graph.
-    Returns:
-        L_CE with its parameter gradient attached; dL_CE/dx, not masked; the maps per modality, or none.
+    That is L_CE with its parameter gradient attached; dL_CE/dx, not masked; and the maps in the graph, if wanted.
     """
     model = Guarded(model, y.shape[1])
     x = x.detach().requires_grad_(True)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
         logits, maps = model.with_maps(x, mask) if with_maps else (model(x, mask), {})
-    loss = mean_bce(logits, y, config)
+    loss = _mean_bce(logits, y, config)
     gradient, *known = torch.autograd.grad(loss, [x, *parameters], retain_graph=with_maps, allow_unused=True)
     return _KnownGradient.apply(loss.detach(), known, *parameters), gradient, maps
 
@@ -261,22 +254,16 @@ class _KnownGradient(torch.autograd.Function):
         return None, None, *(None if gradient is None else gradient * scale for gradient in ctx.gradients)
 
 
-def step_parts(perturbation: Frames, gradient: Frames, mask: Mask) -> Parts:
-    """What a loss says of its adversaries R (unit of the features), found along a gradient.
-
-    Returns:
-        ``perturbation_norm``, the mean over videos of ||R||_2; ``zero_gradients``, the videos in this batch that the
-        attack could not move; and ``gradients_not_finite``, those whose gradient is NaN or infinite on a real frame,
-        which are not moved.
-    """
+def _step_parts(perturbation: Frames, gradient: Frames, mask: Mask) -> Parts:
+    """The parts that are about R and the gradient that it was found along."""
     gradient = gradient.masked_fill(~mask[:, :, None], 0.0)
     silent = gradient.flatten(1).abs().amax(dim=1) == 0
     counts = {"zero_gradients": silent.sum(), "gradients_not_finite": (~finite_rows(gradient)).sum()}
     return {"perturbation_norm": l2_norm(perturbation).mean().item()} | {k: float(n.item()) for k, n in counts.items()}
 
 
-def mean_bce(logits: Logits, y: LabelSets, config: Loss) -> Tensor:
-    """The paper's l (of shape ()) averaged over videos, and over classes averaged or summed as ``config`` says."""
+def _mean_bce(logits: Logits, y: LabelSets, config: Loss) -> Scalar:
+    """The paper's l averaged over videos, and over classes averaged or summed as ``config.bce_reduction`` says."""
     return F.binary_cross_entropy_with_logits(logits, y.to(logits.dtype)) * _over_classes(y, config)
 
 

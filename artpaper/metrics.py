@@ -42,6 +42,8 @@ def gap(scores: Scores, labels: Labels, top_k: Whole = TOP_K) -> float:
         top_k: classes kept per video, at least 1, at most all of them.
     Returns:
         sum of the precision at each hit / number of labels, those outside every top list included; 0.0 without labels.
+    Raises:
+        ValueError: as the module says.
     Source: google/youtube-8m eval_util.py, calculate_gap; section 3.1 of the paper.
     """
     top_k = _top_k(top_k)
@@ -107,11 +109,12 @@ def gap_from_top(scores: TopScores, hits: Hits, positives: Counts, top_k: Whole 
     """:func:`gap` from stored top lists.
 
     Args:
-        scores: each video's highest scores, descending (videos, listed); logits or probabilities, the same kind for all
-            videos.
+        scores: each video's highest scores, descending (videos, listed), for all videos logits or all probabilities.
         hits: whether each is a label of its video (videos, listed).
         positives: number of labels of each video, in its list or not (videos,).
         top_k: columns used; a list shorter than this must hold all classes.
+    Raises:
+        TypeError, ValueError: as the module says.
     """
     right = inputs.hit_lists(hits)
     counts, ranked, top_k = inputs.label_counts(positives, right), inputs.score_lists(scores, right), _top_k(top_k)

@@ -5,18 +5,17 @@ the rest follows its reference [15], Vaswani et al. 2017, and is a choice in :cl
 """
 
 import math
-from collections.abc import Mapping
 from functools import lru_cache
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from artpaper.settings import Model
+from artpaper.shapes import Frames, Heads, Logits, Maps, Mask, Widths
 
 ALIVE = 2**21  # numbers in the attention maps of all heads that are alive at once: 8 MiB, which a cache holds
-Maps = dict[str, Float[Tensor, "batch time time"]]
 
 
 class FrameTransformer(nn.Module):
@@ -31,7 +30,7 @@ class FrameTransformer(nn.Module):
     Source: section 3.1; Vaswani et al. 2017, sections 3.1-3.5 and 5.4.
     """
 
-    def __init__(self, config: Model, modalities: Mapping[str, int], classes: int) -> None:
+    def __init__(self, config: Model, modalities: Widths, classes: int) -> None:
         super().__init__()
         self.config = config
         self.modalities = dict(modalities)
@@ -39,9 +38,7 @@ class FrameTransformer(nn.Module):
         self.encoders = nn.ModuleDict({name: Encoder(config, width) for name, width in self.modalities.items()})
         self.classifier = nn.Linear(sum(encoder.dim for encoder in self._encoders().values()), classes)
 
-    def forward(
-        self, x: Float[Tensor, "batch time dim"], mask: Bool[Tensor, "batch time"], return_attention: bool = False
-    ) -> Float[Tensor, "batch classes"] | tuple[Float[Tensor, "batch classes"], Maps]:
+    def forward(self, x: Frames, mask: Mask, return_attention: bool = False) -> Logits | tuple[Logits, Maps]:
         """Classify a batch of videos.
 
         Args:
@@ -63,13 +60,9 @@ class FrameTransformer(nn.Module):
         logits = self.classifier(torch.cat(pooled, dim=-1)).to(x.dtype)  # (B, K), full precision under autocast too
         return (logits, maps) if return_attention else logits
 
-    def attention_heads(
-        self, x: Float[Tensor, "batch time dim"], mask: Bool[Tensor, "batch time"]
-    ) -> dict[str, Float[Tensor, "batch heads time time"]]:
-        """The attention map of every head, per modality, for looking at; same conventions as :meth:`forward`.
+    def attention_heads(self, x: Frames, mask: Mask) -> Heads:
+        """The attention map of every head, per modality, before they are averaged; otherwise as :meth:`forward`.
 
-        Returns:
-            Per modality, before the heads are averaged.
         Raises:
             ValueError: ``dim`` is not the sum of the modalities' widths.
         """
@@ -86,11 +79,10 @@ class FrameTransformer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """One Transformer encoder layer for one modality.
+    """One Transformer encoder layer for one modality, whose frames have ``width`` features.
 
-    Args:
-        config: architecture choices.
-        width: features a frame of this modality; also the layer's width unless ``config.projection`` gives another.
+    The layer is as wide, unless ``config.projection`` gives another width.
+
     Raises:
         ValueError: the layer's width is not divisible by the number of heads, or odd with sinusoidal positions.
     Source: Vaswani et al. 2017, sections 3.1-3.5 and 5.4; what the paper leaves open is a key of group ``model``.
@@ -112,25 +104,23 @@ class Encoder(nn.Module):
         self.value = nn.Linear(self.dim, self.dim)
         self.output = nn.Linear(self.dim, self.dim)
         hidden = config.ffn_multiple * self.dim
-        self.ffn = (
-            nn.Sequential(nn.Linear(self.dim, hidden), nn.ReLU(), nn.Linear(hidden, self.dim)) if hidden else None
-        )
-        sublayers = 2 if hidden else 1
-        normed = config.layer_norm != "none"
-        self.norms = nn.ModuleList([nn.LayerNorm(self.dim) if normed else nn.Identity() for _ in range(sublayers)])
+        layers = (nn.Linear(self.dim, hidden), nn.ReLU(), nn.Linear(hidden, self.dim)) if hidden else ()
+        self.ffn = nn.Sequential(*layers) if hidden else None
+        norm = nn.Identity if config.layer_norm == "none" else nn.LayerNorm
+        self.norms = nn.ModuleList([norm(self.dim) for _ in range(2 if hidden else 1)])
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, x: Float[Tensor, "batch time width"], mask: Bool[Tensor, "batch time"], return_attention: bool = False
+        self, x: Float[Tensor, "batch time width"], mask: Mask, return_attention: bool = False
     ) -> tuple[Float[Tensor, "batch time dim"], Float[Tensor, "batch time time"] | None]:
-        """Encode the frames of one modality.
+        """The hidden states of one modality's frames and, if asked for, the attention map averaged over heads.
 
         Args:
             x: its frames, unit of the normalised features.
             mask: True on real frames.
             return_attention: also return the attention map.
         Returns:
-            The hidden states, and, if asked for, the attention map averaged over heads.
+            Both, or the hidden states and None.
         """
         embedded = self.dropout(self._embed(x))  # (B, T, d)
         attended, averaged = self._attend(self._before(0, embedded), mask, return_attention)
@@ -139,9 +129,7 @@ class Encoder(nn.Module):
             hidden = self._after(1, hidden, self.ffn(self._before(1, hidden)))
         return hidden, averaged
 
-    def attention(
-        self, x: Float[Tensor, "batch time width"], mask: Bool[Tensor, "batch time"]
-    ) -> Float[Tensor, "batch heads time time"]:
+    def attention(self, x: Float[Tensor, "batch time width"], mask: Mask) -> Float[Tensor, "batch heads time time"]:
         """The attention map of every head, alone."""
         hidden = self._before(0, self.dropout(self._embed(x)))
         return self._heads(hidden if self.query_key is None else self.query_key(hidden), mask)
@@ -199,13 +187,11 @@ class Encoder(nn.Module):
         return self.norms[index](hidden) if self.config.layer_norm == "post" else hidden
 
 
-def pool(
-    hidden: Float[Tensor, "batch time dim"], mask: Bool[Tensor, "batch time"], how: str
-) -> Float[Tensor, "batch dim"]:
-    """Mean or maximum over the real frames; a video without any gives 0.
+def pool(hidden: Frames, mask: Mask, how: str) -> Float[Tensor, "batch dim"]:
+    """The "mean" or the "max" over the real frames, as ``how`` says, in any unit; a video without any gives 0.
 
     Args:
-        hidden: what is pooled, any unit.
+        hidden: what is pooled.
         mask: True on real frames.
         how: "mean" or "max".
     """
@@ -218,12 +204,12 @@ def pool(
 
 @lru_cache(maxsize=64)
 def sinusoids(time: int, dim: int, device: torch.device) -> Float[Tensor, "time dim"]:
-    """Position codes: sines on even, cosines on odd features.
+    """Position codes: sines on even, cosines on odd features; the last 64 tables asked for are kept.
 
     Args:
         time: number of positions, from 0.
         dim: width of a code, even.
-        device: where the codes are made; the last 64 tables asked for are kept.
+        device: where the codes are made.
     Source: Vaswani et al. 2017, section 3.5.
     """
     position = torch.arange(time, device=device, dtype=torch.float64)[:, None]

@@ -10,6 +10,7 @@ Frames = Float[Tensor, "batch time dim"]
 Mask = Bool[Tensor, "batch time"]  # True on real frames
 LabelSets = Float[Tensor, "batch classes"]  # multi-hot
 Logits = Float[Tensor, "batch classes"]
+Scalar = Float[Tensor, ""]
 PerVideo = Float[Tensor, " batch"]
 Flags = Bool[Tensor, " batch"]
 Maps = dict[str, Float[Tensor, "batch time time"]]  # head-averaged attention by modality, zero on padding

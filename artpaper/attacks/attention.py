@@ -1,8 +1,8 @@
 """Attacks that know where the defence is: they raise the loss and the change of the attention maps together.
 
-A model may resist a gradient because its attention has learned to pass none on. So the attention becomes part of what
-is attacked: as the paper's averaged maps, as the map of every head, or as the scores before the softmax, whose gradient
-a saturated softmax cannot hide.
+A model may resist a gradient because its attention has learned to pass none on. So the attention is attacked too: the
+paper's averaged maps, the map of every head, or the scores before the softmax, whose gradient a saturated one cannot
+hide.
 """
 
 from collections.abc import Callable
@@ -39,13 +39,10 @@ class AttentionColumns:
     whole and in order can be used, such as :func:`artpaper.attacks.fgm`, ``pgd`` and ``apgd``.
 
     Args:
-        model: as :class:`artpaper.models.FrameTransformer`: ``model(x, mask, return_attention=True)`` gives logits and
-            maps, ``model.attention_heads(x, mask)`` the maps of every head.
-        x: clean frames (batch, time, dim), unit of the normalised features.
-        mask: True on real frames (batch, time).
+        model: as :class:`artpaper.models.FrameTransformer`, with ``return_attention`` and ``attention_heads``.
+        x: clean frames, unit of the normalised features.
+        mask: True on real frames.
         over: "maps", "heads" or "scores".
-    Attributes:
-        modalities: the model's: name and width of each.
     Raises:
         ValueError: ``over`` is none of these, the model shows no attention, or it is asked about another batch.
     Source: section 2.2 for the change; Lovisotto et al. 2022 (Give Me Your Attention) for the scores.
@@ -104,8 +101,6 @@ def attention_pgd(
     Returns:
         Attack: with the model's own logits. ``gradient_norm`` is that of the sum, ``zero_gradient`` says that neither
         search had anything to follow, ``iterations`` counts both.
-    Raises:
-        TypeError, ValueError: as :func:`artpaper.attacks.fgm`, as :class:`AttentionColumns`, or as the attack.
     Source: Tramer et al. 2020 on adaptive attacks; Lovisotto et al. 2022 for ``over="scores"``.
     """
     classes = y.shape[1]
@@ -115,19 +110,16 @@ def attention_pgd(
 
     watched = AttentionColumns(model, x, mask, over)
     padded = F.pad(y, (0, len(watched.modalities)))  # no label is true in the columns that are no classes
-    found = attack(watched, x, padded, mask, epsilon=epsilon, objective=both, **options)
+    first = attack(watched, x, padded, mask, epsilon=epsilon, objective=both, **options)
     if not finish:  # told of the model's own logits, without the attention's columns
-        clean, adversarial = found.clean_logits[:, :classes], found.adversarial_logits[:, :classes]
-        return Attack(found.perturbation, clean, adversarial, found.diagnostics | goal(clean, adversarial, y))
-    last = attack(model, x, y, mask, epsilon=epsilon, objective=objective, **options | {"start": found.perturbation})
-    first, second = found.diagnostics, last.diagnostics
-    search = {
-        "gradient_norm": first["gradient_norm"],
-        "zero_gradient": first["zero_gradient"] & second["zero_gradient"],
-        "gradient_not_finite": first["gradient_not_finite"] | second["gradient_not_finite"],
-        "iterations": first["iterations"] + second["iterations"],
-    }
-    return replace(last, diagnostics=second | search)
+        clean, adversarial = first.clean_logits[:, :classes], first.adversarial_logits[:, :classes]
+        return Attack(first.perturbation, clean, adversarial, first.diagnostics | goal(clean, adversarial, y))
+    last = attack(model, x, y, mask, epsilon=epsilon, objective=objective, **options | {"start": first.perturbation})
+    before, after = first.diagnostics, last.diagnostics
+    search = {"gradient_norm": before["gradient_norm"], "iterations": before["iterations"] + after["iterations"]}
+    search["zero_gradient"] = before["zero_gradient"] & after["zero_gradient"]
+    search["gradient_not_finite"] = before["gradient_not_finite"] | after["gradient_not_finite"]
+    return replace(last, diagnostics=after | search)
 
 
 def _centred_scores(heads: Tensor, mask: Tensor) -> Tensor:

@@ -55,7 +55,7 @@ class Search:
         return max(1, len(self.x) if self.memory == torch.inf else int(self.memory * 2**20 / size))
 
     def ask(self, rows: Tensor, *, gradient: bool) -> tuple[Frames, Logits]:
-        """The videos as they are perturbed and the model's logits, in a new graph of which are the leaf, or none."""
+        """Frames of the rows (rows,) as perturbed, the leaf of a new graph or of none, and the logits of the model."""
         iterate = (self.x[rows] + self.perturbation[rows]).detach().requires_grad_(gradient)
         with torch.set_grad_enabled(gradient):
             return iterate, self.model(iterate, self.mask[rows])

@@ -25,9 +25,6 @@ def deepfool(
     Each iteration takes the model as linear, steps over the nearest boundary, (margin / ||g|| + 1e-4) * g / ||g||, and
     asks the model at x + (1 + overshoot) * (all steps so far). Videos leave the batch once fooled.
 
-    The model is attacked in the mode it is in, on its logits: call ``model.eval()`` first, for with dropout no boundary
-    stays where it is.
-
     Args:
         model, x, mask: as for :func:`artpaper.attacks.fgm`.
         y: label sets, multi-hot (batch, classes); only criterion "hit1_loss" needs them, else they may be None.
@@ -38,12 +35,12 @@ def deepfool(
         memory: MiB that DeepFool itself may hold besides x, the perturbation and what the model's own passes need;
             larger batches are worked through in parts, of one video at the least. It does not change the result.
     Returns:
-        Attack: perturbation (batch, time, dim), which is (1 + overshoot) times the steps; both logits; diagnostics.
-        ``relative_norm`` is rho, ``gradient_norm`` that of the nearest boundary's margin at the clean video (NaN where
-        none was needed: already wrong), ``iterations`` the steps taken, ``fooled`` what the model says at the end, by
-        the criterion's meaning; ``already_wrong`` is False except for "hit1_loss". A video that runs out of steps keeps
-        what it reached, not ``fooled``. A video without any usable boundary (every gradient 0) stays where it is, with
-        ``zero_gradient``; one with a gradient that is not finite has no result, for its boundary may be the nearest.
+        Attack: ``relative_norm`` is rho, ``gradient_norm`` that of the nearest margin at the clean video (NaN where
+        none was needed: already wrong), ``iterations`` the steps taken, ``fooled`` what the model says at the
+        end, by the criterion's meaning; ``already_wrong`` is False except for "hit1_loss". A video that runs out of
+        steps keeps what it reached, not ``fooled``. A video without any usable boundary (every gradient 0) stays where
+        it is, with ``zero_gradient``; one with a gradient that is not finite has no result, for its boundary may be the
+        nearest.
     Raises:
         TypeError, ValueError: as :func:`artpaper.attacks.fgm`; criterion "hit1_loss" without label sets.
     Source: section 3.2.4, Figure 4; Moosavi-Dezfooli et al. 2016, Algorithm 2, with their published code's 1e-4.

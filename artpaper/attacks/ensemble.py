@@ -24,11 +24,10 @@ def ensemble(attacks: Mapping[str, Attack], y: LabelSets, objective: Objective =
     Returns:
         Attack: every video has the winner's perturbation, logits and diagnostics, of those that all attacks have;
         ``iterations`` is what the winner took, not what finding it cost; ``gradient_not_finite`` says that any of the
-        attacks has no result, and none has fooled the model. ``already_wrong`` and ``fooled`` are about the
-        top label, whatever the winner means by them. And the winner's name for every video.
+        attacks has no result, and none has fooled the model. ``already_wrong`` and ``fooled`` are about the top label.
+        And the winner's name for every video.
     Raises:
-        TypeError, ValueError: y does not fit the logits; no attacks, or two of them differ in their videos' shape or
-            their clean logits; the message names the two.
+        ValueError: no attacks, or two, which the message names, differ in their videos' shape or their clean logits.
     Source: Croce and Hein 2020, section 5 (AutoAttack: a point counts as robust if it withstands every attack).
     """
     if not attacks:

@@ -30,11 +30,9 @@ def fmn(
     Each step follows the gradient of the margin to the wrong side and is projected into a ball around the clean video.
     Until the video has been fooled once, the ball reaches to the boundary of the model taken as linear; then it shrinks
     by gamma where the video is fooled and grows by gamma where it is not. Both step and gamma fall along a cosine. Of
-    all iterates that fool the model the one of smallest norm is kept.
-
-    Unlike :func:`artpaper.attacks.deepfool.deepfool` it goes on after the boundary has been crossed, and looks at all
-    labels, but at the best rival alone in each step. So by itself it may end at another boundary that is further away;
-    with DeepFool's perturbation as ``start`` it never ends further away than that.
+    all iterates that fool the model the one of smallest norm is kept. Unlike DeepFool it goes on after the boundary has
+    been crossed, but looks at the best rival alone in each step, so it may end at a boundary that is further away; with
+    DeepFool's perturbation as ``start`` it never does.
 
     Args:
         model, x, y, mask, criterion: as for :func:`artpaper.attacks.deepfool.deepfool`; a tie does not fool.
@@ -44,12 +42,9 @@ def fmn(
             one, the way to the boundary if the model were linear.
         gamma: share by which the ball changes in the first step.
     Returns:
-        Attack: perturbation (batch, time, dim), both logits, and the diagnostics of
-        :func:`artpaper.attacks.deepfool.deepfool`. A video never fooled keeps what it reached, not ``fooled``: its
-        norm is where the search ended and bounds nothing. ``iterations`` counts the gradients taken. A video already
-        wrong, or without a usable gradient (0 or not finite), is not asked about again.
-    Raises:
-        TypeError, ValueError: as :func:`artpaper.attacks.deepfool.deepfool`.
+        Attack: as :func:`artpaper.attacks.deepfool.deepfool`. A video never fooled keeps what it reached, not
+        ``fooled``: its norm is where the search ended and bounds nothing. ``iterations`` counts the gradients taken. A
+        video already wrong, or without a usable gradient (0 or not finite), is not asked about again.
     Source: Pintor et al. 2021 (arXiv:2102.12827), Algorithm 1, for L2; the default step is this project's, for features
         have no common range as pixels have.
     """

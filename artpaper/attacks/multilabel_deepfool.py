@@ -37,7 +37,7 @@ def multilabel_deepfool(
     P are brought to length 1, and dependent ones are solved by the pseudo-inverse, all in float64.
 
     Args:
-        model, x, mask: as for :func:`artpaper.attacks.deepfool.deepfool`.
+        model, x, mask: as for :func:`artpaper.attacks.fgm`.
         y: label sets, multi-hot (batch, classes); they only make the default target, and may be None beside one.
         target: label set each video is pushed to, multi-hot (batch, classes); by default what the model predicts with
             the true labels switched off.
@@ -46,16 +46,16 @@ def multilabel_deepfool(
             For a minimal perturbation of a confident model take "logits".
         steps: most iterations a video is given.
         overshoot: share by which each perturbation is longer than the steps taken.
-        memory: MiB that the attack itself may hold besides x, the perturbations and what the model's own passes need;
-            one video's Jacobian (classes, time, dim) is held in any case. It does not change the result.
+        memory: MiB, as for :func:`artpaper.attacks.deepfool.deepfool`; one video's Jacobian, (classes, time, dim), is
+            held in any case.
     Returns:
-        Attack: perturbation (batch, time, dim), both logits, diagnostics. ``fooled``: the target is reached exactly;
-        ``already_wrong``: it is the clean prediction, so nothing was done; ``gradient_norm`` of the logit of the
-        nearest label to be switched, at the clean video (NaN where there is none); ``iterations`` the steps taken, also
-        if an earlier iterate was the best; ``zero_gradient``: no label to be switched had a usable gradient.
+        Attack: ``fooled``: the target is reached exactly; ``already_wrong``: it is the clean prediction, so nothing was
+        done; ``gradient_norm`` of the logit of the nearest label to be switched, at the clean video (NaN where there is
+        none); ``iterations`` the steps taken, also if an earlier iterate was the best; ``zero_gradient``: no label to
+        be switched had a usable gradient.
     Raises:
-        TypeError, ValueError: as :func:`artpaper.attacks.fgm`; neither label sets nor a target, or a target that does
-            not fit the logits.
+        TypeError: neither label sets nor a target.
+        ValueError: a target that does not fit the logits, or as :func:`artpaper.attacks.fgm`.
     Source: Song et al. 2018 (arXiv:1901.00546), ML-DP; at most 20 iterations.
     """
     search = _Search(model, x, mask, memory)

@@ -13,20 +13,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from artpaper.inputs import zero_one
-from artpaper.inputs.tensors import LABELS
+from artpaper.inputs import LABELS, zero_one
 from artpaper.shapes import Flags, LabelSets, Logits, PerVideo
 
 Objective = Callable[[Tensor, Tensor], Tensor]
 
 
 def pair(logits: Any, y: Any) -> LabelSets:
-    """Label sets in the type and on the device of the logits, both (batch, classes).
-
-    Raises:
-        TypeError: no tensors, or logits that are no floats.
-        ValueError: unlike shapes, no classes, or label sets that hold other values than 0 and 1.
-    """
+    """Label sets in the type and on the device of the logits, both (batch, classes), or an error in words."""
     if not isinstance(logits, Tensor) or not logits.is_floating_point():
         raise TypeError(f"logits are a tensor of floats, not {getattr(logits, 'dtype', type(logits).__name__)}")
     y = zero_one("y", y, logits, LABELS.format("y"))
@@ -64,8 +58,7 @@ def predicted_bce(logits: Logits, y: LabelSets) -> PerVideo:
 def margin(logits: Logits, y: LabelSets) -> PerVideo:
     """Highest logit of a wrong label minus lowest logit of a true one: above 0 once the two sets overlap.
 
-    Unlike :func:`bce` it does not flatten out where the model is sure, and no easy label takes part in it. It is 0 for
-    a video without labels or with every label.
+    Unlike :func:`bce` it does not flatten out where the model is sure, and no easy label takes part in it.
 
     Source: the multi-label form of Carlini and Wagner 2017 (f6), as in Song et al. 2018 (ML-CW).
     """
@@ -81,8 +74,7 @@ def dlr(logits: Logits, y: LabelSets) -> PerVideo:
     With the logits sorted, z_1 >= ... >= z_K, it is :func:`margin` / (z_1 - z_K), between -1 and 1, and above 0 once
     the two sets overlap. The published loss for one label divides by z_1 - z_3, the same for three classes. For label
     sets that ratio can be raised by making the best logits equal, as soon as a true label is behind, and mostly one is
-    from the start. With two classes only its sign is left, with gradient 0. Where all logits are equal, where a video
-    has no labels and where it has every label, it is 0.
+    from the start. With two classes only its sign is left, with gradient 0; where all logits are equal it is 0.
 
     Source: Croce and Hein 2020, section 4, for one label; its form for label sets is this project's.
     """
@@ -96,7 +88,7 @@ def top_k_ap(logits: Logits, y: LabelSets, k: int = 20, temperature: float = 1.0
 
     The precision at a true label is the number of true labels that are at least as good, over the number of labels
     that are; a comparison of two logits is the sigmoid of their difference. True labels that are not among the k best
-    add nothing, and ask for nothing. It is 0 for a video without labels or with every label.
+    add nothing, and ask for nothing.
 
     Args:
         logits: the model's answers.

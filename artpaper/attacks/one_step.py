@@ -14,7 +14,8 @@ def fgm(
 ) -> Attack:  # fmt: skip
     """One-step attack in the L2 ball (Eq. 4): R = epsilon * G / ||G||_2; with norm "linf", FGSM.
 
-    The model is attacked in the mode it is in: call ``model.eval()`` first unless dropout is meant to stay on.
+    Every attack takes the model in the mode it is in, on its logits: call ``model.eval()`` first unless dropout is
+    meant to stay on. The parameters' ``.grad`` and the caller's tensors are left as they were.
 
     Args:
         model: any callable ``model(x, mask) -> logits (batch, classes)``, not only ours.

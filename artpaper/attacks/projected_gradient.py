@@ -41,12 +41,11 @@ def pgd(
         movable: entries that may be moved, besides those on padding, which may never; all real frames by default.
         seed: of the random points, which are the same whatever the batch.
     Returns:
-        Attack: perturbation (batch, time, dim), both logits, and one diagnostics row per video. ``gradient_norm`` is
-        that of the objective at the first point, where it can move; ``zero_gradient`` says that no iterate had a
-        gradient to follow; ``iterations`` counts the steps of all restarts. A point whose objective is not a number is
-        never the best.
+        Attack: ``gradient_norm`` is that of the objective at the first point, where it can move; ``zero_gradient`` says
+        that no iterate had a gradient to follow; ``iterations`` counts the steps of all restarts. A point whose
+        objective is not a number is never the best.
     Raises:
-        TypeError, ValueError: as :func:`artpaper.attacks.fgm`; restarts that would repeat one another.
+        ValueError: restarts that would repeat one another, or as :func:`artpaper.attacks.fgm`.
     Source: Madry et al. 2018; the default step is that of their code.
     """
     ball = {"epsilon": epsilon, "norm": norm, "scope": scope, "modalities": modalities}

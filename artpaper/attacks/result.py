@@ -58,10 +58,6 @@ def checked(function: Callable[P, Attack], *, labels: bool = True) -> Callable[P
     Args:
         function: the attack's own idea; options by keyword, their ranges annotated as in ``epsilon: NonNegative``.
         labels: whether label sets are needed; otherwise y may be None, and has no classes inside.
-    Raises:
-        TypeError, ValueError: as :func:`artpaper.inputs.entry.entered` and :func:`artpaper.inputs.entry.check_options`.
-    Warns:
-        UserWarning: the model is in train mode, or all of its first answers lie in [0, 1].
     """
     signature = inspect.signature(function)
     rest = next(

@@ -29,11 +29,10 @@ def square(
     step only if its own objective rises; so the objective is never below the clean video's.
 
     Where this departs from the source: their blocks are squares of an image, all colours at once, with one sign a
-    colour. Here the time axis takes the place of the two axes of the image, and features that of the colours; but there
-    are hundreds of them, so a block takes some only, and for features have no neighbours they are any, not a run. A
-    block's weights are flat where theirs in L2 fall off from a centre. Its size stays, where theirs shrinks: with 200
-    queries the fixed one did as much harm or more (measured on AudioSet), and so did blocks over all frames, as one
-    would expect where a model averages over frames.
+    colour. Here time takes the place of the image's two axes, and features that of the colours; but there are hundreds
+    of them, so a block takes some only, and for features have no neighbours they are any, not a run. A block's weights
+    are flat where theirs in L2 fall off from a centre. Its size stays, where theirs shrinks: with 200 queries the fixed
+    one did as much harm or more (measured on AudioSet), and so did blocks over all frames.
 
     The model is asked without gradients, ``queries`` times about each video and once before that about the clean one.
 
@@ -45,9 +44,8 @@ def square(
         features: share of the features in a block, one feature at the least.
         seed: of the draws, which are the same for every video whatever the batch.
     Returns:
-        Attack: perturbation (batch, time, dim) on the ball's surface, or 0 where no query did harm; both logits;
-        diagnostics. ``gradient_norm`` is NaN and ``zero_gradient`` False, for none is taken; ``iterations`` is
-        ``queries``.
+        Attack: on the ball's surface, or 0 where no query did harm. ``gradient_norm`` is NaN and ``zero_gradient``
+        False, for none is taken; ``iterations`` is ``queries``.
     Source: Andriushchenko et al. 2020 (arXiv:1912.00049), Algorithms 1-3.
     """
     generator = np.random.default_rng(seed)

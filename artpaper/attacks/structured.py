@@ -29,11 +29,9 @@ def k_frames(
     chosen once, so another choice may do more harm: what is found is a lower bound of what so many frames can do.
 
     Args:
-        model, x, y, mask, epsilon: as for :func:`artpaper.attacks.fgm`.
+        model, x, y, mask, epsilon, objective: as for :func:`artpaper.attacks.fgm`; the last chooses the frames too.
         frames: how many may move; of a video with fewer, all.
-        objective: loss to raise, ``(logits, y) -> (batch,)``; it also chooses the frames.
-        attack: what moves them: any attack with ``epsilon``, ``objective`` and ``movable``, such as
-            :func:`artpaper.attacks.pgd` or :func:`artpaper.attacks.apgd`.
+        attack: what moves them: any attack with ``epsilon``, ``objective`` and ``movable``.
         options: more arguments of that attack, such as ``steps``, ``norm`` or ``scope``.
     Returns:
         Attack: that attack's, zero on all other frames.
@@ -60,13 +58,11 @@ def one_modality(
         model, x, y, mask, epsilon: as for :func:`artpaper.attacks.fgm`.
         modality: name of the one that may move.
         modalities: widths along ``dim``, in order; by default the model's own ``modalities``.
-        attack: what moves it: any attack with ``epsilon``, ``modalities`` and ``movable``.
-        options: more arguments of that attack, such as ``steps``, ``objective``, ``norm`` or ``scope``.
+        attack, options: as for :func:`k_frames`.
     Returns:
         Attack: that attack's, zero on all other modalities.
     Raises:
-        TypeError, ValueError: as :func:`artpaper.attacks.fgm`; the modality is none of those known; or what the attack
-            refuses.
+        ValueError: the modality is none of those known, or as :func:`artpaper.attacks.fgm`.
     """
     widths = dict(modalities or {})
     if modality not in widths:
@@ -89,19 +85,16 @@ def fit_universal(
     perturbation as :func:`universal` applies it. Videos not fitted on are the ones to judge it by.
 
     Args:
-        model, objective: as for :func:`artpaper.attacks.fgm`.
-        batches: what to fit on: x (batch, time, dim), y (batch, classes), mask (batch, time) of each batch; times may
-            differ.
-        epsilon: radius of the ball, unit of x.
+        model, epsilon, objective, scope, modalities: as for :func:`artpaper.attacks.fgm`.
+        batches: what to fit on: x (batch, time, dim), y (batch, classes), mask (batch, time); times may differ.
         passes: how often all batches are gone through.
         step_size: length of a step, unit of x; 2.5 * epsilon / (passes * batches) by default.
-        scope, modalities: what one ball spans, as for :func:`artpaper.attacks.fgm`.
     Returns:
         The perturbation, as long as the longest batch, inside the ball.
     Raises:
-        TypeError, ValueError: no batches, or as :func:`artpaper.attacks.fgm` for one of them.
+        ValueError: no batches, batches of unlike features, or as :func:`artpaper.attacks.fgm` for one of them.
     Warns:
-        UserWarning: some videos' gradients were not finite, and were left out; or as :func:`artpaper.attacks.fgm`.
+        UserWarning: some videos' gradients were not finite, and were left out; or the perturbation is 0.
     Source: Moosavi-Dezfooli et al. 2017; the ascent is Shafahi et al. 2020, Algorithm 2.
     """
     batches = list(batches)
@@ -149,13 +142,12 @@ def universal(
 
     Args:
         model, x, y, mask, epsilon, scope, modalities: as for :func:`artpaper.attacks.fgm`; the model is only asked.
-        perturbation: of any length and scale, as :func:`fit_universal` gives it; frames after its last stay as they
-            are.
+        perturbation: of any length and scale, as :func:`fit_universal` gives it; later frames stay as they are.
     Returns:
         Attack: as :func:`artpaper.attacks.fgm`; ``gradient_norm`` is NaN, for none is taken, and ``zero_gradient`` says
         that the perturbation is 0 on the video's frames.
     Raises:
-        TypeError, ValueError: as :func:`artpaper.attacks.fgm`; a perturbation that is not finite or not as wide as x.
+        TypeError, ValueError: a perturbation that is no tensor, not finite, or not as wide as x.
     """
     if not isinstance(perturbation, Tensor) or perturbation.ndim != 2:
         raise TypeError("the perturbation is a tensor (time, dim), as fit_universal gives it")

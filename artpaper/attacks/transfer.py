@@ -16,8 +16,7 @@ def transfer(
     """Show a model the perturbation that an attack finds for a surrogate: a black box that is never asked on the way.
 
     Where it raises the model's loss by more than the same attack on the model itself, the model's gradients mislead.
-    The model itself is asked about the clean and about the perturbed video only, without gradients. Both models are
-    taken in the mode they are in: call ``eval()`` on them first.
+    The model itself is asked about the clean and about the perturbed video only, without gradients.
 
     Args:
         model, x, y, mask: as for :func:`artpaper.attacks.fgm`.

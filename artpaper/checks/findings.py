@@ -1,8 +1,8 @@
 """Signs in the numbers of an evaluation that its attacks failed where the model was thought to be robust.
 
-All but one check ask the same question: in which share of the videos did something happen that should happen in none?
-An event is a comparison of two attacks on the same video, so videos that are hard or easy for both cancel out. The
-share trips a check beyond what is tolerated by three standard errors, so a few odd videos of a small sample do not.
+All but one check ask in which share of the videos something happened that should happen in none. An event compares two
+attacks on the same video, so videos that are hard or easy for both cancel out. The share trips a check beyond what is
+tolerated by three standard errors, so a few odd videos of a small sample do not.
 """
 
 import math
@@ -71,8 +71,8 @@ def check_results(
 ) -> list[Finding]:  # fmt: skip
     """Check the numbers of an evaluation that has been made, on the same videos in the same order for every attack.
 
-    A check whose numbers are not given is not made and has no finding. If the model answers at random, that is the only
-    finding: no comparison of its losses means anything.
+    A check whose numbers are not given has no finding. If the model answers at random, that is the only finding: no
+    comparison of its losses means anything.
 
     Args:
         losses: the paper's BCE of each video after an attack, nats, by the name that the attack has in

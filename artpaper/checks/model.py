@@ -42,12 +42,9 @@ def check_model(
     Returns:
         One finding a check that was made, tripped or not, as :func:`check_results` gives them.
     Raises:
-        TypeError, ValueError: as :func:`artpaper.attacks.fgm`; epsilon is not positive, there are no videos, or a clean
-            loss is not finite.
+        TypeError, ValueError: as :func:`artpaper.attacks.fgm`; there are no videos, or a clean loss is not finite.
     Warns:
         RobustnessWarning: once for each finding that tripped.
-        UserWarning: the model is in train mode.
-    Source: as :func:`check_results`.
     """
     if not len(x):
         raise ValueError("robustness is checked on videos, and x has none")

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from artpaper.defences.random_step import random_step, same_units
-from artpaper.shapes import Frames, LabelSets, Mask
+from artpaper.shapes import Frames, LabelSets, Mask, Scalar
 
 ALIGNED = 4  # one video in so many is looked at
 
@@ -16,10 +16,13 @@ ALIGNED = 4  # one video in so many is looked at
 def alignment(
     model: Any, x: Frames, y: LabelSets, mask: Mask, ball: dict[str, Any], noise: torch.Generator,
     draws: UInt8[Tensor, " state"],
-) -> Tensor:  # fmt: skip
-    """Mean cosine, of shape (), of the loss's gradients at a video and at a random point of its ball.
+) -> Scalar:  # fmt: skip
+    """Mean cosine of the loss's gradients at a video and at a random point of its ball, on some videos.
 
-    It is taken of some of the videos, under the dropout that ``draws`` says, or it would be that of two dropouts.
+    Args:
+        model, x, y, mask: as for :func:`artpaper.losses.cross_entropy`.
+        ball, noise: as for :func:`artpaper.defences.random_step.random_step`.
+        draws: the generator's state that says which units are dropped, or it would be the cosine of two dropouts.
     """
     x, y, mask = x[::ALIGNED].detach(), y[::ALIGNED], mask[::ALIGNED]
     direction = random_step(x, mask, ball, noise)

@@ -1,6 +1,7 @@
 """Consistency: the answers to the clean and to the attacked video are to agree, whatever the labels.
 
-TRADES (Zhang et al. 2019) for label sets lets gradients flow into both answers; VAT holds the clean one constant.
+TRADES (Zhang et al. 2019) lets gradients flow into both answers; VAT (Miyato et al. 2018) holds the clean one constant.
+Both are for label sets here: Bernoulli labels in place of a softmax.
 """
 
 from torch.nn import functional as F
@@ -16,7 +17,6 @@ def bernoulli_divergence(reference: Logits, logits: Logits) -> PerVideo:
         logits: logits of q.
     Returns:
         One divergence a video, at least 0 but for rounding; gradients flow into both.
-    Source: Zhang et al. 2019 (TRADES) and Miyato et al. 2018 (VAT), with Bernoulli labels in place of a softmax.
     """
     p = reference.sigmoid()
     divergence = p * (F.logsigmoid(reference) - F.logsigmoid(logits))

@@ -1,13 +1,12 @@
 """Entropy bonus: a positive weight flattens the attention maps, a negative one sharpens them."""
 
 import torch
-from torch import Tensor
 
-from artpaper.shapes import Maps, Mask
+from artpaper.shapes import Maps, Mask, Scalar
 
 
-def mean_entropy(maps: Maps, mask: Mask) -> Tensor:
-    """Entropy of the maps' rows over log T, averaged over rows, videos and modalities: shape (), 1 for uniform ones.
+def mean_entropy(maps: Maps, mask: Mask) -> Scalar:
+    """Entropy of the maps' rows over log T, averaged over rows, videos and modalities; 1 for uniform attention.
 
     Args:
         maps: head-averaged, zero on padding.

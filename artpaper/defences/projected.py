@@ -15,8 +15,13 @@ def projected(
 ) -> tuple[Frames, Frames]:
     """Some steps along the gradient from a random point of the ball, each followed by a way back.
 
-    ``slope`` is the gradient of what is raised, at frames. Gives the perturbation, held constant, and the last gradient
-    it followed; a video whose gradient was not finite at any of the steps is not moved, and its gradient is NaN.
+    Args:
+        slope: the gradient of what is raised, at frames.
+        x, mask, ball, noise: as for :func:`artpaper.defences.random_step.random_step`.
+        steps: how many.
+    Returns:
+        The perturbation, held constant, and the last gradient it followed; a video whose gradient was not finite at any
+        of the steps is not moved, and its gradient is NaN.
     """
     start = random_step(x, mask, ball, noise)
     # uniform over radii, not over the volume, of which nearly all is surface

@@ -13,9 +13,12 @@ from artpaper.shapes import Frames, Mask
 
 
 def random_step(x: Frames, mask: Mask, ball: dict[str, Any], noise: torch.Generator) -> Frames:
-    """A step to the ball's edge in a random direction, for every video of ``x``.
+    """A step to the ball's edge in a random direction.
 
-    ``ball`` holds ``epsilon`` (unit of the features), ``scope`` and ``modalities`` for :func:`artpaper.ball.steepest`.
+    Args:
+        x, mask: the videos that it is for, and True on their real frames.
+        ball: ``epsilon`` (unit of the features), ``scope`` and ``modalities``, for :func:`artpaper.ball.steepest`.
+        noise: what it is drawn from.
     """
     direction = torch.randn(x.shape, generator=noise, dtype=x.dtype, device=x.device)
     return steepest(direction, mask, **ball)

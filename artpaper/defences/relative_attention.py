@@ -1,15 +1,14 @@
-"""Relative attention (this project's): the change of a map over its distance to uniform; flattening gains nothing."""
+"""Relative attention, this project's own term: flattening the maps gains nothing."""
 
 import torch
-from torch import Tensor
 
 from artpaper.settings import Loss
-from artpaper.shapes import Maps
+from artpaper.shapes import Maps, Scalar
 
 FLOOR = 0.01  # added in squares to a map's distance to uniform (1 is the norm of the uniform map), for its gradient
 
 
-def relative_change(clean: Maps, attacked: Maps, config: Loss) -> Tensor:
+def relative_change(clean: Maps, attacked: Maps, config: Loss) -> Scalar:
     """Mean over videos of ||A - A_adv||_Fr over ||A - 1/T||_Fr, summed or averaged over modalities.
 
     A-ART's term falls when a map is flattened, whatever the adversary does; this one does not, for both norms shrink
@@ -19,7 +18,7 @@ def relative_change(clean: Maps, attacked: Maps, config: Loss) -> Tensor:
         clean, attacked: head-averaged maps per modality, zero on padding.
         config: ``attention_modalities``.
     Returns:
-        The term before beta, of shape (); exactly 0 for equal maps, finite gradients everywhere.
+        The term before beta; exactly 0 for equal maps, finite gradients everywhere.
     """
     ratios = []
     for name, reference in clean.items():

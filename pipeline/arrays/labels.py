@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from artpaper.explain import nearest
 from pipeline.arrays.separator import check_names, find_separator, split, tidy
 from pipeline.base.errors import DataError
+from pipeline.base.explain import nearest
 from pipeline.data.labels import LabelSpace
 
 PARTITIONS = ("train", "validate", "test")

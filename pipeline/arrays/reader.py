@@ -17,11 +17,11 @@ import torch
 from jaxtyping import Float32, UInt8
 from tqdm import tqdm
 
-from artpaper.explain import nearest
 from pipeline.arrays.files import Array, Files, kind, open_files
 from pipeline.arrays.labels import PARTITIONS, LabelFile, LabelRow, given_space, read_classes
 from pipeline.arrays.separator import check_names, describe, doubts, find_separator
 from pipeline.base.errors import DataError
+from pipeline.base.explain import nearest
 from pipeline.base.parameters import Params
 from pipeline.data.features import dequantise
 from pipeline.data.video import Dataset, Modality, Video, given_path

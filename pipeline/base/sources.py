@@ -3,12 +3,17 @@
 Another source takes a record there and a module of its own, which the record names as its reader.
 """
 
+import json
 import tomllib
-from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import TypeAdapter
+from pydantic.dataclasses import dataclass
 
-@dataclass(frozen=True)
+from artpaper.settings import CHECKED
+
+
+@dataclass(frozen=True, config=CHECKED)
 class DataSource:
     """What is said of a source. Its ``reader`` is a module with ``resolve(params, workspace, progress) -> Dataset``.
 
@@ -36,7 +41,4 @@ class DataSource:
 
 
 RECORDS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
-SOURCES = {
-    name: DataSource(**{key: tuple(value) if isinstance(value, list) else value for key, value in record.items()})
-    for name, record in RECORDS.items()
-}
+SOURCES = TypeAdapter(dict[str, DataSource]).validate_json(json.dumps(RECORDS))

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from artpaper.explain import nearest
 from pipeline.base.errors import ConfigError, DataError
+from pipeline.base.explain import nearest
 from pipeline.base.parameters import Params
 from pipeline.data.store import FrameStore
 

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from artpaper.explain import nearest
 from pipeline.arrays.labels import read_classes
 from pipeline.base.atomic import atomic_file
 from pipeline.base.errors import ConfigError
+from pipeline.base.explain import nearest
 from pipeline.base.parameters import Params, as_dict, build, parse, read_values
 from pipeline.base.project import project_root
 from pipeline.base.sources import SOURCES

@@ -1,0 +1,440 @@
+"""One way in for everything that takes ``(model, x, y, mask)``: made right, or refused in words.
+
+Label sets and masks may be bool, integers or floats of 0 and 1; frames may be of any floating type, made anywhere,
+under :func:`torch.no_grad` or :func:`torch.inference_mode`. What can only mean a mistake is an error that names it: a
+TypeError for what is no tensor of a type that could be meant, a ValueError for a wrong shape or value. The caller's
+tensors, the model's buffers and modes, every ``.grad`` and the random generators are left as they were.
+"""
+
+import dis
+import functools
+import inspect
+import sys
+import types
+import typing
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor, nn
+
+from artpaper.settings import CHECKED
+from artpaper.shapes import Heads, Maps
+
+Model = Callable[..., Any]
+MOST, DEPTH = 10_000, 6  # objects that are looked at for what a callable stands on, and how deep they lie
+SHOWN = 200  # characters of a wrong value
+LENGTHS = ("epsilon", "step_size")  # options in the unit of x
+LABELS = "label sets, 1 for every true class: for counts or -1 and 1 pass {} > 0"
+
+
+class Given(NamedTuple):
+    """What came in, made right: frames (batch, time, dim), label sets (batch, classes), mask (batch, time)."""
+
+    model: "Guarded"
+    x: Tensor  # float32 or float64 (batch, time, dim), detached
+    y: Any  # 0 and 1 in the type of x (batch, classes); None only where labels are not needed
+    mask: Tensor  # bool (batch, time)
+
+
+@contextmanager
+def entered(model: Any, x: Any, y: Any, mask: Any, *, labels: bool = True, training: bool = False) -> Iterator[Given]:
+    """Check what came in, naming mistakes in errors, and keep what happens inside from the caller's state.
+
+    Without ``labels`` y may be None. In ``training`` a loss is taken: train mode is meant, where an attack warns of it;
+    random numbers are drawn and statistics move as they should.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        frames, real = frames_of(x), zero_one("mask", mask, x, "1 on real frames, 0 on padding")
+        if real.shape != frames.shape[:2]:
+            raise ValueError(f"mask {tuple(mask.shape)} does not fit frames {tuple(x.shape)}")
+        if y is None and labels:
+            raise TypeError("y is None: label sets (batch, classes) are needed here")
+        sets = None if y is None else labels_of(y, frames)
+        if not callable(model):
+            raise TypeError(f"the model is a {type(model).__name__}, not something to call with (x, mask)")
+        guarded = Guarded(model, None if sets is None else sets.shape[1])
+        _check_home(guarded, frames)
+        if training:
+            yield Given(guarded, frames, sets, real.bool().clone())
+            return
+        # copies: an attack may write into what it is given
+        given = Given(guarded, frames.clone(), None if sets is None else sets.clone(), real.bool().clone())
+        modules = [part for part in guarded.parts if isinstance(part, nn.Module)]
+        _warn_of_train_mode(guarded, modules)
+        if _guard(model):  # what is around this has it all in its keeping, and noise is not to begin anew here
+            yield given
+            return
+        kept = [
+            (part, name, buffer, buffer.clone())
+            for module in modules
+            for part in module.modules()
+            if part.training
+            for name, buffer in part.named_buffers(recurse=False)
+        ]
+        try:
+            with torch.random.fork_rng(devices=[frames.device] if frames.is_cuda else []):
+                yield given
+        finally:
+            for part, name, buffer, value in kept:
+                setattr(part, name, buffer)
+                if not torch.equal(buffer, value):
+                    buffer.data.copy_(value)  # not counted as a change: a graph of the caller's may still wait
+
+
+def check_options(function: Callable[..., Any], options: Mapping[str, Any], x: Tensor) -> dict[str, Any]:
+    """The options of an attack, checked against its signature: numbers, choices, what has to fit x (batch, time, dim).
+
+    The annotations of ``function`` say what is allowed; tensors named ``start`` and ``movable``, ``modalities`` and
+    ``objective`` mean the same in every attack. A TypeError or ValueError names what is not.
+    """
+    checked = dict(options)
+    for name, rule in _rules(function).items():
+        if name in checked:
+            value = checked[name]
+            if isinstance(value, np.generic | Tensor | np.ndarray) and value.ndim == 0:
+                value = value.item()
+            try:
+                checked[name] = rule.validate_python(value)
+            except ValidationError as error:
+                reason, shown = error.errors()[0]["msg"], repr(value)
+                shown = shown if len(shown) <= SHOWN else f"{shown[:SHOWN]} ..."
+                raise ValueError(f"{name} {reason[0].lower()}{reason[1:]}, got {shown}") from None
+            limits = torch.finfo(x.dtype)
+            if name in LENGTHS and checked[name] and not limits.tiny <= checked[name] <= limits.max**0.5:
+                raise ValueError(f"{name} {checked[name]} cannot be worked with in {x.dtype}; scale the features")
+    for name, fit in (("start", _start), ("movable", _movable), ("modalities", _widths)):
+        if checked.get(name) is not None:
+            checked[name] = fit(checked[name], x)
+    if "objective" in checked:
+        if not callable(checked["objective"]):
+            raise ValueError(f"objective is a function of (logits, y), not {checked['objective']!r}")
+        checked["objective"] = functools.partial(_one_loss_a_video, checked["objective"])
+    return checked
+
+
+def check_seen(epsilon: float | None, given: Given) -> None:
+    """Refuse a radius that is lost in rounding beside a video: the model would be asked about the clean one."""
+    if not epsilon or not len(given.x):
+        return
+    type_of = given.model.dtype or given.x.dtype
+    real = given.x.masked_fill(~given.mask[:, :, None], 0.0)
+    largest = torch.linalg.vector_norm(real, dim=(1, 2), dtype=torch.float64).max().item()
+    if epsilon < largest * torch.finfo(type_of).eps / 2:
+        raise ValueError(
+            f"epsilon {epsilon} is {epsilon / largest:.1g} of a video's norm, and the model's {type_of} rounds at "
+            f"{torch.finfo(type_of).eps:.1g}: it would not see the step; use a wider type, or scale the features"
+        )
+
+
+def _check_home(model: "Guarded", x: Tensor) -> None:
+    devices = set()
+    for tensor in _tensors(model.parts):
+        devices.add(tensor.device)
+        if tensor.is_inference():
+            raise ValueError(
+                "the model's tensors were made under torch.inference_mode(), where no gradient can flow through them; "
+                "make or load the model outside it"
+            )
+    if devices and x.device not in devices:
+        raise ValueError(f"the model is on {', '.join(map(str, devices))}, x on {x.device}; move one to the other")
+
+
+def _warn_of_train_mode(model: "Guarded", modules: list[nn.Module]) -> None:
+    """Once, where a module or a part of it that changes answers by its mode is in train mode."""
+    moody = nn.modules.dropout._DropoutNd | nn.modules.batchnorm._NormBase
+    busy = [
+        module
+        for module in modules
+        if module.training or any(part.training and isinstance(part, moody) for part in module.modules())
+    ]
+    if busy and "mode" not in model.warned:
+        model.warned.add("mode")
+        names = " and ".join(type(module).__name__ for module in busy)
+        warn(
+            f"{names} is in train mode: dropout and batch statistics make its answers random or depend on the "
+            "batch; call eval() on it first"
+        )
+
+
+@functools.cache
+def _rules(function: Callable[..., Any]) -> dict[str, Any]:
+    hints = typing.get_type_hints(function, include_extras=True)
+    return {name: TypeAdapter(hint, config=CHECKED) for name, hint in hints.items() if _is_plain(hint)}
+
+
+def _is_plain(hint: Any) -> bool:
+    """Whether a hint allows numbers, choices and None alone."""
+    origin = typing.get_origin(hint)
+    if origin is typing.Annotated:
+        return _is_plain(hint.__origin__)
+    if origin in (typing.Union, types.UnionType):
+        return all(_is_plain(part) for part in typing.get_args(hint))
+    return origin is Literal or hint in (int, float, bool, str, type(None))
+
+
+def _start(start: Any, x: Tensor) -> Tensor:
+    if not isinstance(start, Tensor) or start.shape != x.shape:
+        what = tuple(start.shape) if isinstance(start, Tensor) else type(start).__name__
+        raise ValueError(f"start {what} does not fit frames {tuple(x.shape)}")
+    return frames_of(start, "start").to(x)
+
+
+def _movable(movable: Any, x: Tensor) -> Tensor:
+    movable = zero_one("movable", movable, x, "1 on entries that may be moved").bool()
+    if movable.ndim != 3 or any(size not in (1, of) for size, of in zip(movable.shape, x.shape, strict=True)):
+        raise ValueError(f"movable {tuple(movable.shape)} does not fit frames {tuple(x.shape)}")
+    return movable
+
+
+def _widths(modalities: Any, x: Tensor) -> dict[str, int]:
+    if not fit_widths(modalities, x.shape[-1]):
+        raise ValueError(f"modalities are names and widths that add up to {x.shape[-1]}, got {modalities!r}")
+    return dict(modalities)
+
+
+def _one_loss_a_video(objective: Callable[..., Any], logits: Tensor, y: Tensor) -> Tensor:
+    values = objective(logits.clone(), y.clone())  # it may write into what it is given
+    if not isinstance(values, Tensor) or values.shape != (len(logits),) or not values.is_floating_point():
+        what = f"{tuple(values.shape)} of {values.dtype}" if isinstance(values, Tensor) else type(values).__name__
+        raise ValueError(f"the objective gave {what} for {len(logits)} videos; it must give one loss a video, a float")
+    if logits.requires_grad and not values.requires_grad:
+        raise ValueError("no gradient can flow from the objective to the logits: it detaches, or is a constant")
+    return values
+
+
+def frames_of(x: Any, name: str = "x") -> Tensor:
+    """Frames (batch, time, dim) in float32, or float64 if they are; finite, detached and usable in a graph."""
+    _check_tensor(name, x)
+    if not x.is_floating_point():
+        raise TypeError(f"{name} is of {x.dtype}: features are floats; dequantise or convert them first")
+    if x.ndim != 3 or 0 in x.shape[1:]:
+        raise ValueError(f"{name} has the shape {tuple(x.shape)}; videos are (batch, time, dim), with frames")
+    x = _usable(x.detach().to(torch.float64 if x.dtype == torch.float64 else torch.float32))
+    finite = x.isfinite()
+    if not finite.all():
+        video, frame, feature = (~finite).nonzero()[0].tolist()
+        raise ValueError(
+            f"{name} of video {video} (counted from 0) is {x[video, frame, feature].item()} at frame {frame}, feature "
+            f"{feature}; features must be finite, those of padding too"
+        )
+    return x
+
+
+def labels_of(y: Any, x: Tensor, name: str = "y") -> Tensor:
+    """Label sets (batch, classes), 0 and 1 of any type, in the type and on the device of ``x`` (batch, time, dim)."""
+    y = zero_one(name, y, x, LABELS.format(name))
+    if y.ndim != 2 or len(y) != len(x) or not y.shape[1]:
+        raise ValueError(
+            f"{name} has the shape {tuple(y.shape)} for {len(x)} videos; label sets are multi-hot (batch, classes): "
+            f"for class numbers pass torch.nn.functional.one_hot({name}, classes)"
+        )
+    return y.to(x.dtype)
+
+
+def zero_one(name: str, value: Any, x: Tensor, meaning: str) -> Tensor:
+    """A tensor of any type and shape, holding 0 and 1 alone, on the device of ``x``, of any shape.
+
+    ``meaning`` says what 1 means, and what may be passed instead.
+    """
+    _check_tensor(name, value)
+    value = _usable(value.detach().to(x.device))
+    fits = (value == 0) | (value == 1)
+    if value.dtype != torch.bool and not fits.all():
+        row = (~fits).flatten(1).any(dim=1).nonzero()[0].item() if value.ndim > 1 else 0
+        wrong = value[~fits][0].item()
+        raise ValueError(f"{name} of video {row} (counted from 0) holds {wrong!r}; it is 0 or 1: {meaning}")
+    return value
+
+
+def fit_widths(modalities: Any, dim: int) -> bool:
+    """Whether these are positive widths by name that add up to ``dim``."""
+    widths = list(modalities.values()) if isinstance(modalities, Mapping) else []
+    return all(isinstance(width, int) and width > 0 for width in widths) and sum(widths) == dim
+
+
+def own_widths(model: Any, x: Tensor) -> dict[str, int] | None:
+    """The model's own ``modalities``, where it names widths that add up to the features of ``x`` (batch, time, dim)."""
+    own: Any = None
+    with suppress(Exception):  # another's attribute of that name
+        own = model.modalities
+    return dict(own) if fit_widths(own, x.shape[-1]) else None
+
+
+def _check_tensor(name: str, value: Any) -> None:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} is a {type(value).__name__}, not a tensor; pass torch.as_tensor({name})")
+    if value.layout != torch.strided or value.is_nested or value.is_quantized or value.is_meta or value.is_complex():
+        raise TypeError(f"{name} must be a dense tensor of real numbers, not {value.dtype} in {value.layout}")
+
+
+def _usable(tensor: Tensor) -> Tensor:
+    """The tensor, or its copy if it was made under inference mode, which no graph can hold."""
+    return tensor.clone() if tensor.is_inference() else tensor
+
+
+class Guarded:
+    """A model as attacks and losses ask it: it is given copies in its own type, and its answer is checked.
+
+    ``parameters`` and the like are looked up in the model; its logits have ``classes`` columns, any number if None.
+    """
+
+    def __init__(self, model: Model, classes: int | None = None) -> None:
+        guard = model if isinstance(model, Guarded) else None
+        outer = _guard(model)
+        self.model: Model = guard.model if guard else model
+        self.parts: list[nn.Module | Tensor] = guard.parts if guard else _parts(model)
+        self.warned: set[str] = outer.warned if outer else set()  # each thing is said once, however deep the call
+        self.classes: int | None = guard.classes if guard and classes is None else classes
+        counts: Counter[torch.dtype] = Counter()
+        for tensor in _tensors(self.parts):
+            if tensor.is_floating_point():
+                counts[tensor.dtype] += max(1, tensor.numel())
+        # the type of most numbers; a single scale or norm may be of another
+        self.dtype = max(counts, key=counts.__getitem__) if counts else None
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "model" or name.startswith("__"):  # not made yet, or copied
+            raise AttributeError(name)
+        return getattr(self.model, name)
+
+    def __call__(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Logits (batch, classes) in the type of ``x``, or a ValueError where the answer cannot be that."""
+        return self._logits(self._ask(self.model, x, mask), x)
+
+    def with_maps(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Maps]:
+        """Logits (batch, classes) and head-averaged attention maps by modality; a ValueError where it shows none."""
+        try:
+            answer = self._ask(self.model, x, mask, return_attention=True)
+        except TypeError as error:
+            if "return_attention" not in str(error):
+                raise
+            raise ValueError(without_attention(self.model)) from error
+        if not isinstance(answer, tuple) or len(answer) != 2 or not isinstance(answer[1], Mapping):
+            raise ValueError(without_attention(self.model))
+        return self._logits(answer[0], x), dict(answer[1])
+
+    def heads(self, x: Tensor, mask: Tensor) -> Heads:
+        """The attention map of every head of each modality (batch, heads, time, time)."""
+        return self._ask(self.model.attention_heads, x, mask)  # type: ignore[attr-defined]
+
+    def _ask(self, method: Model, x: Tensor, mask: Tensor, **options: Any) -> Any:
+        # copies: a model may write into what it is given
+        frames = x.to(self.dtype or x.dtype, copy=True)
+        try:
+            return method(frames, mask.clone(), **options)
+        except Exception as error:
+            empty = int((~mask).all(dim=1).sum())
+            error.add_note(
+                f"this came out of the model, asked about frames {tuple(x.shape)} in {frames.dtype} on {x.device}; "
+                f"{empty} of the {len(x)} videos have no real frame"
+            )
+            raise
+
+    def _logits(self, answer: Any, x: Tensor) -> Tensor:
+        if not isinstance(answer, Tensor):
+            raise ValueError(
+                f"the model returned a {type(answer).__name__}, not one tensor of logits (batch, classes); pick them: "
+                f"artpaper.attacks.Adapter(model, lambda model, x, mask: {_picked(answer)})"
+            )
+        if answer.ndim != 2 or len(answer) != len(x) or not answer.is_floating_point() or not answer.shape[1]:
+            raise ValueError(
+                f"the model returned {tuple(answer.shape)} for {len(x)} videos, in {answer.dtype}; attacks need "
+                "logits (batch, classes) of a floating type"
+            )
+        if self.classes is not None and answer.shape[1] != self.classes:
+            raise ValueError(f"the model answers with {answer.shape[1]} classes, y has {self.classes}")
+        if x.requires_grad and torch.is_grad_enabled() and not answer.requires_grad:
+            raise ValueError(
+                "no gradient can flow from the model's answer to x: it detaches or runs under torch.no_grad(), or its "
+                "answer is a constant; attacks that only ask (square, random_direction, transfer) can be used on it"
+            )
+        if "probabilities" not in self.warned and answer.numel():
+            self.warned.add("probabilities")  # of the first answer, which is about the clean videos
+            if ((answer >= 0) & (answer <= 1)).all():
+                warn(
+                    "all outputs of the model lie in [0, 1], as probabilities do; attacks need the logits before the "
+                    "sigmoid or softmax, or they look for the wrong boundaries and find vanishing gradients"
+                )
+        return answer.to(x.dtype, copy=True)  # a model may use the memory of its answer again
+
+
+def _guard(model: Any) -> Guarded | None:
+    """The guard that a model is already, or that an object which watches one holds."""
+    held = getattr(model, "__dict__", {}).get("model")
+    return next((guard for guard in (model, held) if isinstance(guard, Guarded)), None)
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn at the line outside this package that made the call."""
+    level, frame = 1, sys._getframe(0)
+    ours = {"artpaper", "contextlib", "jaxtyping", "beartype"}
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ours:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)
+
+
+def without_attention(model: Any) -> str:
+    """What to say of a model whose attention is asked for and not shown."""
+    name = type(model.model if isinstance(model, Guarded) else model).__name__
+    return (
+        f"{name} shows no attention: model(x, mask, return_attention=True) and model.attention_heads(x, mask) are "
+        "needed, as FrameTransformer has them"
+    )
+
+
+def _tensors(parts: Iterable[Any]) -> Iterator[Any]:
+    """The parameters and buffers of the modules, and the tensors, that a model stands on."""
+    for part in parts:
+        yield from (*part.parameters(), *part.buffers()) if isinstance(part, nn.Module) else (part,)
+
+
+def _parts(model: Any) -> list[nn.Module | Tensor]:
+    """The modules and tensors that a callable is or stands on, through functions, methods, partials and containers."""
+    parts: list[nn.Module | Tensor] = []
+    seen: set[int] = set()
+    ahead = [(model, 0)]
+    while ahead and len(seen) < MOST:
+        item, depth = ahead.pop()
+        if id(item) in seen or depth > DEPTH:
+            continue
+        seen.add(id(item))
+        if isinstance(item, nn.Module | Tensor):
+            parts.append(item)
+        else:
+            ahead += [(inner, depth + 1) for inner in _held(item)]
+    return parts
+
+
+def _held(item: Any) -> Iterable[Any]:
+    """What a callable or container holds."""
+    if isinstance(item, dict):
+        return item.values()
+    if isinstance(item, list | tuple):
+        return item
+    if isinstance(item, functools.partial):
+        return (item.func, *item.args, *item.keywords.values())
+    if inspect.ismethod(item):
+        return (item.__self__, item.__func__)
+    if inspect.isfunction(item):
+        used = inspect.getclosurevars(item)
+        # getclosurevars takes the names of attributes for globals, too
+        names = {line.argval for line in dis.get_instructions(item) if line.opname == "LOAD_GLOBAL"}
+        named = (value for name, value in used.globals.items() if name in names)
+        defaults = (*(item.__defaults__ or ()), *(item.__kwdefaults__ or {}).values())
+        return (*used.nonlocals.values(), *named, *defaults, getattr(item, "__wrapped__", None))
+    if inspect.ismodule(item) or inspect.isclass(item) or inspect.isbuiltin(item):
+        return ()
+    slots = [getattr(item, name, None) for name in getattr(type(item), "__slots__", ()) if isinstance(name, str)]
+    return (*getattr(item, "__dict__", {}).values(), *slots)
+
+
+def _picked(answer: Any) -> str:
+    if isinstance(answer, Mapping):
+        return f"model(x, mask)[{'logits' if 'logits' in answer else next(iter(answer), 'logits')!r}]"
+    return "model(x, mask).logits" if hasattr(answer, "logits") else "model(x, mask)[0]"
