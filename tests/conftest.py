@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.base.parameters import Params, load_params
+from tests.pipeline import changed
 
 ROOT = Path(__file__).resolve().parents[1]
 # Files whose tests take ten seconds of processor or more in all, as measured. They are left out of `make quick`, and
@@ -50,6 +51,26 @@ def small(small_params: Params, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return workspace
 
 
+@pytest.fixture(scope="session")
+def tiny_params(small_params: Params) -> Params:
+    """A few short videos, a narrow model and six steps: for tests of what is run, not of what is learned."""
+    return changed(
+        small_params, synthetic={"train_videos": 200, "validate_videos": 96, "min_frames": 3, "max_frames": 6},
+        features={"max_frames": 6}, model={"projection": 32, "heads": 4}, attack={"batch_size": 32},
+        train={"learning_rate": 0.03, "batch_size": 32, "max_steps": 6, "validate_every": 3}, compute={"workers": 1},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_params: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with the frames of :func:`tiny_params`; leave it as it is."""
+    from pipeline.prepare.prepare import prepare
+
+    workspace = tmp_path_factory.mktemp("tiny")
+    prepare(tiny_params, workspace, progress=False)
+    return workspace
+
+
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the project's profiles, as the current one."""
@@ -59,17 +80,22 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """`make quick` does not even import the long files."""
+    return True if "not slow" in config.option.markexpr and seconds(collection_path) else None
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files first; tests that share what their file makes for all of them stay together, the others need not."""
     for item in items:
-        if seconds(item):
+        if seconds(item.path):
             item.add_marker("slow")
         made = [fixture for name in item.fixturenames for fixture in item._fixtureinfo.name2fixturedefs.get(name, ())]
         if any(fixture.scope == "module" for fixture in made):
-            item.add_marker(pytest.mark.xdist_group(item.path.name))
-    items.sort(key=seconds, reverse=True)
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+    items.sort(key=lambda item: seconds(item.path), reverse=True)
 
 
-def seconds(item: pytest.Item) -> int:
-    return SECONDS.get(item.path.relative_to(ROOT / "tests").as_posix(), 0)
+def seconds(path: Path) -> int:
+    return SECONDS.get(path.relative_to(ROOT / "tests").as_posix(), 0) if path.is_relative_to(ROOT / "tests") else 0

@@ -6,10 +6,9 @@ jaxtyping gives every function of the packages to :func:`checked`, which leaves 
 all of them takes twice as long, and tells what mypy does.
 """
 
-import ast
 import functools
-import re
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -17,18 +16,12 @@ from beartype import beartype
 
 from tests.test_imports import modules
 
-SHAPED = re.compile(r"\b(Float|U?Int|Integer|Bool|Num|Shaped|Inexact)\d*\[")  # jaxtyping's
-# the library's own names for some of them, read and not imported: the plugin must be there first
-LINES = modules()["artpaper.shapes"].read_text(encoding="utf-8").splitlines()
-NAMED = [line.split()[0] for line in LINES if SHAPED.search(line)]
-SHAPED = re.compile(rf"{SHAPED.pattern}|\b({'|'.join(NAMED)})\b")
 CALLED: set[str] = set()
 
 
 def checked(function: Callable) -> Callable:
     """The function with its types checked, if shapes are among them; calls are noted."""
-    notes = getattr(function, "__annotations__", {})
-    if isinstance(function, type) or not any("jaxtyping" in repr(note) for note in notes.values()):
+    if isinstance(function, type) or not has_shapes(function):
         return function
     typed = beartype(function)
     name = f"{function.__module__}.{function.__qualname__}"
@@ -41,25 +34,24 @@ def checked(function: Callable) -> Callable:
     return call
 
 
+def has_shapes(function: Callable) -> bool:
+    return any("jaxtyping" in repr(note) for note in getattr(function, "__annotations__", {}).values())
+
+
 def public() -> Iterator[str]:
     """Every public function and method with shapes in its signature."""
-    for module, path in modules().items():
-        yield from with_shapes(ast.parse(path.read_text(encoding="utf-8")), module)
+    for module in modules():
+        yield from with_shapes(import_module(module), module)
 
 
-def with_shapes(node: ast.Module | ast.ClassDef, place: str) -> Iterator[str]:
-    for inner in node.body:
-        name = f"{place}.{getattr(inner, 'name', '_')}"
-        if name.rpartition(".")[2].startswith("_"):
+def with_shapes(place: Any, module: str) -> Iterator[str]:
+    for name, value in list(vars(place).items()):
+        if name.startswith("_") or getattr(value, "__module__", None) != module:
             continue
-        if isinstance(inner, ast.ClassDef):
-            yield from with_shapes(inner, name)
-        elif isinstance(inner, ast.FunctionDef) and SHAPED.search(signature(inner)):
-            yield name
-
-
-def signature(function: ast.FunctionDef) -> str:
-    return ast.unparse(function.args) + ast.unparse(function.returns or ast.Constant(None))
+        if isinstance(value, type):
+            yield from with_shapes(value, module)
+        elif callable(value) and has_shapes(value):
+            yield f"{module}.{value.__qualname__}"
 
 
 @pytest.hookimpl(trylast=True)

@@ -8,13 +8,14 @@ ROOT = Path(__file__).resolve().parents[1]
 ORDER = (
     *("artpaper", "pipeline.base", "pipeline.scale", "pipeline.data", "pipeline.records", "pipeline.arrays"),
     *("pipeline.synthetic", "pipeline.prepare", "pipeline.train", "pipeline.predict", "pipeline.paper"),
-    *("pipeline.stress.attacks", "pipeline.stress.verdict", "pipeline.report", "pipeline.run", "pipeline.explorer"),
+    *("pipeline.stress.attacks", "pipeline.stress.verdict", "pipeline.run", "pipeline.report", "pipeline.explorer"),
+    "pipeline.run.cli",
 )
 
 
 def room(module: str) -> str | None:
     """The entry of the order that a module belongs to; None for one of another package, and for what holds rooms."""
-    return next((entry for entry in ORDER if f"{module}.".startswith(f"{entry}.")), None)
+    return max((entry for entry in ORDER if f"{module}.".startswith(f"{entry}.")), key=len, default=None)
 
 
 def modules() -> dict[str, Path]:

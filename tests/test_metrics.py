@@ -355,3 +355,39 @@ def test_top_lists_out_of_order_and_odd_counts_are_refused():
         average_precision(scores * np.nan, hits, 1)
     with pytest.raises(TypeError, match=r"positives 1.5"):
         average_precision(scores, hits, 1.5)
+
+
+def test_the_video_of_a_score_below_zero_is_counted_over_all_chunks(monkeypatch):
+    """Not a video of its chunk that has a score of 0."""
+    monkeypatch.setattr("artpaper.metrics.CHUNK", 4)  # two videos of two classes
+    scores = np.ones((6, 2))
+    scores[4, 0], scores[5, 1] = 0.0, -0.5
+    with pytest.raises(ValueError, match=r"scores of video 5 \(counted from 0\) hold -0\.5"):
+        perr(scores, np.eye(2)[[0] * 6])
+
+
+@pytest.mark.parametrize("shape", [(3, 2), (6,), (1, 6)])
+def test_average_precision_takes_pairs_of_any_shape(shape):
+    scores = np.array([0.9, 0.8, 0.8, 0.3, 0.2, 0.1])
+    hits = np.array([1, 0, 1, 0, 0, 1])
+    expected = (
+        1 / 1 + 2 / 3 + 3 / 6
+    ) / 4  # the second hit shares its rank with a miss; one label is not among the pairs
+    assert average_precision(scores.reshape(shape), hits.reshape(shape), 4) == pytest.approx(expected, **EXACT)
+    with pytest.raises(ValueError, match="hits of video 0 hold values other than 0 and 1"):
+        average_precision(scores, 2 * hits, 4)
+
+
+def test_average_precision_of_nothing_is_zero():
+    assert average_precision([], [], 0) == average_precision([], [], 3) == 0.0
+    assert average_precision([0.5, 0.4, 0.3], [0, 0, 0], 0) == 0.0
+    with pytest.raises(ValueError, match=r"positives.*a number of labels is not negative"):
+        average_precision([0.5], [0], -1)
+
+
+def test_a_hit_that_ties_at_the_cut_counts_in_one_video_and_not_in_the_next():
+    """Where classes are as high as the last that is kept, the lower ones are; in every chunk by itself."""
+    scores = np.array([[0.5, 0.5, 0.5, 0.9], [0.5, 0.5, 0.5, 0.9], [0.1, 0.2, 0.3, 0.4]])
+    labels = np.array([[1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    # kept: 0.9, 0.5 (hit); 0.9, 0.5; 0.4 (hit), 0.3: of four pairs at least as high one is a hit, of five two
+    assert gap(scores, labels, 2) == pytest.approx((1 / 4 + 2 / 5) / 3, **EXACT)

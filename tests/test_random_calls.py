@@ -18,6 +18,7 @@ import torch
 import artpaper
 import pipeline
 from artpaper import metrics
+from pipeline.predict.bootstrap import bootstrap_counts
 from pipeline.stress.verdict import statistics
 from tests import slow_reference as reference
 from tests.slow_reference import REFUSED
@@ -156,7 +157,7 @@ def call(group, draw):
         one, two = sample(draw), sample(draw)
         return few(draw, (estimated, (one,), exact_estimate), (compared, (one, two), exact_difference))
     if draw.random() < 0.3:
-        return statistics.bootstrap_counts, (whole(draw), whole(draw), whole(draw)), reference.bootstrap_counts
+        return bootstrap_counts, (whole(draw), whole(draw), whole(draw)), reference.bootstrap_counts
     if draw.random() < 0.4:
         p = dressed(draw, [0.0, 0.01, 0.02, 0.5, 1.0, math.nan], (int(draw.integers(0, 6)),))
         return statistics.holm, (p,), reference.holm

@@ -7,10 +7,10 @@ import pytest
 import scipy.stats
 
 from artpaper.metrics import gap_from_top
+from pipeline.predict.bootstrap import bootstrap_counts
 from pipeline.stress.verdict.statistics import (
     Gap,
     Sample,
-    bootstrap_counts,
     difference,
     estimate,
     holm,

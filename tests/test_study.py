@@ -2,9 +2,7 @@
 
 import dataclasses
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -28,19 +26,20 @@ from pipeline.predict.sweep import sweep
 from pipeline.scale.workers import in_processes
 from pipeline.train.checkpoints import load_model
 from pipeline.train.training import clean_gap, train
+from tests.killed import explode
 from tests.pipeline import ROOT, changed, link_frames
 
 
 @pytest.fixture(scope="module")
-def params(small_params: Params) -> Params:
-    """The small profile, trained for three steps."""
+def params(tiny_params: Params) -> Params:
+    """The smallest trainings, of three steps."""
     grids = {"epsilons": [0.1, 0.4], "alphas": [1.0], "betas": [0.001, 1.0], "seeds": [0], "max_steps": 3}
-    return changed(small_params, train={"max_steps": 3, "validate_every": 3}, study=grids, compute={"workers": 1})
+    return changed(tiny_params, train={"max_steps": 3}, study=grids)
 
 
 @pytest.fixture(scope="module")
-def workspace(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return link_frames(small, tmp_path_factory.mktemp("study"))
+def workspace(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return link_frames(tiny, tmp_path_factory.mktemp("study"))
 
 
 @pytest.fixture(scope="module")
@@ -86,15 +85,15 @@ def test_nothing_is_trained_twice_and_a_new_point_alone_is_trained(
     assert len(sweep(longer, workspace, progress=False)) == len(table) + 2
     assert sorted(calls) == ["a_art", "art"]
     calls.clear()
-    stronger = changed(params, attack={"epsilon": 0.3})  # another attack measures anew and trains nothing
+    stronger = changed(params, attack={"epsilon": 2.0})  # another attack measures anew and trains nothing
     harder = sweep(stronger, workspace, progress=False)
     assert calls == []
     assert (harder["one_step"] < table["one_step"]).all()
     pd.testing.assert_series_equal(harder["clean"], table["clean"])
 
 
-def test_the_pipelines_own_model_is_taken_where_it_is_the_same(params: Params, small: Path, tmp_path: Path) -> None:
-    workspace = link_frames(small, tmp_path)
+def test_the_pipelines_own_model_is_taken_where_it_is_the_same(params: Params, tiny: Path, tmp_path: Path) -> None:
+    workspace = link_frames(tiny, tmp_path)
     train(params, "art", 0, workspace, progress=False)
     own = workspace / "models" / "art" / "seed0"
     assert Variation(params, "art", 0).model(workspace) == own
@@ -105,20 +104,20 @@ def test_the_pipelines_own_model_is_taken_where_it_is_the_same(params: Params, s
 
 
 @pytest.mark.timeout(300)
-def test_one_training_under_several_attacks_is_done_once(params: Params, small: Path, tmp_path: Path) -> None:
+def test_one_training_under_several_attacks_is_done_once(params: Params, tiny: Path, tmp_path: Path) -> None:
     """Readings of epsilon that share a training do not get into each other's way, whatever the number of processes."""
     parallel = changed(params, compute={"workers": 2})
-    workspace = link_frames(small, tmp_path)
+    workspace = link_frames(tiny, tmp_path)
     readings = measure_readings(parallel, workspace, progress=False)
     assert len(trained(workspace)) == 2
-    assert readings["relative_norm"].round(1).tolist() == pytest.approx([0.1, 3.5, 1.4, 50.0], abs=0.2)
+    assert readings["relative_norm"].round(1).tolist() == pytest.approx([0.1, 4.8, 1.5, 50.0], abs=0.2)
     files = [pq.read_schema(path).metadata[b"artpaper"] for path in (workspace / "study").rglob("one_step.parquet")]
     assert len(files) == 4
     assert sorted(json.loads(note)["scope"] for note in files) == ["frame", "frame", "joint", "joint"]
 
 
-def test_a_model_that_was_trained_anew_is_measured_anew(params: Params, small: Path, tmp_path: Path) -> None:
-    workspace = link_frames(small, tmp_path)
+def test_a_model_that_was_trained_anew_is_measured_anew(params: Params, tiny: Path, tmp_path: Path) -> None:
+    workspace = link_frames(tiny, tmp_path)
     variation = Variation(params, "art", 0)
     train(params, "art", 0, workspace, progress=False)
     before = variation.result(workspace)
@@ -158,7 +157,7 @@ def test_epsilon_is_judged_by_non_art_alone(
     assert readings["relative_norm"][3] == pytest.approx(50, abs=1e-3)  # 0.5 on every unit-norm frame
     for metric in epsilon.METRICS:
         lost = 100 * (1 - readings[f"{metric} attacked"] / readings[f"{metric} clean"])
-        assert readings[f"{metric} lost"].tolist() == pytest.approx(lost.tolist(), abs=1e-3, nan_ok=True)
+        assert readings[f"{metric} lost"].tolist() == pytest.approx(lost.tolist(), rel=0.01, nan_ok=True)
     assert epsilon.paper_lost("GAP") == pytest.approx(100 * (91.97 - 72.89) / 91.97)
     assert readings.loc[readings["closest"], "distance"].tolist() == [readings["distance"].min()]
     assert "| 91.97 → 72.89 (21 %) |" in " ".join(epsilon.epsilon_markdown(readings, params).split())
@@ -194,12 +193,6 @@ def test_the_error_of_gap_is_that_of_drawing_videos() -> None:
     assert error == pytest.approx(2 * 0.5 * 0.5 / 400**0.5, rel=0.25)
 
 
-def explode(item: int) -> int:
-    if item == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return item * item
-
-
 def test_processes_give_every_result_and_a_killed_one_is_told() -> None:
     assert sorted(in_processes(explode, [2, 3, 4], 2)) == [(2, 4), (3, 9), (4, 16)]
     with pytest.raises(ArtpaperError, match=r"a worker process was killed, .* lower compute\.workers"):
@@ -208,9 +201,9 @@ def test_processes_give_every_result_and_a_killed_one_is_told() -> None:
 
 @pytest.mark.timeout(300)
 def test_a_killed_study_keeps_its_points_and_ends_the_same(
-    params: Params, small: Path, table: pd.DataFrame, tmp_path: Path
+    params: Params, tiny: Path, table: pd.DataFrame, tmp_path: Path
 ) -> None:
-    workspace = link_frames(small, tmp_path)
+    workspace = link_frames(tiny, tmp_path)
     program = (
         "import sys; from pathlib import Path; from pipeline.base.parameters import load_params\n"
         "from pipeline.predict.sweep import sweep\n"

@@ -1,15 +1,15 @@
 """The training loop: same bits for the same seed, killed or not; its schedule; and what it refuses."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+from ruamel.yaml import YAML
 
 from pipeline.base.errors import ArtpaperError, CheckpointError, ConfigError
-from pipeline.base.parameters import Params, load_params
+from pipeline.base.parameters import Params, as_dict, load_params
 from pipeline.data.splits import training_splits
 from pipeline.data.store import FrameStore
 from pipeline.train import training
@@ -32,23 +32,39 @@ def workspace(small: Path, tmp_path: Path) -> Path:
     return link_frames(small, tmp_path)
 
 
-def test_same_seed_same_bits_other_seed_others(workspace: Path, small_params: Params) -> None:
-    first = digest(train(small_params, "a_art", 0, workspace, progress=False))
-    shutil.rmtree(workspace / "models")
-    assert digest(train(small_params, "a_art", 0, workspace, progress=False)) == first
+@pytest.fixture(scope="module")
+def short_params(tiny_params: Params) -> Params:
+    """A training that is short, and has validations and states on the way."""
+    return changed(tiny_params, train={"max_steps": 60, "validate_every": 10, "checkpoint_every": 4})
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny: Path, short_params: Params, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What A-ART, seed 0, leaves when nothing comes in between."""
+    folder = link_frames(tiny, tmp_path_factory.mktemp("undisturbed"))
+    return digest(train(short_params, "a_art", 0, folder, progress=False))
+
+
+def test_same_seed_same_bits_other_seed_others(
+    tiny: Path, short_params: Params, undisturbed: dict[str, str], tmp_path: Path
+) -> None:
+    workspace = link_frames(tiny, tmp_path)
+    assert digest(train(short_params, "a_art", 0, workspace, progress=False)) == undisturbed
     weights = "model.safetensors"
-    assert digest(train(small_params, "a_art", 1, workspace, progress=False))[weights] != first[weights]
+    assert digest(train(short_params, "a_art", 1, workspace, progress=False))[weights] != undisturbed[weights]
 
 
-def test_a_killed_run_ends_with_the_bits_of_an_undisturbed_one(workspace: Path, small_params: Params) -> None:
-    undisturbed = digest(train(small_params, "a_art", 0, workspace, progress=False))
-    shutil.rmtree(workspace / "models")
-    command = ["train", "--params", "profiles/small.yaml", "--workspace", str(workspace), "--model", "a_art"]
+def test_a_killed_run_ends_with_the_bits_of_an_undisturbed_one(
+    tiny: Path, short_params: Params, undisturbed: dict[str, str], tmp_path: Path
+) -> None:
+    workspace = link_frames(tiny, tmp_path)
+    YAML(typ="safe").dump(as_dict(short_params), tmp_path / "params.yaml")
+    command = ["train", "--params", str(tmp_path / "params.yaml"), "--workspace", str(workspace), "--model", "a_art"]
     kill_when(command, lambda: [*(workspace / ".resume").glob("train-*/state.safetensors")])
     assert not (workspace / "models").exists()
     state = next((workspace / ".resume").glob("train-*/state.safetensors"))
-    assert 0 < load_tensors(state)[1]["progress"]["step"] < small_params.train.max_steps
-    assert digest(train(small_params, "a_art", 0, workspace, progress=False)) == undisturbed
+    assert 0 < load_tensors(state)[1]["progress"]["step"] < short_params.train.max_steps
+    assert digest(train(short_params, "a_art", 0, workspace, progress=False)) == undisturbed
     assert not [*(workspace / ".resume").glob("train-*")]
 
 

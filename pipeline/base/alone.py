@@ -17,12 +17,7 @@ from pipeline.base.errors import BusyError
 def alone(folder: Path, *names: str) -> Iterator[None]:
     """Hold ``folder/<name>.lock`` for every name; the locks go with the process, however that ends.
 
-    Args:
-        folder: where the locks lie, such as a workspace's ``.resume``.
-        names: of what is made here. Whatever two runs must not do at once needs a name that both hold.
-    Raises:
-        BusyError: another run holds one of them; its process and its start are told.
-        OutputError: the folder cannot be written.
+    Whatever two runs must not do at once needs a name that both hold; the second gets a BusyError that names the first.
     """
     with ExitStack() as held:
         for name in sorted(set(names)):

@@ -23,13 +23,7 @@ REMEDIES = {
 
 @contextmanager
 def writing(path: str | Path) -> Iterator[None]:
-    """Say what to do where ``path`` cannot be written.
-
-    Args:
-        path: the file or folder that is being made in here.
-    Raises:
-        OutputError: no permission, a read-only file system or a full disk; other errors are passed on as they are.
-    """
+    """Turn a lack of room or permission for ``path``, which is made in here, into an OutputError with its remedy."""
     try:
         yield
     except OutputError:
@@ -37,56 +31,40 @@ def writing(path: str | Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in REMEDIES:
             raise
-        told = OutputError(f"{Path(path).absolute()}: cannot be written ({error.strerror}): {REMEDIES[error.errno]}")
-        told.errno = error.errno
-        raise told from None
+        refusal = OutputError(f"{Path(path).absolute()}: cannot be written ({error.strerror}): {REMEDIES[error.errno]}")
+        refusal.errno = error.errno
+        raise refusal from None
 
 
 @contextmanager
 def atomic_file(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it to ``path`` on success, remove it on any error.
 
-    Args:
-        path: the file to make; missing parent folders are made.
-        durable: wait until the disk has it, so that it survives a loss of power too; what can be remade need not wait.
-    Raises:
-        OutputError: the folder cannot be written, or the disk is full; nothing is left under ``path``'s name that was
-            not there before.
+    ``durable`` waits until the disk has it, so that it survives a loss of power too; what can be remade need not wait.
     """
-    with writing(path), _atomic_file(Path(path), durable) as temporary:
-        yield temporary
+    path = Path(path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            if durable:
+                with open(temporary, "rb") as file:
+                    os.fsync(file.fileno())
+            temporary.chmod(0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
-@contextmanager
-def _atomic_file(path: Path, durable: bool) -> Iterator[Path]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        if durable:
-            with open(temporary, "rb") as written:
-                os.fsync(written.fileno())
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def replace_folder(made: str | Path, path: str | Path) -> None:
-    """Put the finished folder ``made`` in the place of ``path``, removing what stood there.
-
-    Args:
-        made: a complete folder on the same file system.
-        path: its final place.
-    Raises:
-        OutputError: the rename failed; ``made`` still holds everything.
-    """
-    made, path = Path(made), Path(path)
+def replace_folder(finished: str | Path, path: str | Path) -> None:
+    """Put the folder ``finished``, on the same file system, in the place of ``path``, removing what stood there."""
+    finished, path = Path(finished), Path(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             shutil.rmtree(path)
-        os.replace(made, path)
+        os.replace(finished, path)

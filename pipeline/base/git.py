@@ -12,17 +12,13 @@ from pathlib import Path
 from pipeline.base.errors import ArtpaperError
 
 NO_COMMIT = "no commit"
-CODE = ("artpaper", "notebooks", "dvc.yaml", "stress/dvc.yaml")
+CODE = ("artpaper", "pipeline", "notebooks", "dvc.yaml", "stress/dvc.yaml")
 
 
 def revision(folder: Path) -> tuple[str, list[str]]:
-    """The commit of a project, and its files of code and notebooks that are not as committed.
+    """The hash of a project's commit, and its files of code and notebooks that are not as committed.
 
-    Args:
-        folder: the project's folder, whoever owns it.
-    Returns:
-        The commit's hash, and the paths; ``no commit`` and none where the folder is not under Git, nothing is committed
-        yet, or git is not installed.
+    ``no commit`` and no files where the folder is not under Git, nothing is committed yet, or git is not installed.
     """
     if not _under_git(folder):
         return NO_COMMIT, []
@@ -38,20 +34,16 @@ def tell_dvc(folder: Path) -> None:
     """Have DVC ask Git in a project that is under Git, and only there: without this it stops in an archive.
 
     It is kept in ``.dvc/config.local``, which Git ignores, and taken back once the folder is under Git. Who keeps the
-    project inside a larger repository says so once: ``dvc config --local core.no_scm false`` is left as it is.
-
-    Args:
-        folder: the project's folder; one without ``.dvc`` is left alone.
-    Raises:
-        ArtpaperError: DVC cannot write the setting.
+    project inside a larger repository says so once: ``dvc config --local core.no_scm false`` is left as it is. A folder
+    without ``.dvc`` is left alone.
     """
     if not (folder / ".dvc").is_dir():
         return
     local = folder / ".dvc" / "config.local"
-    told = re.search(r"^\s*no_scm\s*=\s*(\w+)", local.read_text(encoding="utf-8"), re.M) if local.is_file() else None
-    if not told and not _under_git(folder):
+    kept = re.search(r"^\s*no_scm\s*=\s*(\w+)", local.read_text(encoding="utf-8"), re.M) if local.is_file() else None
+    if not kept and not _under_git(folder):
         _configure(folder, "core.no_scm", "true")
-    elif told and told[1].lower() == "true" and _under_git(folder):
+    elif kept and kept[1].lower() == "true" and _under_git(folder):
         _configure(folder, "--unset", "core.no_scm")
 
 

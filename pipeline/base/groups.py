@@ -48,9 +48,6 @@ class Data:
     labels of a cell of labels.csv; ``auto`` takes it from the file. ``rates`` says what becomes of arrays of one video
     that differ in length: ``repeat`` the frames of the shorter, the ``mean`` of those of the longer, or ``refuse``.
     ``reader`` is ``tensorflow`` for shards compressed with gzip, and for a folder given by its URL (``gs://...``).
-
-    Raises:
-        ValueError: ``label_space``, ``damaged``, ``separator``, ``rates`` or ``reader`` does not fit ``source``.
     """
 
     source: Annotated[str, AfterValidator(_known_source)] = "yt8m"
@@ -85,11 +82,7 @@ class Data:
 
 @dataclass(frozen=True, config=CHECKED)
 class Synthetic:
-    """Group ``synthetic``: size and difficulty of the built-in data; read by source ``synthetic`` only.
-
-    Raises:
-        ValueError: ``max_frames`` is below ``min_frames``.
-    """
+    """Group ``synthetic``: size and difficulty of the built-in data; read by source ``synthetic`` only."""
 
     train_videos: Count = 12_000
     validate_videos: Count = 5_000
@@ -185,11 +178,7 @@ class Calibration:
 
 @dataclass(frozen=True, config=CHECKED)
 class Swept:
-    """Which models of group ``models`` each grid of Figure 3 is for.
-
-    Raises:
-        ValueError: a model is named twice.
-    """
+    """Which models of group ``models`` each grid of Figure 3 is for."""
 
     epsilon: tuple[str, ...] = ("art", "a_art")
     alpha: tuple[str, ...] = ("art", "a_art")
@@ -203,10 +192,8 @@ class Swept:
 class Study:
     """Group ``study``: the grids of Figure 3, each around the models of group ``models``, one value changed at a time.
 
-    ``max_steps`` shortens every training of the study; null trains as long as ``train.max_steps`` says.
-
-    Raises:
-        ValueError: a value of a grid or a seed is named twice: one training would be counted as two.
+    ``max_steps`` shortens every training of the study; null trains as long as ``train.max_steps`` says. No value or
+    seed may be there twice: one training would be counted as two.
     """
 
     epsilons: tuple[NonNegative, ...] = (0.125, 0.25, 0.5, 1.0, 2.0)
@@ -236,11 +223,7 @@ class Tables:
 
 @dataclass(frozen=True, config=CHECKED)
 class Experiment:
-    """Group ``experiment``: which models (names of group ``models``) are trained with which seeds.
-
-    Raises:
-        ValueError: a model or a seed is named twice.
-    """
+    """Group ``experiment``: which models (names of group ``models``) are trained with which seeds."""
 
     models: Annotated[tuple[str, ...], Field(min_length=1)] = ("non_art", "art", "a_art")
     seeds: Annotated[tuple[Natural, ...], Field(min_length=1)] = (0,)
@@ -257,11 +240,7 @@ class Stress:
     is trained for fewer steps. ``videos`` of the test set are attacked, chosen by a seeded hash, inside a ball of
     radius ``epsilon``; null is ``attack.epsilon``. ``steps`` and ``restarts`` are those of the projected gradient,
     ``queries`` those of the black box; transferred attacks are made on the first two of ``surrogates`` that are not the
-    model itself. ``epsilons`` and
-    ``step_counts`` are the sweeps, on the first seed.
-
-    Raises:
-        ValueError: a model, a seed, a surrogate or a value of a sweep is named twice.
+    model itself. ``epsilons`` and ``step_counts`` are the sweeps, on the first seed.
     """
 
     models: Annotated[tuple[str, ...], Field(min_length=1)] = (
@@ -294,9 +273,6 @@ class Rules:
     (points of percent) do not matter; 2 is less than a quarter of what A-ART gains over ART in the paper (9.07).
     Attention whose distance to uniform is at most ``flat`` of ART's counts as uniform, at least ``kept`` of it as kept.
     A-ART may lose ``lost`` times the share of its clean GAP that it loses in the paper.
-
-    Raises:
-        ValueError: so few draws that there is no standard error.
     """
 
     draws: Count = 1000

@@ -44,17 +44,24 @@ def imported(*modules: str) -> frozenset[Path]:
         # `import a.b.c` runs a and a.b too; a name that is imported from a module may be a module itself, or not
         stem = ROOT.joinpath(*name.split("."))
         path = next((path for path in (stem / "__init__.py", stem.with_suffix(".py")) if path.is_file()), None)
-        if path is None or name.split(".")[0] not in PACKAGES or path in seen:
+        if path is None or path in seen:
             continue
         seen.add(path)
         if "." in name:
             waiting.append(name.rpartition(".")[0])
-        for node in ast.walk(ast.parse(path.read_bytes())):
-            if isinstance(node, ast.ImportFrom) and node.module:
-                waiting += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            elif isinstance(node, ast.Import):
-                waiting += [alias.name for alias in node.names]
+        waiting += _names(path)
     return frozenset(seen)
+
+
+@cache
+def _names(path: Path) -> list[str]:
+    names = []
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+    return [name for name in names if name.split(".")[0] in PACKAGES]
 
 
 def content(path: Path, method: str = "blake2b") -> str:

@@ -29,22 +29,19 @@ def keep_freed() -> None:
 
 @contextmanager
 def lower_if_short(what: str, parameters: Mapping[str, object]) -> Iterator[None]:
-    """Turn a lack of memory in here into an error that says which parameters to lower.
+    """Turn a lack of memory, of the machine or of its GPU, into an error that says which parameters to lower.
 
-    Args:
-        what: is at work, such as ``training art seed 0``.
-        parameters: those that the memory grows with, the one to lower first at the front, with their values.
-    Raises:
-        MemoryShortError: memory has run out, of the machine or of its GPU; other errors are passed on as they are.
+    ``what`` is at work in here, such as ``training art seed 0``; ``parameters`` are those that the memory grows with,
+    with their values, the one to lower first at the front. Other errors are passed on as they are.
     """
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        said = str(error)
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not any(sign in said for sign in SIGNS):
+        reason = str(error)
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not any(sign in reason for sign in SIGNS):
             raise
-        first = said.strip().partition("\n")[0] or type(error).__name__
-        told = " or ".join(f"{name} (now {value})" for name, value in parameters.items())
+        first = reason.strip().partition("\n")[0] or type(error).__name__
+        remedy = " or ".join(f"{name} (now {value})" for name, value in parameters.items())
         raise MemoryShortError(
-            f"{what}: out of memory ({first}); lower {told}, or end other programs, and run again"
+            f"{what}: out of memory ({first}); lower {remedy}, or end other programs, and run again"
         ) from None

@@ -67,11 +67,7 @@ def _controls() -> dict[str, dict[str, Any]]:
 
 @dataclass(frozen=True, config=CHECKED)
 class Params:
-    """Everything in ``params.yaml``; without arguments, the parameters of the paper.
-
-    Raises:
-        ValueError: ``experiment.models`` names one that is not in ``models``.
-    """
+    """Everything in ``params.yaml``; without arguments, the parameters of the paper."""
 
     base: Base = Base()
     data: Data = Data()
@@ -124,11 +120,7 @@ class Params:
             raise ValueError(str(error)) from None
 
     def model_for(self, name: str) -> Model:
-        """The group ``model`` with the overrides of model ``name``.
-
-        Raises:
-            ConfigError: there is no model of that name.
-        """
+        """The group ``model`` with the overrides of model ``name``; a ConfigError where there is none of that name."""
         if name not in self.models:
             raise ConfigError(f"no model {name!r} in group models{nearest(name, list(self.models))}")
         names = ("attention", "temperature")  # the second is a control's only
@@ -140,14 +132,11 @@ T = TypeVar("T")
 
 
 def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
-    """Make ``cls`` from plain values, or say what is wrong with them.
+    """Make ``cls``, a group or :class:`Params`, from the plain values of a YAML file.
 
-    Args:
-        cls: a group of this module, or :class:`Params`.
-        values: what a YAML file held.
-        where: the file or caller, for the message.
     Raises:
-        ConfigError: every unknown key (with the nearest known one), wrong type and impossible value, one a line.
+        ConfigError: every unknown key (with the nearest known one), wrong type and impossible value, one a line, each
+            after ``where``.
     """
     try:
         # through JSON: strict about types, yet mappings become dataclasses and lists become tuples
@@ -160,25 +149,14 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
 
 
 def load_params(path: str | Path) -> Params:
-    """Read and check a parameter file, or a profile (YAML 1.2, so ``2e-4`` is a number).
-
-    Raises:
-        ConfigError: the file is missing, unreadable or no YAML mapping, or holds a value that does not fit.
-    """
+    """Read and check a parameter file, or a profile (YAML 1.2, so ``2e-4`` is a number)."""
     return build(Params, read_values(Path(path)), str(path))
 
 
 def read_values(path: Path, yaml: Any = None) -> dict[str, Any]:
-    """What a parameter file, or a profile, says.
+    """What a parameter file or a profile says; where it says ``like: NAME``, that of ``NAME.yaml`` with its changes.
 
-    Args:
-        path: of the file.
-        yaml: reads it; by default as plain values, without its comments.
-    Returns:
-        Its values; if it says ``like: NAME``, those of ``NAME.yaml`` beside it, changed as it says.
-    Raises:
-        ConfigError: one of the files is missing, unreadable or no YAML mapping, both say ``like``, or the other holds a
-            value that does not fit.
+    ``yaml`` reads it, by default as plain values, without its comments.
     """
     values = _read_mapping(path, yaml)
     if "like" not in values:
@@ -213,15 +191,7 @@ def _read_mapping(path: Path, yaml: Any) -> dict[str, Any]:
 
 
 def parse(text: str, where: str, yaml: Any = None) -> Any:
-    """What a piece of YAML says.
-
-    Args:
-        text: the YAML.
-        where: it stands, for the message.
-        yaml: reads it; by default as plain values.
-    Raises:
-        ConfigError: it is not YAML.
-    """
+    """What a piece of YAML says, read by ``yaml`` (default: as plain values); ``where`` is for the message."""
     from ruamel.yaml import YAML
 
     try:

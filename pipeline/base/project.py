@@ -12,9 +12,6 @@ def project_root(start: Path | None = None) -> Path:
 
     papermill runs notebooks in the caller's folder, nbval and JupyterLab in the notebook's own; paths that start here
     mean the same in all three.
-
-    Raises:
-        ConfigError: no folder upwards holds one.
     """
     here = (start or Path.cwd()).resolve()
     for folder in (here, *here.parents):

@@ -14,18 +14,15 @@ SHORT = ("/tmp", "/var/tmp", "/dev/shm")
 def socket_folder(name: str) -> Path:
     """A folder for temporary files in which a folder with :data:`PREFIX` can hold a socket: TMPDIR, or a short one.
 
-    Args:
-        name: the longest of the sockets, relative to the folder with the prefix.
-    Raises:
-        ConfigError: there is none.
+    ``name`` is the longest of the sockets, relative to the folder with the prefix.
     """
     reason = None
     with suppress(OSError):  # none at all, not even the current folder
         for folder in dict.fromkeys((tempfile.gettempdir(), *SHORT)):
             try:
-                with tempfile.TemporaryDirectory(prefix=PREFIX, dir=folder) as tried, _unix() as tested:
+                with tempfile.TemporaryDirectory(prefix=PREFIX, dir=folder) as tried, _unix() as trial:
                     Path(tried, name).parent.mkdir(parents=True, exist_ok=True)
-                    tested.bind(f"{tried}/{name}")
+                    trial.bind(f"{tried}/{name}")
                 return Path(folder)
             except OSError as error:
                 reason = reason or f"{folder}: {error.strerror or error}"

@@ -5,13 +5,13 @@ surrogate with the same numbers of classes: the 24 verticals and the most freque
 """
 
 import csv
-import difflib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
+from artpaper.explain import nearest
 from pipeline.base.atomic import atomic_file
 from pipeline.base.errors import DataError
 from pipeline.base.sources import SOURCES
@@ -119,13 +119,8 @@ class LabelSpace:
         """Read what :meth:`save` wrote."""
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
-            return cls(
-                values["name"],
-                tuple(values["classes"]),
-                tuple(tuple(groups) for groups in values["groups"]),
-                tuple(tuple(classes) for classes in values["entity_classes"]),
-                values["note"],
-            )
+            groups, entity_classes = (tuple(map(tuple, values[name])) for name in ("groups", "entity_classes"))
+            return cls(values["name"], tuple(values["classes"]), groups, entity_classes, values["note"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path}: no label space ({error}); run the prepare stage again") from None
 
@@ -147,15 +142,13 @@ def youtube8m_space(name: str, vocabulary: Vocabulary) -> LabelSpace:
         return LabelSpace(name, names, groups, tuple((entity.index,) for entity in vocabulary), note)
     for entity in vocabulary:
         for vertical in set(entity.verticals) - set(VERTICALS):
-            near = difflib.get_close_matches(vertical, VERTICALS, n=1)
-            hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(VERTICALS)}"
+            hint = nearest(vertical, list(VERTICALS))
             raise DataError(f"entity {entity.index} ({entity.name}) has the unknown vertical {vertical!r}{hint}")
     ranked = sorted(vocabulary, key=lambda entity: (-entity.train_videos, entity.index))
     largest = (next((entity for entity in ranked if vertical in entity.verticals), None) for vertical in VERTICALS)
     reserved = {entity.index for entity in largest if entity is not None}
     others = [entity.index for entity in ranked if entity.index not in reserved]
-    room = HIERARCHICAL[name] - len(VERTICALS)
-    chosen = reserved.union(others[: room - len(reserved)])
+    chosen = reserved.union(others[: HIERARCHICAL[name] - len(VERTICALS) - len(reserved)])
     kept = [entity for entity in ranked if entity.index in chosen]
     node = {vertical: index for index, vertical in enumerate(VERTICALS)}
     switched_on = [{node[vertical] for vertical in entity.verticals} for entity in vocabulary]

@@ -1,5 +1,6 @@
 """Writing the frame store: shards of frames, and the index of each split; :mod:`pipeline.data.store` reads them."""
 
+import gzip
 import hashlib
 import itertools
 import json
@@ -18,9 +19,8 @@ from pipeline.data.store import BATCH_ROWS, FORMAT, PLACE, StoredVideo
 
 def shard_schema(modalities: dict[str, int], dtype: str = "uint8") -> pa.Schema:
     """Columns of a shard, with the modalities in the metadata."""
-    number = {"uint8": pa.field("byte", pa.uint8(), nullable=False)}
-    number["float32"] = pa.field("value", pa.float32(), nullable=False)
-    frame = pa.list_(number[dtype], sum(modalities.values()))
+    name, number = {"uint8": ("byte", pa.uint8()), "float32": ("value", pa.float32())}[dtype]
+    frame = pa.list_(pa.field(name, number, nullable=False), sum(modalities.values()))
     columns = {"id": pa.string(), "frames": pa.list_(pa.field("frame", frame, nullable=False))}
     columns |= dict.fromkeys(("labels", "entities"), pa.list_(pa.int32()))
     return pa.schema(columns, metadata={"modalities": json.dumps(modalities)})
@@ -89,20 +89,24 @@ class _Hashed:
 
 
 def write_split(
-    path: str | Path, index: pa.Table, modalities: dict[str, int], dtype: str = "uint8", damaged: Sequence[str] = ()
+    path: Path, listing: pa.Table, shards: list[str], modalities: dict[str, int], dtype: str, damaged: Sequence[str]
 ) -> None:
-    """Write the index of one split; ``damaged`` shards of the source, of any split, were left out.
+    """Write the index of one split, and ``ids.txt.gz``; ``damaged`` shards of the source, of any split, were left out.
 
-    A row a video: id, shard (its path relative to ``path``, dictionary encoded), batch, row, frames, check.
+    A row of ``listing`` is a video: id, unit (the position of its shard in ``shards``, whose paths are relative to
+    ``path``), and :data:`pipeline.data.store.PLACE`.
     """
-    path = Path(path)
+    named = pa.DictionaryArray.from_arrays(listing["unit"].combine_chunks(), pa.array(shards))
     with atomic_file(path / "index.arrow") as temporary:
-        write_table(temporary, index.select(["id", "shard", *PLACE]))
+        write_table(temporary, listing.append_column("shard", named).select(["id", "shard", *PLACE]))
     with atomic_file(path / "store.json") as temporary:
         described = {"format": FORMAT, "modalities": modalities, "label_space": "../label_space.json"}
         described |= {} if dtype == "uint8" else {"dtype": dtype}
         described |= {"damaged": list(damaged)} if damaged else {}
         temporary.write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+    with atomic_file(path / "ids.txt.gz") as temporary:
+        text = "".join(f"{name}\n" for name in listing["id"].to_pylist())
+        temporary.write_bytes(gzip.compress(text.encode(), mtime=0))
 
 
 def write_table(path: Path, table: pa.Table) -> None:

@@ -32,7 +32,7 @@ from pipeline.paper.style import (
     save_text,
     seeds_text,
 )
-from pipeline.predict.files import read_file
+from pipeline.predict.files import check_comparable, read_file
 from pipeline.predict.predictions import attention_column, schema
 
 SHARED = ("source", "split", "label_space", "epsilon", "scope", "labels", "feature_norm", "max_frames", "modalities")
@@ -89,16 +89,7 @@ def attention_files(predictions: Mapping[str, Sequence[str | Path]]) -> dict[str
     every = [file for files in opened.values() for file in files]
     if not every:
         raise DataError("no predictions files given; make them with `dvc repro`")
-    first = every[0]
-    for file in every:
-        for name in SHARED:
-            if file.settings[name] != first.settings[name]:
-                raise DataError(
-                    f"{file.path} and {first.path} cannot be compared: {name} {file.settings[name]} against "
-                    f"{first.settings[name]}; make both anew with `dvc repro`"
-                )
-        if not file.ids.equals(first.ids):
-            raise DataError(f"{file.path} and {first.path} hold different videos; make both anew with `dvc repro`")
+    check_comparable([(file.path, file.settings, file.ids) for file in every], SHARED)
     for model, files in opened.items():
         if len({file.seed for file in files}) < len(files):
             raise DataError(f"the files of model {model} have a seed twice: {[file.seed for file in files]}")

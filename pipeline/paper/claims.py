@@ -203,7 +203,7 @@ def _attention(evidence: Evidence, models: tuple[str, ...], *names: str) -> dict
     return {f"{MODELS[model]} {name}": evidence.attention(model, name) for model in models for name in names}
 
 
-def peak(model: str, key: str) -> Rule:
+def peaks(model: str, key: str) -> Rule:
     """A curve of Figure 3 rises above Non-ART, peaks inside its grid, and falls again."""
 
     def judge(evidence: Evidence) -> ClaimJudgement:
@@ -365,11 +365,11 @@ CLAIMS = (
     ),
     Claim(
         "3.2.3, Figure 3", "Validation GAP of ART over epsilon rises above Non-ART's, peaks, then falls",
-        "peak at epsilon 0.5", "hyperparameters", peak("art", "epsilon"),
+        "peak at epsilon 0.5", "hyperparameters", peaks("art", "epsilon"),
     ),
     Claim(
         "3.2.3, Figure 3", "The same over alpha",
-        "peak at alpha 1", "hyperparameters", peak("art", "alpha"),
+        "peak at alpha 1", "hyperparameters", peaks("art", "alpha"),
     ),
     Claim(
         "3.2.4", "Fooling A-ART (DeepFool) takes a larger perturbation than fooling ART",

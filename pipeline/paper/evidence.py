@@ -132,14 +132,15 @@ class Evidence:
         path = self.folder / file
         if not path.is_file():
             raise DataError(f"{path}: no such table; `dvc repro` makes it")
-        rows = _table(path, path.stat().st_mtime_ns)
+        table, texts = _table(path, path.stat().st_mtime_ns)
+        chosen = np.ones(len(table), bool)
         for name, wanted in where.items():
-            if name not in rows:
+            if name not in table:
                 raise DataError(f"{path}: no column {name}; make it anew with `dvc repro`")
-            rows = rows[rows[name].map(_text) == wanted]
-        if rows.empty:
+            chosen &= texts[name] == wanted
+        if not chosen.any():
             raise NotMeasured(f"{path}: no row with {where}")
-        return rows
+        return table[chosen]
 
 
 def _cell(table: int, metric: str, split: str, model: str) -> tuple[str, dict[str, str]]:
@@ -147,8 +148,10 @@ def _cell(table: int, metric: str, split: str, model: str) -> tuple[str, dict[st
 
 
 @cache
-def _table(path: Path, changed: int) -> pd.DataFrame:
-    return read_table(path)
+def _table(path: Path, changed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A table, and the same in texts, as :attr:`Number.where` has them."""
+    table = read_table(path)
+    return table, table.map(_text)
 
 
 def _text(value: object) -> str:

@@ -1,13 +1,7 @@
-"""The numbers that the paper prints in Tables 1-3, in percent, as data.
+"""The numbers that the paper prints, in percent, as data; :func:`slips` has those that do not fit each other.
 
-Where the printed numbers do not fit each other:
-
-- Table 2, Hit@1, test: the gain is printed as +0.01, but 97.33 - 97.21 = +0.12 (0.01 is A-ART minus ART). All other
-  gains are A-ART minus Non-ART. Gains are therefore always recomputed; ``slips`` lists the printed ones that differ.
-- Section 1's gain over ART of "9.1%" is 91.04 - 81.97 = 9.07.
-- The ± of Table 1 is over five partitions of the test set, of about 209,671 videos each. On the adversarial test set
-  Hit@1's 0.02 is less than the sampling of so many videos allows (0.05 to 0.08), so it is no target.
-- Table 3's clean Hit@1 fits 57, 60 and 59 of 65 videos; its adversarial row fits no such number.
+Gains are therefore always recomputed. Table 3's clean Hit@1 fits 57, 60 and 59 of 65 videos; its adversarial row fits
+no such number.
 """
 
 from collections.abc import Iterable

@@ -51,9 +51,6 @@ class Table:
         """Of its files."""
         return f"table{self.number}" + ("_retrained" if self.retrained else "")
 
-    def _repr_markdown_(self) -> str:
-        return markdown(self)
-
 
 @dataclass(frozen=True)
 class PaperTables:
@@ -67,9 +64,6 @@ class PaperTables:
         """Every cell of every table, one a row (columns as in ``table1.csv``)."""
         return pd.concat([table.cells for table in self.tables], ignore_index=True)
 
-    def _repr_markdown_(self) -> str:
-        return "\n".join(markdown(table) for table in self.tables)
-
 
 def write_tables(tables: PaperTables, folder: str | Path) -> None:
     """Write ``table1.csv``, ``.md`` and ``.tex`` and the same for the others; equal input, equal bytes."""
@@ -81,15 +75,9 @@ def write_tables(tables: PaperTables, folder: str | Path) -> None:
 
 
 def describe(
-    number: int,
-    group: str | None,
-    videos: int,
-    partitions: int,
-    seeds: Sequence[int],
-    settings: dict[str, Any],
-    label_space_note: str,
-    retrained: bool = False,
-) -> str:
+    number: int, group: str | None, videos: int, partitions: int, seeds: Sequence[int], settings: dict[str, Any],
+    label_space_note: str, retrained: bool,
+) -> str:  # fmt: skip
     """The caption: which videos in how many parts, data, label space, attack and training seeds.
 
     ``group`` is None for the whole test set, ``settings`` is what the predictions files say of themselves, and

@@ -33,7 +33,7 @@ from pipeline.paper.style import (
 )
 from pipeline.predict.bootstrap import bootstrap_counts
 from pipeline.predict.deepfool import CRITERIA, SCHEMA
-from pipeline.predict.files import read_file
+from pipeline.predict.files import check_comparable, read_file
 
 COLUMNS = ["id", "criterion", "norm", "relative_norm", "iterations", "zero_gradient", "already_wrong", "fooled", *FLAGS]
 SHARED = ("source", "split", "label_space", "feature_norm", "max_frames", "deepfool", "test_videos")
@@ -91,16 +91,8 @@ def read_robustness(files: Mapping[str, Sequence[str | Path]]) -> Robustness:
     every = [file for runs in read.values() for file in runs]
     if not every:
         raise DataError("no DeepFool files given; make them with `dvc repro`")
-    first_path, first_note, first = every[0]
-    for path, note, table in every:
-        for name in SHARED:
-            if note[name] != first_note[name]:
-                raise DataError(
-                    f"{path} and {first_path} cannot be compared: {name} {note[name]} against {first_note[name]}; "
-                    "make both anew with `dvc repro`"
-                )
-        if not table.index.equals(first.index):
-            raise DataError(f"{path} and {first_path} hold different videos; make both anew with `dvc repro`")
+    _, first_note, first = every[0]
+    check_comparable([(path, note, table.index) for path, note, table in every], SHARED)
     seeds = {model: tuple(int(note["seed"]) for _, note, _ in runs) for model, runs in read.items()}
     shared = next(iter(seeds.values()))
     if any(own != shared for own in seeds.values()) or len(set(shared)) < len(shared):

@@ -40,9 +40,9 @@ def tables(params: Params, workspace: Path) -> Path:
         ]
         for model in params.experiment.models
     }
-    made = make_tables(files, workspace / "frames" / "label_space.json", params.tables, params.base.seed)
-    write_tables(made, workspace / "tables")
-    for name, rows in made.metrics.items():
+    paper_tables = make_tables(files, workspace / "frames" / "label_space.json", params.tables, params.base.seed)
+    write_tables(paper_tables, workspace / "tables")
+    for name, rows in paper_tables.metrics.items():
         save_metrics(rows, workspace / "metrics" / name)
     return workspace / "tables"
 
@@ -98,7 +98,8 @@ def make_tables(
     whole = [model for model in values if model not in verticals]
     if not whole:
         raise DataError("no model was trained on all videos; Tables 1-3 need one, add it to experiment.models")
-    made, figures = [], {}
+    complete: list[render.Table] = []
+    figures = {}
     for number, group, rows in zip((1, 2, 3), (None, *groups), members, strict=False):
         printed = group in (None, paper.GROUPS.get(number))
         size = (number, group, len(rows))
@@ -112,7 +113,7 @@ def make_tables(
             }
             notes = render.notes(number, len(rows), printed, attacked)
             cells = _cells(*size, printed, {column: values[model] for column, model in chosen.items()}, len(members[0]))
-            made.append(render.Table(number, caption, notes, cells, second))
+            complete.append(render.Table(number, caption, notes, cells, second))
             if not second:
                 figures[f"table{number}"] = _metrics(cells, chosen, attacked)
     homeless = set(verticals) - {model for group in groups for model in _retrained(group, verticals).values()}
@@ -122,7 +123,7 @@ def make_tables(
             f"model {name} was trained on {verticals[name]} alone and fits no table: Tables 2 and 3 are about "
             f"{' and '.join(groups)}, and its name must begin with {', '.join(f'{base}_' for base in paper.MODELS)}"
         )
-    return PaperTables(tuple(made), figures)
+    return PaperTables(tuple(complete), figures)
 
 
 def partitions(ids: Sequence[str], count: int, seed: int) -> list[Integer[np.ndarray, " _"]]:

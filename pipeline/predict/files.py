@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -83,3 +84,17 @@ def read_file(
     if not len(table):
         raise DataError(f"{path}: holds no video; delete it and make it anew with {maker}")
     return table.combine_chunks(), said
+
+
+def check_comparable(files: Iterable[tuple[Path, Note, Any]], settings: Iterable[str]) -> None:
+    """Refuse files (path, note, ids of the rows) that say another of these ``settings``, or hold other videos."""
+    (first_path, first_note, first_ids), *others = files
+    for path, note, ids in others:
+        for name in settings:
+            if note[name] != first_note[name]:
+                raise DataError(
+                    f"{path} and {first_path} cannot be compared: {name} {note[name]} against {first_note[name]}; "
+                    "make both anew with `dvc repro`"
+                )
+        if not ids.equals(first_ids):
+            raise DataError(f"{path} and {first_path} hold different videos; make both anew with `dvc repro`")

@@ -19,6 +19,7 @@ from pipeline.base.atomic import atomic_file
 from pipeline.base.identity import content, resume_key
 from pipeline.base.parameters import Params, as_dict
 from pipeline.data.splits import training_splits
+from pipeline.predict.bootstrap import bootstrap_counts
 from pipeline.predict.files import read_file
 from pipeline.predict.one_step import attack
 from pipeline.predict.predictions import attention_column, read_predictions, schema
@@ -131,9 +132,6 @@ def measure(variation: Variation, workspace: Path) -> Measured:
 
 
 def _gap_error(scores: np.ndarray, hits: np.ndarray, positives: np.ndarray) -> float:
-    """Standard error of GAP for the choice of videos: 100 bootstrap resamples, the same ones every time."""
-    random = np.random.default_rng(0)
-    resamples = (random.integers(0, len(scores), len(scores)) for _ in range(100))
-    return float(
-        np.std([metrics.gap_from_top(scores[rows], hits[rows], positives[rows]) for rows in resamples], ddof=1)
-    )
+    """Standard error of GAP for the choice of videos: 100 bootstrap samples, the same ones every time."""
+    samples = (np.repeat(np.arange(len(scores)), counts) for counts in bootstrap_counts(len(scores), 100, 0))
+    return float(np.std([metrics.gap_from_top(scores[rows], hits[rows], positives[rows]) for rows in samples], ddof=1))

@@ -301,15 +301,15 @@ def _missing(files: list[Remote], record: "_Record", fetcher: Fetcher, workers: 
         return file, path.exists() and not flaw
 
     rest, checked = {}, in_threads(look, files, workers, fetcher.stop)
-    for file, (asked, right) in tqdm(checked, "checking", len(files), unit=" files", delay=1, disable=not progress):
+    for file, (stated, right) in tqdm(checked, "checking", len(files), unit=" files", delay=1, disable=not progress):
         if not right:
-            rest[file] = asked
-        elif not record.holds(asked):
-            record.add(asked)
+            rest[file] = stated
+        elif not record.holds(stated):
+            record.add(stated)
     missing = [rest[file] for file in files if file in rest]
     sample = [file for file in missing[:: -(-len(missing) // ASKED) or 1] if file.size is None]
-    asked_again = dict(in_threads(fetcher.ask, sample, workers, fetcher.stop))
-    return [asked_again.get(file, file) for file in missing]
+    sized = dict(in_threads(fetcher.ask, sample, workers, fetcher.stop))
+    return [sized.get(file, file) for file in missing]
 
 
 def _room(rest: list[Remote], fetcher: Fetcher) -> int | None:

@@ -6,7 +6,6 @@ meanwhile are made again; other parameters, classes or code begin anew, and what
 """
 
 import errno
-import gzip
 import hashlib
 import json
 import shutil
@@ -30,18 +29,7 @@ from pipeline.data.store import BATCH_ROWS, FORMAT, SHARDS
 from pipeline.data.store_writer import write_split
 from pipeline.data.video import Dataset, Piece
 from pipeline.prepare.sources import resolve
-from pipeline.prepare.units import (
-    LEFT_OUT,
-    UNIT_BYTES,
-    Damage,
-    Unit,
-    count_positives,
-    group_inputs,
-    make_units,
-    read_damage,
-    read_listings,
-    read_written,
-)
+from pipeline.prepare.units import LEFT_OUT, UNIT_BYTES, Unit, group_inputs, make_units, read_listings
 from pipeline.prepare.verify import write_record
 
 YT8M_VALIDATE_VIDEOS = 1_112_356
@@ -82,17 +70,24 @@ def _prepare(params: Params, workspace: Path, progress: bool) -> dict[str, Any]:
     every = [unit for partition in units.values() for unit in partition]
     _clear(work, every)
     waiting = [unit for unit in every if not unit.done]
-    _check_space(work, sum(unit.size for unit in waiting))
+    needed, free = sum(unit.size for unit in waiting), shutil.disk_usage(work).free
+    if free < needed:
+        raise OSError(errno.ENOSPC, f"{needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free")
     make_units(waiting, dataset.label_space, params.compute, progress)
-    damaged = [(name, damage) for name, partition in units.items() for damage in read_damage(partition)]
+    damaged = [
+        (name, shard, reason)
+        for name, partition in units.items()
+        for unit in partition
+        for shard, reason in unit.notes["damaged"]
+    ]
     _report_damage(damaged, params, sum(map(len, dataset.partitions.values())))
 
     listings = {name: read_listings(partition) for name, partition in units.items()}
     _refuse_duplicates(units, listings)
-    _print_classes(dataset, count_positives(every))
+    _print_classes(dataset, _positives(every))
     labelled = {name: np.flatnonzero(listing["batch"].to_numpy() != LEFT_OUT) for name, listing in listings.items()}
     modalities = {modality.name: modality.width for modality in dataset.modalities}
-    left_out = [f"{name}: {damage.name}" for name, damage in damaged]
+    left_out = [f"{name}: {shard}" for name, shard, _ in damaged]
     splits = {}
     for split, (partition, rows) in _split_rows(listings, labelled, params.data.validation_videos).items():
         if not len(rows):
@@ -103,19 +98,21 @@ def _prepare(params: Params, workspace: Path, progress: bool) -> dict[str, Any]:
             )
         shards = [f"../shards/{unit.shard.name}" for unit in units[partition]]
         listing = listings[partition].take(rows)
-        splits[split] = _write_split(frames / split, listing, shards, modalities, dataset.dtype, left_out)
+        write_split(frames / split, listing, shards, modalities, dataset.dtype, left_out)
+        count = int(listing["frames"].to_numpy().sum(dtype=np.int64))
+        splits[split] = {"videos": len(listing), "frames": count}
     dataset.label_space.save(frames / "label_space.json")
     # of arrays the size in bytes is an estimate
     inputs = dataset.partitions if SOURCES[params.data.source].shards else {}
     sizes = {name: {piece.name: piece.size for piece in pieces} for name, pieces in inputs.items()}
-    write_record(frames / SHARDS, read_written(every), sizes)
+    write_record(frames / SHARDS, {unit.shard.name: unit.notes["written"] for unit in every}, sizes)
     summary = {
         "provenance": dataset.provenance,
         "seed": params.base.seed,
         "label_space": dataset.label_space.name,
         "label_space_note": dataset.label_space.note,
         "classes": len(dataset.label_space),
-        "classes_without_train_video": int((count_positives(units["train"]) == 0).sum()),
+        "classes_without_train_video": int((_positives(units["train"]) == 0).sum()),
         "modalities": modalities,
         "partitions": {
             name: {"videos_read": len(listing), "left_out_without_class": len(listing) - len(labelled[name])}
@@ -124,9 +121,7 @@ def _prepare(params: Params, workspace: Path, progress: bool) -> dict[str, Any]:
         "splits": splits,
     }
     if damaged:
-        summary["damaged"] = [
-            {"partition": name, "shard": damage.name, "reason": damage.reason} for name, damage in damaged
-        ]
+        summary["damaged"] = [dict(zip(("partition", "shard", "reason"), damage, strict=True)) for damage in damaged]
     with atomic_file(frames / "summary.json") as temporary:
         temporary.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     replace_folder(frames, workspace / "frames")
@@ -141,9 +136,14 @@ def _key(params: Params, dataset: Dataset) -> str:
     return hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
-def _report_damage(damaged: list[tuple[str, Damage]], params: Params, pieces: int) -> None:
+def _positives(units: list[Unit]) -> Int64[np.ndarray, " classes"]:
+    """How many videos each class has."""
+    return np.sum([unit.notes["positives"] for unit in units], axis=0)
+
+
+def _report_damage(damaged: list[tuple[str, str, str]], params: Params, pieces: int) -> None:
     """Say what was left out; refuse what an earlier run left out if this one is not to."""
-    lines = [f"{name}: {damage.name}: {damage.reason}" for name, damage in damaged]
+    lines = [": ".join(damage) for damage in damaged]
     if lines and params.data.damaged == "fail":
         raise DataError(f"{params.data.path or params.data.source}: {lines[0]}; or set data.damaged to skip")
     if lines:
@@ -203,12 +203,6 @@ def _clear(work: Path, units: list[Unit]) -> None:
             left.unlink()
 
 
-def _check_space(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise OSError(errno.ENOSPC, f"{needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free")
-
-
 def _refuse_duplicates(units: dict[str, list[Unit]], listings: dict[str, pa.Table]) -> None:
     """Ids of the same hash are compared themselves; sorting hashes takes less memory than a set of ids."""
     hashes = np.concatenate([listing["hash"].to_numpy() for listing in listings.values()])
@@ -228,16 +222,3 @@ def _refuse_duplicates(units: dict[str, list[Unit]], listings: dict[str, pa.Tabl
                 "one shard copied under two names"
             )
         places[video["id"]] = place
-
-
-def _write_split(
-    folder: Path, listing: pa.Table, shards: list[str], modalities: dict[str, int], dtype: str, left_out: list[str]
-) -> dict[str, int]:
-    ids = listing["id"].combine_chunks()
-    table = listing.select(["id", "batch", "row", "frames", "check"])
-    named = pa.DictionaryArray.from_arrays(listing["unit"].combine_chunks(), pa.array(shards))
-    write_split(folder, table.append_column("shard", named), modalities, dtype, left_out)
-    text = "".join(f"{name}\n" for name in ids.to_pylist())
-    with atomic_file(folder / "ids.txt.gz") as temporary:
-        temporary.write_bytes(gzip.compress(text.encode(), mtime=0))
-    return {"videos": len(listing), "frames": int(listing["frames"].to_numpy().sum(dtype=np.int64))}

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Int64
 from tqdm import tqdm
 
 from pipeline.base.atomic import atomic_file
@@ -60,7 +59,18 @@ class Unit:
         """Whether an earlier run finished this unit; a shard that a loss of power cut off is none."""
         if not (self.listing.is_file() and self.shard.is_file()):
             return False
-        return self.shard.stat().st_size == _note(self, "written")[0]
+        return self.shard.stat().st_size == self.notes["written"][0]
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What the listing says of a finished unit as a whole.
+
+        ``positives``: videos of each class; ``damaged``: name and reason of each piece that was left out; ``written``:
+        size in bytes and SHA-256 of the shard.
+        """
+        with pa.OSFile(str(self.listing)) as file:
+            metadata = pa.ipc.open_file(file).schema.metadata
+        return {name.decode(): json.loads(value) for name, value in metadata.items()}
 
 
 def group_inputs(inputs: Sequence[Piece]) -> list[tuple[Piece, ...]]:
@@ -83,14 +93,6 @@ def make_units(units: Sequence[Unit], label_space: LabelSpace, compute: Compute,
         work = partial(make_unit, label_space=label_space)
         for unit, _ in each(work, units, compute, most=1 + total // PROCESS_BYTES):
             bar.update(unit.size)
-
-
-@dataclass(frozen=True)
-class Damage:
-    """A piece that was left out, and what is wrong with it."""
-
-    name: str
-    reason: str
 
 
 def make_unit(unit: Unit, label_space: LabelSpace) -> None:
@@ -160,27 +162,6 @@ def read_listings(units: Sequence[Unit]) -> pa.Table:
             table = pa.ipc.open_file(file).read_all().replace_schema_metadata(None)
         tables.append(table.append_column("unit", pa.array(np.full(len(table), number, np.int32))))
     return pa.concat_tables(tables).combine_chunks()
-
-
-def count_positives(units: Sequence[Unit]) -> Int64[np.ndarray, " classes"]:
-    """How many videos of some finished units each class has."""
-    return np.sum([_note(unit, "positives") for unit in units], axis=0)
-
-
-def read_damage(units: Sequence[Unit]) -> list[Damage]:
-    """The damaged pieces that were left out of some finished units, in order."""
-    return [Damage(*damage) for unit in units for damage in _note(unit, "damaged")]
-
-
-def read_written(units: Sequence[Unit]) -> dict[str, tuple[int, str]]:
-    """Size in bytes and SHA-256 of the shards of some finished units, by name."""
-    return {unit.shard.name: tuple(_note(unit, "written")) for unit in units}
-
-
-def _note(unit: Unit, name: str) -> Any:
-    """What a listing says of its unit as a whole."""
-    with pa.OSFile(str(unit.listing)) as file:
-        return json.loads(pa.ipc.open_file(file).schema.metadata[name.encode()])
 
 
 def _hash(name: str, seed: int) -> int:

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 from pipeline.base.errors import DataError
 from pipeline.records.tfrecord import AGAIN, GZIP, HEAD, masked_crc32c, split_records
@@ -20,14 +21,6 @@ except ImportError:
     ) from None
 
 DEFLATE = 1032  # as many times as large can be what was packed
-
-
-@dataclass(frozen=True)
-class State:
-    """Of a file: its size, and when it changed; as ``os.stat_result`` names them."""
-
-    st_size: int
-    st_mtime_ns: int
 
 
 @dataclass(frozen=True, order=True)
@@ -58,11 +51,11 @@ class RemotePath:
         with _in_words(self.url):
             return map(RemotePath, tf.io.gfile.glob(f"{self.url.rstrip('/')}/{pattern}"))
 
-    def stat(self) -> State:
-        """Size and time of change."""
+    def stat(self) -> SimpleNamespace:
+        """Size and time of change, as ``os.stat_result`` names them."""
         with _in_words(self.url):
             state = tf.io.gfile.stat(self.url)
-        return State(state.length, state.mtime_nsec)
+        return SimpleNamespace(st_size=state.length, st_mtime_ns=state.mtime_nsec)
 
 
 def read_records(path: str) -> Iterator[tuple[int, bytes]]:

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Literal
 
 import google_crc32c
 import numpy as np
+from google.protobuf.message import DecodeError
 from jaxtyping import UInt8
 
 from pipeline.base.errors import DataError
 from pipeline.base.groups import Data
 from pipeline.data.video import Modality, Video
-from pipeline.records.sequence_example import BYTES, INTEGERS, Frames, MalformedError, parse, serialise
+from pipeline.records.sequence_example import parse, serialise, unpack
 
 if TYPE_CHECKING:
     from pipeline.records.tensorflow_files import RemotePath
@@ -205,9 +206,11 @@ def _video(record: bytes, modalities: tuple[Modality, ...], where: str, start: i
     """What a record holds; ``start`` is where in its file it does."""
     try:
         context, lists = parse(record)
-    except MalformedError as error:
+        known = [modality for modality in modalities if modality.feature in lists]
+        frames = {modality.feature: unpack(lists[modality.feature], modality.width) for modality in known}
+    except DecodeError as error:
         raise DataError(
-            f"{where}: is no tf.train.SequenceExample ({error.reason} at byte {start + error.at}); "
+            f"{where}: is no tf.train.SequenceExample (from byte {start} on: {error}); "
             "frame-level YouTube-8M shards are needed"
         ) from None
     means = sorted({"mean_rgb", "mean_audio"} & set(context))
@@ -216,24 +219,24 @@ def _video(record: bytes, modalities: tuple[Modality, ...], where: str, start: i
             f"{where}: holds {' and '.join(means)}, so this is a video-level shard; frame-level shards are needed "
             "(on the download page: partition 2/frame instead of 2/video)"
         )
-    ids = [value for key in ("id", "video_id") for value in context.get(key, {}).get(BYTES, ())]
+    ids = [value for key in ("id", "video_id") if key in context for value in context[key].bytes_list.value]
     name = ids[0].decode(errors="backslashreplace") if ids else ""
     if not name:
         keys = ", ".join(sorted(context)) or "nothing"
         raise DataError(f"{where}: has no id; its context holds {keys}, expected id or video_id: {AGAIN}")
     where = f"{where} (id {name})"
-    labels = tuple(context.get("labels", {}).get(INTEGERS, ()))
+    labels = tuple(context["labels"].int64_list.value) if "labels" in context else ()
     if not labels:
         raise DataError(f"{where}: has no labels; use partitions train and validate, those of test are withheld")
     parts = []
     for modality in modalities:
-        if modality.feature not in lists:
+        if modality.feature not in frames:
             features = ", ".join(sorted(lists)) or "none"
             raise DataError(
                 f"{where}: has no feature list {modality.feature}, found {features}; "
                 "download frame-level shards with it"
             )
-        parts.append(_frames(lists[modality.feature], modality, where))  # (frames, width)
+        parts.append(_of_width(frames[modality.feature], modality, where))  # (frames, width)
     lengths = {len(part) for part in parts}
     if len(lengths) != 1 or 0 in lengths:
         counts = ", ".join(f"{modality.feature} {len(part)}" for modality, part in zip(modalities, parts, strict=True))
@@ -243,13 +246,12 @@ def _video(record: bytes, modalities: tuple[Modality, ...], where: str, start: i
     return Video(name, labels, np.concatenate(parts, axis=1))  # (frames, dim)
 
 
-def _frames(frames: Frames, modality: Modality, where: str) -> UInt8[np.ndarray, "frames width"]:
-    sizes = [frames.shape[1]] if isinstance(frames, np.ndarray) else map(len, frames)
-    for index, size in enumerate(sizes):
+def _of_width(frames: np.ndarray | list[bytes], modality: Modality, where: str) -> UInt8[np.ndarray, "frames width"]:
+    if isinstance(frames, np.ndarray):
+        return frames
+    for index, size in enumerate(map(len, frames)):
         if size != modality.width:
             raise DataError(
                 f"{where}: frame {index} of {modality.feature} holds {size} bytes, expected {modality.width}: {AGAIN}"
             )
-    if isinstance(frames, np.ndarray):
-        return frames
     return np.frombuffer(b"".join(frames), np.uint8).reshape(-1, modality.width)

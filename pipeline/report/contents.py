@@ -25,13 +25,13 @@ from pipeline.base.git import NO_COMMIT, revision, tell_dvc
 from pipeline.base.parameters import as_dict, load_params
 from pipeline.base.project import project_root
 from pipeline.base.sources import SOURCES
-from pipeline.paper.claims_page import claims_markdown, findings
+from pipeline.paper.claims import DIRECTION, FAILS, HOLDS, OPEN, judgements
+from pipeline.paper.claims_page import claims_markdown
 from pipeline.paper.evidence import Evidence
 from pipeline.paper.paper import GAIN, METRICS, MODELS, SPLITS
 from pipeline.paper.publish import environment
 from pipeline.paper.results import read_json, read_table, read_text
 from pipeline.paper.style import DATA
-from pipeline.paper.verdicts import DIRECTION, FAILS, HOLDS, OPEN
 from pipeline.report.page import fragment
 from pipeline.run.workspace import Workspace
 
@@ -149,7 +149,7 @@ def claims(ws: Workspace) -> Markdown:
     """How many claims have which verdict, and every claim with its verdict, its numbers and their rule."""
     evidence, data = Evidence(ws.root), DATA[ws.params.data.source]
     try:
-        count = Counter(finding.verdict for finding in findings(evidence))
+        count = Counter(judgement.verdict for judgement in judgements(evidence))
     except DataError as error:
         reason = html.escape(str(error).replace(f"{ws.root}/", ""))
         return Markdown(f"<p class='missing'><strong>The claims cannot be judged:</strong> {reason}.</p>")

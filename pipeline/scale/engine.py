@@ -47,14 +47,9 @@ def each(
 ) -> Iterator[tuple[Item, Result]]:  # fmt: skip
     """Do ``work`` on every item, ``compute.workers`` at a time, each finished one at once with its result.
 
-    Every process has its part of the machine's cores: as many threads of PyTorch, here as there.
+    Every process has its part of the machine's cores: as many threads of PyTorch, here as there. ``work`` is a
+    function of a module; ``most`` processes of this machine pay for their start; ``gpu`` says whether a GPU helps.
 
-    Args:
-        work: a function of a module, so that another process can import it; what it writes is seen by all machines.
-        items: what to work on.
-        compute: group ``compute``.
-        most: processes of this machine that pay for their start; a cluster is asked for as many as the parameters say.
-        gpu: whether a GPU helps, where the cluster has one.
     Raises:
         ArtpaperError: a worker process was killed, on a cluster again and again; the cluster does not answer, or one of
             its machines cannot do the work; Ray is not installed. What ``work`` itself raises is passed on.
@@ -72,12 +67,9 @@ def together(
 ) -> None:
     """Run ``work`` in ``compute.workers`` processes of a cluster at once, which torch.distributed joins.
 
-    If one is lost, all are started again; ``work`` is to go on from what it kept.
+    If one is lost, all are started again; ``work`` is to go on from what it kept. It is called with a function that
+    sends a message to the caller, where ``heard`` is called with every one, in order.
 
-    Args:
-        work: can be pickled; is called with a function that sends a message to the caller.
-        compute: group ``compute``.
-        heard: called here with every message, in order.
     Raises:
         ArtpaperError: what ``work`` raises of this kind; or processes were lost more often than can be chance; or as
             :func:`each`.
@@ -107,8 +99,8 @@ class _Place:
         """An equal part for each worker, as large as the machines allow; of GPUs a whole one where all run at once."""
         import ray
 
-        found = [machine["Resources"] for machine in ray.nodes() if machine["Alive"]]
-        machines = [(int(have.get("CPU", 0)), int(have.get("GPU", 0))) for have in found]
+        resources = [machine["Resources"] for machine in ray.nodes() if machine["Alive"]]
+        machines = [(int(have.get("CPU", 0)), int(have.get("GPU", 0))) for have in resources]
         gpus = sum(gpus for _, gpus in machines) if gpu else 0
         on_one = math.ceil(compute.workers / gpus) if gpus and not all_at_once else 1  # workers on a GPU
 
@@ -117,9 +109,9 @@ class _Place:
 
         parts = [part for part in range(1, 1 + max(cores for cores, _ in machines)) if room(part) >= compute.workers]
         if not room(1) or (all_at_once and not parts):
-            told = ", ".join(f"{cores} cores and {own} GPUs" if gpus else f"{cores} cores" for cores, own in machines)
+            sizes = ", ".join(f"{cores} cores and {own} GPUs" if gpus else f"{cores} cores" for cores, own in machines)
             raise ArtpaperError(
-                f"compute.workers is {compute.workers}, but the cluster has room for {room(1)}: machines of {told}; "
+                f"compute.workers is {compute.workers}, but the cluster has room for {room(1)}: machines of {sizes}; "
                 "lower it, or add machines"
             )
         return cls(os.getcwd(), shared, max(parts, default=1), 1 / on_one if gpus else 0.0)

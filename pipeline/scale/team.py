@@ -16,19 +16,14 @@ from torch import distributed, nn
 
 from artpaper.losses import COUNTED, PARTS, Parts
 
-Told = TypeVar("Told")
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
 class Team:
-    """The place of this process among those that train one model.
+    """The place of this process among those that train one model."""
 
-    Attributes:
-        rank: its number, from 0; the first one writes the files.
-        size: how many they are.
-    """
-
-    rank: int = 0
+    rank: int = 0  # the first one writes the files
     size: int = 1
 
     @classmethod
@@ -46,15 +41,9 @@ class Team:
     def average(self, parameters: Iterable[nn.Parameter], parts: Mapping[str, float], videos: int) -> Parts:
         """Make the gradients those of the whole batch, and the parts of its loss too: one message, to all from all.
 
-        A mean over a share of the batch counts as much as the share has videos, so together they are the batch's mean.
-
-        Args:
-            parameters: with the gradients of this process's share; afterwards with the batch's, the same bits in every
-                process.
-            parts: of the loss, as :mod:`artpaper.losses` gives them; none without videos.
-            videos: how many are in the share; 0 in a batch that has too few for all.
-        Returns:
-            The parts of the whole batch.
+        A mean over a share of the batch counts as much as the share has videos, so together they are the batch's mean:
+        afterwards ``parameters`` have its gradients, the same bits in every process, and the parts of its loss are
+        returned. A batch may have too few videos for all; then ``videos`` is 0 and there are no ``parts``.
         """
         if self.size == 1:
             return dict(parts)
@@ -69,36 +58,27 @@ class Team:
         summed /= numbers[len(PARTS) :].max()  # the videos of the batch
         for parameter, gradient in zip(trained, summed.split([p.numel() for p in trained]), strict=True):
             parameter.grad = gradient.view_as(parameter)
-        found = zip(PARTS, *numbers.double().view(2, -1).tolist(), strict=True)
-        return {name: value if name in COUNTED else value / weight for name, value, weight in found if weight}
+        sums = zip(PARTS, *numbers.double().view(2, -1).tolist(), strict=True)
+        return {name: value if name in COUNTED else value / weight for name, value, weight in sums if weight}
 
-    def tell(self, value: Told) -> Told:
-        """What the first process holds, in every process.
-
-        Args:
-            value: anything that can be pickled, tensors on the CPU; only the first process's counts.
-        """
+    def tell(self, value: Value) -> Value:
+        """What the first process holds, in every process; anything that can be pickled, tensors on the CPU."""
         if self.size == 1:
             return value
         box = [value if self.leads else None]
         distributed.broadcast_object_list(box, src=0)
         return box[0]  # type: ignore[return-value]
 
-    def gather(self, value: Told) -> list[Told]:
+    def gather(self, value: Value) -> list[Value]:
         """What every process holds, by rank, in every process."""
         if self.size == 1:
             return [value]
-        box: list[Told | None] = [None] * self.size
+        box: list[Value | None] = [None] * self.size
         distributed.all_gather_object(box, value)
         return box  # type: ignore[return-value]
 
     def own_batches(self, videos: int, size: int) -> list[int]:
-        """Positions of the videos in every so-manieth batch: whole ones, whose scores are those of one process.
-
-        Args:
-            videos: how many there are.
-            size: of a batch.
-        """
+        """Positions of the videos in every so-manieth batch: whole ones, whose scores are those of one process."""
         return np.flatnonzero(np.arange(videos) // size % self.size == self.rank).tolist()
 
 

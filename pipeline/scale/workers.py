@@ -20,14 +20,10 @@ Result = TypeVar("Result")
 def in_processes(
     work: Callable[[Item], Result], items: Sequence[Item], processes: int
 ) -> Iterator[tuple[Item, Result]]:
-    """Do ``work`` on every item, each finished one at once with its result, in whatever order they finish.
+    """Do ``work``, a function of a module, on every item, each finished one at once with its result, in any order.
 
-    Args:
-        work: a function of a module, so that another process can import it.
-        items: what to work on.
-        processes: how many at most; with one, everything happens here, in order.
-    Raises:
-        ArtpaperError: a worker process was killed; what ``work`` itself raises is passed on.
+    With one process everything happens here, in order. An ArtpaperError tells that a worker process was killed; what
+    ``work`` itself raises is passed on.
     """
     if min(processes, len(items)) <= 1:
         for item in items:
@@ -51,13 +47,10 @@ def in_processes(
 def in_threads(
     work: Callable[[Item], Result], items: Sequence[Item], threads: int, stop: threading.Event
 ) -> Iterator[tuple[Item, Result]]:
-    """The same in threads, for work that waits for others more than it computes.
+    """The same in threads, for work that waits for others more than it computes; what it raises ends all.
 
-    Args:
-        work: looks at ``stop`` now and then, and ends soon when it is set; what it raises is passed on, and ends all.
-        items: what to work on.
-        threads: how many at most.
-        stop: set where the caller leaves early, by an error or Ctrl-C; a thread that hangs does not keep the process.
+    ``work`` looks at ``stop`` now and then and ends soon when it is set, which it is where the caller leaves early, by
+    an error or Ctrl-C; a thread that hangs does not keep the process.
     """
     waiting: queue.SimpleQueue[Item] = queue.SimpleQueue()
     done: queue.SimpleQueue[tuple[Item, Result | None, BaseException | None]] = queue.SimpleQueue()
@@ -100,11 +93,7 @@ def threads_each(processes: int) -> int:
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """So many threads of PyTorch in here, in this process as in another; as many as before afterwards.
-
-    Args:
-        count: at least 1.
-    """
+    """So many threads of PyTorch in here, in this process as in another; as many as before afterwards."""
     import torch
 
     before = torch.get_num_threads()

@@ -193,9 +193,9 @@ def frame_statistics(
         if like is not None:
             distance = np.abs(table[:, 0] - like[name].one_mean_norm)
             chosen = table[np.argsort(distance)[: max(1, round(LIKE * len(table)))]]
-        one = chosen.mean(axis=0).tolist()
-        between = octaves(np.std(means[name], axis=0))
-        result[name] = FrameStatistics(float(table[:, 0].mean()), between, *one[:4], tuple(one[4:]))
+        norm, frame_norm, within, clipped, *memory = chosen.mean(axis=0).tolist()
+        mean_norm, between = float(table[:, 0].mean()), octaves(np.std(means[name], axis=0))
+        result[name] = FrameStatistics(mean_norm, between, norm, frame_norm, within, clipped, tuple(memory))
     return result
 
 

@@ -106,7 +106,8 @@ def make_video(
     clipping stay what they are.
     """
     config = world.config
-    frames = _length(rng, config.min_frames, config.max_frames)
+    most = config.max_frames - config.min_frames  # of an exponential law, cut as the features of longer videos are
+    frames = config.min_frames + min(most, int(rng.exponential(LENGTH) * (most + 1)))
     present = np.stack([_segments(rng, frames, config.evidence) for _ in labels])  # (labels, frames)
     first, second = rng.standard_normal(2)
     spread = (first, TOGETHER * first + np.sqrt(1 - TOGETHER**2) * second)
@@ -240,11 +241,6 @@ def _between(modality: Appearance) -> Float32[np.ndarray, " dim"]:
     """Standard deviation between videos of each dimension of the mean."""
     start, knee, power = modality.between
     return (start * (1 + np.arange(modality.width) / knee) ** -power).astype(np.float32)
-
-
-def _length(rng: np.random.Generator, least: int, most: int) -> int:
-    """Exponential above the minimum, cut at the maximum, as features of longer videos are."""
-    return least + min(most - least, int(rng.exponential(LENGTH) * (most - least + 1)))
 
 
 def _segments(rng: np.random.Generator, frames: int, fraction: float) -> Bool[np.ndarray, " frames"]:

@@ -151,19 +151,19 @@ def draw_label_sets(
     ticket[np.arange(videos), own] = -np.inf
     others = np.argsort(-ticket, axis=1)[:, :2]  # (videos, 2) distinct, in proportion to topic
 
-    asked = np.zeros((videos, len(NAMES)), dtype=int)  # (videos, verticals) entities that a video takes from each
+    counts = np.zeros((videos, len(NAMES)), dtype=int)  # (videos, verticals) entities that a video takes from each
     rows = np.arange(videos)
-    asked[rows, own] = labels - strays
-    asked[rows, others[:, 0]] = strays - third
-    asked[rows, others[:, 1]] += third
+    counts[rows, own] = labels - strays
+    counts[rows, others[:, 0]] = strays - third
+    counts[rows, others[:, 1]] += third
     sets: list[list[int]] = [[] for _ in range(videos)]
     for vertical in range(len(NAMES)):
         entities = np.flatnonzero(vocabulary.primary == vertical)
-        takers = np.flatnonzero(asked[:, vertical])
+        takers = np.flatnonzero(counts[:, vertical])
         keys = np.log(vocabulary.weight[entities]) + rng.gumbel(size=(len(takers), len(entities)))
         drawn = entities[np.argsort(-keys, axis=1)]  # (takers, entities) without replacement, popular ones first
         for video, row in zip(takers, drawn, strict=True):
-            sets[video].extend(row[: asked[video, vertical]].tolist())
+            sets[video].extend(row[: counts[video, vertical]].tolist())
     return [np.array(sorted(labels), dtype=np.int64) for labels in sets]
 
 

@@ -13,15 +13,7 @@ COLUMNS = ("step", "learning_rate", *PARTS, "validation_gap")
 
 
 class Screen:
-    """A bar with rate and time left, and whoever else watches.
-
-    Args:
-        title: of the bar.
-        steps: how many the training takes at most.
-        batch_size: videos a step.
-        watch: called with the history after every validation.
-        progress: show the bar.
-    """
+    """A bar with rate and time left, and ``watch``, which is called with the history after every validation."""
 
     def __init__(self, title: str, steps: int, batch_size: int, watch: Watcher | None, progress: bool) -> None:
         from tqdm import tqdm
@@ -30,19 +22,17 @@ class Screen:
         self.bar = tqdm(total=steps * batch_size, unit="video", unit_scale=True, desc=title, disable=not progress)
 
     def __call__(self, step: int, history: list[Row] | None) -> None:
-        """Show where the training is.
+        """Show that ``step`` steps are done, fewer than before where a lost process made it go back.
 
-        Args:
-            step: how many are done; fewer than before where a lost process made it go back.
-            history: so far, if the step has added a row to it.
+        ``history`` is given if the step has added a row to it.
         """
         done = step * self.batch_size
         if self.bar.n == 0:
             self.bar.initial = done - self.batch_size  # what an earlier run did has no part in the rate
         if history:
             best = max((row["validation_gap"] for row in history if "validation_gap" in row), default=None)
-            told = "" if best is None else f", best GAP {100 * best:.2f} %"
-            self.bar.set_postfix_str(f"loss {history[-1]['loss']:.4f}{told}", refresh=False)
+            gap = "" if best is None else f", best GAP {100 * best:.2f} %"
+            self.bar.set_postfix_str(f"loss {history[-1]['loss']:.4f}{gap}", refresh=False)
         if done < self.bar.n:
             self.bar.reset()
         self.bar.update(done - self.bar.n)

@@ -50,27 +50,28 @@ from pipeline.train.device import best_device, native_precision
 from pipeline.train.history import Row, Screen, Watcher, write_history
 
 AHEAD = 2  # batches made while the model works on another; a GPU would otherwise wait for them
-TOLD = 1.0  # seconds between two words about the steps from another machine
-Told = tuple[int, list[Row] | None]  # how many steps are done, and the history where the last one added to it
+INTERVAL = 1.0  # seconds between two messages about the steps from another machine
+Progress = tuple[int, list[Row] | None]  # how many steps are done, and the history where the last one added to it
+Seen = Callable[[int, list[Row] | None], None]  # called with the same after every step
 
 
 def train(
     params: Params, name: str, seed: int, workspace: Path, *, target: Path | None = None, watch: Watcher | None = None,
     progress: bool = True,
 ) -> Path:  # fmt: skip
-    """Train one model of group ``models`` and keep its best checkpoint.
+    """Train one model of group ``models`` (section 3.1) and keep its best checkpoint.
+
+    With ``compute.engine`` ray, ``compute.workers`` processes of the cluster train it. The process keeps the memory it
+    needed (:func:`pipeline.base.memory.keep_freed`).
 
     Args:
-        params: all parameters; with ``compute.engine`` ray, ``compute.workers`` processes of the cluster train it.
+        params: all parameters.
         name: entry of group ``models``.
         seed: of the weights, the order of the videos and the dropout.
         workspace: holds ``frames/``.
         target: the folder to make; ``workspace/models/<name>/seed<seed>`` by default.
         watch: called with the history so far after every validation, for live curves.
         progress: show a progress bar with rate and time left.
-
-    The process keeps the memory it needed (:func:`pipeline.base.memory.keep_freed`).
-
     Returns:
         The folder with model.safetensors, model.json and history.csv.
     Raises:
@@ -82,14 +83,13 @@ def train(
         OutputError: the workspace cannot be written, or its disk is full; the last state is kept.
         BusyError: another run is training this model here.
         MemoryShortError: memory has run out; the last state is kept.
-    Source: section 3.1.
     """
     folder = target or workspace / "models" / name / f"seed{seed}"
     config = params.train
     screen = Screen(f"train {name} seed {seed}", config.max_steps, config.batch_size, watch, progress)
     if spreads(params.compute):
         work = partial(_train_as_one, params, name, seed, workspace, folder)
-        together(work, params.compute, lambda told: screen(*told))
+        together(work, params.compute, lambda message: screen(*message))
     else:
         _train(params, name, seed, workspace, folder, screen)
     screen.close()
@@ -97,23 +97,21 @@ def train(
 
 
 def _train_as_one(
-    params: Params, name: str, seed: int, workspace: Path, folder: Path, tell: Callable[[Told], None]
+    params: Params, name: str, seed: int, workspace: Path, folder: Path, tell: Callable[[Progress], None]
 ) -> None:
     """What each process of a team runs; the first one tells how far they are."""
     last = 0.0
 
     def seen(step: int, history: list[Row] | None) -> None:
         nonlocal last
-        if history is not None or time.monotonic() - last > TOLD:
+        if history is not None or time.monotonic() - last > INTERVAL:
             tell((step, history))
             last = time.monotonic()
 
     _train(params, name, seed, workspace, folder, seen)
 
 
-def _train(
-    params: Params, name: str, seed: int, workspace: Path, folder: Path, seen: Callable[[int, list[Row] | None], None]
-) -> None:
+def _train(params: Params, name: str, seed: int, workspace: Path, folder: Path, seen: Seen) -> None:
     architecture = params.model_for(name)
     stores = training_splits(params, name, workspace)
     seed_everything(seed)
@@ -136,16 +134,10 @@ def _train(
 
 
 class Run:
-    """One training run: the model, its optimiser, and all that a resumed run needs to know.
+    """One training run: the model, trained in place on the best device, its optimiser, and what a resumed run needs.
 
-    Args:
-        model: trained in place, on the best device.
-        loss: the entry of group ``models``.
-        train: group ``train``.
-        inputs: group ``features``.
-        train_store, validation_store: the videos.
-        seed: of shuffling and dropout.
-        identity: what a resumed run must agree with, as :func:`pipeline.train.checkpoints.run_identity` gives it.
+    ``loss`` is the entry of group ``models``, ``seed`` that of shuffling and dropout, ``identity`` what a resumed run
+    must agree with, as :func:`pipeline.train.checkpoints.run_identity` gives it.
     """
 
     def __init__(
@@ -172,13 +164,11 @@ class Run:
         """Whether early stopping or the step limit has ended the run."""
         return self.step >= self.config.max_steps or self.bad_validations >= self.config.early_stop_patience
 
-    def fit(self, state_folder: Path, seen: Callable[[int, list[Row] | None], None]) -> None:
+    def fit(self, state_folder: Path, seen: Seen) -> None:
         """Train until :attr:`finished`, writing a state every ``checkpoint_every`` steps and at every validation.
 
-        Args:
-            state_folder: where the state and the best model so far lie.
-            seen: called after every step with their number and, where it added a row, the history; in the first process
-                of a team alone.
+        Of a team the first process alone writes, and calls ``seen``.
+
         Raises:
             ArtpaperError: the training diverged: the loss or a score is no finite number.
             OutputError: a state cannot be written; the one before it is kept.
@@ -203,10 +193,7 @@ class Run:
     def resume(self, state_folder: Path) -> None:
         """Continue from the state in ``state_folder``, or start afresh where there is none.
 
-        The processes of a team begin as the first one does.
-
-        Raises:
-            CheckpointError: the state is damaged or of another run.
+        The processes of a team begin as the first one does. A damaged state, or one of another run, is refused.
         """
         path = state_folder / "state.safetensors"
         if self.team.leads and path.exists():
@@ -239,14 +226,14 @@ class Run:
         """Put the best model and the history in ``folder`` and drop the resumable state."""
         tensors, _ = load_tensors(state_folder / "best.safetensors")
         self.model.load_state_dict(tensors)
-        made = state_folder / "publish"
+        folder_to_be = state_folder / "publish"
         stopped = "early" if self.bad_validations >= self.config.early_stop_patience else "at max_steps"
         counts = {name: sum(row.get(name, 0) for row in self.history) for name in COUNTED}
         outcome = {"best_step": self.best_step, "best_validation_gap": self.best_gap, "steps": self.step,
                    "stopped": stopped, **counts, "precision": self.precision}  # fmt: skip
-        save_model(made, self.model, {**self.identity, **outcome})
-        write_history(made / "history.csv", self.history)
-        replace_folder(made, folder)
+        save_model(folder_to_be, self.model, {**self.identity, **outcome})
+        write_history(folder_to_be / "history.csv", self.history)
+        replace_folder(folder_to_be, folder)
         (state_folder / "state.safetensors").unlink()  # first: a state without its best model could not be resumed
         shutil.rmtree(state_folder)
 
@@ -335,18 +322,10 @@ def clean_gap(
     model: FrameTransformer, store: FrameStore, batch_size: int, inputs: Features, device: torch.device,
     team: Team = ALONE,
 ) -> float:  # fmt: skip
-    """GAP of a model on a store's videos, in constant memory per class: only top lists are kept.
+    """GAP, a fraction, of a model on a store's videos, in constant memory per class: only top lists are kept.
 
-    Args:
-        model: put into eval mode.
-        store: the videos.
-        batch_size: videos a batch.
-        inputs: group ``features``.
-        device: the model's.
-        team: shares the batches, whole ones; all its processes get the same number, to the bit that of one process.
-    Returns:
-        A fraction.
-    Source: section 3.1.
+    The model is put into eval mode. A team shares the batches, whole ones; all its processes get the same number, to
+    the bit that of one process.
     """
     model.eval()
     lists = []

@@ -251,7 +251,7 @@ def test_a_reader_explores(watched: Watched, lab: str, screenshots: Path, which:
     shown.choose("Videos", "fooled by the attack at this ε")
     expect(page.get_by_role("button", name="Search again at this ε")).to_be_visible()
     fooled = explorer.find("fooled", "", left, attack, shown.epsilon)
-    expect(page.get_by_text(fooled.told)).to_be_visible()
+    expect(page.get_by_text(fooled.text)).to_be_visible()
     if fooled.rows.size:  # or the video on show stays
         expect(page.get_by_text(f"Test video {explorer.videos.id(int(fooled.rows[0]))}")).to_be_visible()
         expect(page.locator("table").first.locator("..")).to_contain_text("FOOLED: the top label is wrong")

@@ -19,7 +19,7 @@ from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.parameters import Params, build
 from pipeline.prepare import audioset
 from pipeline.prepare.prepare import prepare
-from pipeline.records.sequence_example import BYTES, FLOATS, INTEGERS, MalformedError, parse
+from pipeline.records.sequence_example import parse, unpack
 from pipeline.records.tfrecord import (
     YT8M_MODALITIES,
     Video,
@@ -220,7 +220,7 @@ def test_writes_what_tensorflow_writes(tmp_path):
     [
         (Video("f", (1,), np.zeros((2, 1152), np.float32)), DataError, r"type float32, expected \(n, 1152\) and uint8"),
         (Video("w", (1,), np.zeros((2, 1151), np.uint8)), DataError, r"shape \(2, 1151\)"),
-        (Video("l", (2**63,), np.zeros((2, 1152), np.uint8)), ValueError, r"9223372036854775808 has more than 64 bits"),
+        (Video("l", (2**63,), np.zeros((2, 1152), np.uint8)), ValueError, "out of range: 9223372036854775808"),
     ],
 )
 def test_what_cannot_be_written_is_refused(tmp_path, video, error, message):
@@ -301,36 +301,39 @@ ENCODINGS = {
 }
 
 
+def kind_and_values(feature) -> tuple:
+    kind = feature.WhichOneof("kind")
+    return kind, repr(list(getattr(feature, kind).value)) if kind else ""  # nan is not equal to itself
+
+
 def parse_with_protobuf(raw: bytes) -> tuple[dict, dict] | None:
-    """What protobuf's own parser finds, None where it refuses."""
+    """What its own class finds, None where it refuses."""
     try:
         example = tf.train.SequenceExample.FromString(raw)
     except DecodeError:
         return None
-    context = {}
-    for name, feature in example.context.feature.items():
-        kinds = {"bytes_list": BYTES, "float_list": FLOATS, "int64_list": INTEGERS}
-        kind = feature.WhichOneof("kind")
-        values = list(getattr(feature, kind).value) if kind and kind != "float_list" else []
-        context[name] = {kinds[kind]: values} if kind else {}
     lists = example.feature_lists.feature_list.items()
-    return context, {name: [b"".join(one.bytes_list.value) for one in found.feature] for name, found in lists}
+    return (
+        {name: kind_and_values(feature) for name, feature in example.context.feature.items()},
+        {name: [b"".join(one.bytes_list.value) for one in frames.feature] for name, frames in lists},
+    )
 
 
 def parse_with_ours(raw: bytes) -> tuple[dict, dict] | None:
     try:
         context, lists = parse(raw)
-    except MalformedError:
+        frames = {name: [bytes(frame) for frame in unpack(pieces, 2)] for name, pieces in lists.items()}
+    except DecodeError:
         return None
-    return context, {name: [bytes(frame) for frame in found] for name, found in lists.items()}
+    return {name: kind_and_values(feature) for name, feature in context.items()}, frames
 
 
 @pytest.mark.parametrize("name", ENCODINGS)
-def test_a_record_means_what_protobuf_says(name):
+def test_a_record_means_what_tensorflow_says(name):
     assert parse_with_ours(ENCODINGS[name]) == parse_with_protobuf(ENCODINGS[name])
 
 
-def test_changed_records_mean_what_protobuf_says():
+def test_changed_records_mean_what_tensorflow_says():
     """Thousands of them, most near a valid one: the same are refused, the others mean the same."""
     source, accepted = random.Random(0), 0
     parts = [*ENCODINGS.values(), context(named(b"id", TEXTS), named(b"labels", ONES), named(b"x", SINGLY))]
@@ -340,28 +343,21 @@ def test_changed_records_mean_what_protobuf_says():
             raw[source.randrange(len(raw))] = source.choice((source.randrange(256), 0, 1, 2, 10, 18, 26, 127, 128))
         expected, found = parse_with_protobuf(bytes(raw)), parse_with_ours(bytes(raw))
         accepted += expected is not None
-        if None in (expected, found):
-            assert found == expected or b"\x4b" in raw, raw.hex()  # in an unknown group protobuf takes any number
-        elif [*map(len, found)] == [*map(len, expected)]:  # it loses an entry that has an unknown field
-            assert found == expected, raw.hex()
+        if expected is None and raw.count(b"rgb") > 1:
+            continue  # of a key that stands twice the first list is not looked at
+        if None in (expected, found) or [*map(len, found)] == [*map(len, expected)]:
+            assert found == expected, raw.hex()  # its maps lose an entry that has an unknown field
     assert 500 < accepted < 3500
 
 
-def test_a_malformed_record_is_told_by_its_byte(tmp_path):
+def test_a_malformed_record_is_told_by_its_place(tmp_path):
     """In the file: the second record's content begins 12 bytes after the first record's end."""
-    bad = record()[:-1000]
-    path = write_records(tmp_path / "a.tfrecord", record(), bad)
-    at = len(record()) + 16 + 12
-    with pytest.raises(DataError) as raised:
+    path = write_records(tmp_path / "a.tfrecord", record(), record()[:-1000])
+    place = len(record()) + 16 + 12
+    with pytest.raises(
+        DataError, match=rf"a\.tfrecord: record 1: is no tf\.train\.SequenceExample \(from byte {place} on: .*\); frame"
+    ):
         list(read_videos(path, YT8M_MODALITIES))
-    found = re.search(
-        r"a\.tfrecord: record 1: is no tf\.train\.SequenceExample \((.*) at byte (\d+)\); frame", str(raised.value)
-    )
-    assert found
-    assert found[1] == "a field longer than its message"
-    place = int(found[2]) - at
-    assert 0 <= place < len(bad)
-    assert bad[place] == 0x12  # the tag of the field that was cut off
 
 
 def test_a_forged_length_takes_no_memory(tmp_path):

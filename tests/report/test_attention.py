@@ -15,8 +15,14 @@ import pytest
 
 from artpaper.attention import NUMBERS
 from pipeline.base.errors import DataError
-from pipeline.paper.attention import attention_figure, attention_files, attention_table, write_attention
-from pipeline.paper.style import MODEL_STYLES, OTHER_STYLES, markdown_table, model_styles, save_figure
+from pipeline.paper.attention import (
+    attention_figure,
+    attention_files,
+    attention_metrics,
+    attention_table,
+    write_attention,
+)
+from pipeline.paper.style import MODEL_STYLES, OTHER_STYLES, markdown_table, model_styles, save_figure, save_metrics
 from pipeline.predict.predictions import attention_column, schema
 from tests.pipeline import ROOT
 
@@ -250,3 +256,17 @@ def test_models_are_told_apart_without_colour():
 
 def test_markdown_is_padded_and_escaped():
     assert markdown_table(["a", "b"], [["x|y", "1"]]) == "| a    |   b |\n| :--  | --: |\n| x\\|y |   1 |\n"
+
+
+def test_the_change_of_attention_is_a_mean_over_seeds_of_one_modality() -> None:
+    rows = [("art", 0, "rgb", 7, 1e-4), ("art", 1, "rgb", 7, 3e-4), ("art", 0, "audio", 7, 2.00049e-8)]
+    table = pd.DataFrame(rows, columns=["model", "seed", "modality", "videos", "mse"])
+    assert attention_metrics(table) == {
+        "art": {"videos": 7, "attention_mse_rgb_e6": 200.0, "attention_mse_audio_e6": 0.0200049}
+    }
+
+
+def test_a_file_a_model(tmp_path) -> None:
+    save_metrics({"art": {"gap": 1.5, "group": "Arts & Crafts"}, "a_art": {"gap": 2}}, tmp_path / "table1")
+    read = {path.name: json.loads(path.read_text()) for path in (tmp_path / "table1").iterdir()}
+    assert read == {"art.json": {"gap": 1.5, "group": "Arts & Crafts"}, "a_art.json": {"gap": 2}}

@@ -11,10 +11,9 @@ import pytest
 
 from pipeline.base.errors import DataError
 from pipeline.paper import paper
-from pipeline.paper.claims import CLAIMS
-from pipeline.paper.claims_page import claims_markdown, claims_table, findings, write_claims
+from pipeline.paper.claims import CLAIMS, DIRECTION, FAILS, HOLDS, OPEN, decide, judgements
+from pipeline.paper.claims_page import claims_markdown, claims_table, write_claims
 from pipeline.paper.evidence import Evidence, NotMeasured
-from pipeline.paper.verdicts import DIRECTION, FAILS, HOLDS, OPEN, judge
 from tests.pipeline import ROOT
 
 MODELS = list(paper.MODELS)
@@ -77,43 +76,57 @@ def write_run(
     return folder
 
 
+@pytest.fixture(scope="module")
+def run_of(tmp_path_factory):
+    """A run by the arguments of :func:`write_run`, written once; leave it as it is."""
+    runs: dict[str, Path] = {}
+
+    def find(**given) -> Path:
+        key = repr(sorted(given.items()))
+        if key not in runs:
+            runs[key] = write_run(tmp_path_factory.mktemp("runs") / "run", **given)
+        return runs[key]
+
+    return find
+
+
 def verdicts(folder: Path) -> dict[str, str]:
-    return {claim.text: found.verdict for claim, found in zip(CLAIMS, findings(Evidence(folder)), strict=True)}
+    return {claim.text: found.verdict for claim, found in zip(CLAIMS, judgements(Evidence(folder)), strict=True)}
 
 
 def test_judging_a_difference() -> None:
-    assert judge(9.0, 1.0, 10.0) == HOLDS
-    assert judge(4.0, 1.0, 10.0) == DIRECTION
-    assert judge(4.0, 2.5, 10.0) == FAILS
-    assert judge(4.0, 3.0, 10.0) == OPEN  # the paper's 10 is within twice the error as well as 0
-    assert judge(-4.0, 0.1, 10.0) == FAILS
-    assert judge(4.0, float("nan"), 10.0) == OPEN
-    assert judge(0.1, 0.01, float("nan")) == HOLDS
+    assert decide(9.0, 1.0, 10.0) == HOLDS
+    assert decide(4.0, 1.0, 10.0) == DIRECTION
+    assert decide(4.0, 2.5, 10.0) == FAILS
+    assert decide(4.0, 3.0, 10.0) == OPEN  # the paper's 10 is within twice the error as well as 0
+    assert decide(-4.0, 0.1, 10.0) == FAILS
+    assert decide(4.0, float("nan"), 10.0) == OPEN
+    assert decide(0.1, 0.01, float("nan")) == HOLDS
 
 
-def test_the_papers_own_numbers_hold_but_for_its_slip(tmp_path: Path) -> None:
-    found = verdicts(write_run(tmp_path / "run"))
+def test_the_papers_own_numbers_hold_but_for_its_slip(run_of) -> None:
+    found = verdicts(run_of())
     assert {text for text, verdict in found.items() if verdict != HOLDS} == set()
-    noisy = verdicts(write_run(tmp_path / "noisy", error=0.5))
+    noisy = verdicts(run_of(error=0.5))
     assert noisy["Adversarial regularisation (ART) improves clean performance"] == OPEN
 
 
-def test_a_difference_that_one_seed_reverses_does_not_hold(tmp_path: Path) -> None:
+def test_a_difference_that_one_seed_reverses_does_not_hold(run_of) -> None:
     """However narrow the interval over videos is."""
     name = "Fooling A-ART (DeepFool) takes a larger perturbation than fooling ART"
-    assert verdicts(write_run(tmp_path / "even", spread=0.1))[name] == HOLDS
-    assert verdicts(write_run(tmp_path / "odd", spread=1.2))[name] == FAILS
+    assert verdicts(run_of(spread=0.1))[name] == HOLDS
+    assert verdicts(run_of(spread=1.2))[name] == FAILS
 
 
-def test_short_trainings_judge_no_curve(tmp_path: Path) -> None:
-    found = verdicts(write_run(tmp_path / "run", shortened=True))
+def test_short_trainings_judge_no_curve(run_of) -> None:
+    found = verdicts(run_of(shortened=True))
     curves = [claim.text for claim in CLAIMS if claim.stage == "hyperparameters"]
     assert len(curves) == 3
     assert {text for text, verdict in found.items() if verdict == OPEN} == set(curves)
 
 
-def test_another_group_in_a_verticals_place_holds_in_direction_at_most(tmp_path: Path) -> None:
-    found = verdicts(write_run(tmp_path / "run", group="Music"))
+def test_another_group_in_a_verticals_place_holds_in_direction_at_most(run_of) -> None:
+    found = verdicts(run_of(group="Music"))
     assert [found[CLAIMS[place].text] for place in (5, 6)] == [DIRECTION, DIRECTION]
 
 
@@ -122,38 +135,38 @@ def test_a_run_without_a_model_leaves_its_claims_open(tmp_path: Path) -> None:
     for path in folder.rglob("*.csv"):
         table = pd.read_csv(path, dtype=str)
         table[~table.isin(["art", "ART"]).any(axis=1)].to_csv(path, index=False)
-    found = findings(Evidence(folder))
+    found = judgements(Evidence(folder))
     assert found[1].verdict == OPEN
     assert "not measured in this run (no row with" in found[1].reason
     assert found[3].verdict == HOLDS
 
 
-def test_smaller_differences_hold_in_direction_and_none_does_not(tmp_path: Path) -> None:
+def test_smaller_differences_hold_in_direction_and_none_does_not(run_of) -> None:
     name = "A-ART gains 18 points of adversarial GAP over Non-ART"
-    assert verdicts(write_run(tmp_path / "third", scale=0.3))[name] == DIRECTION
-    none = verdicts(write_run(tmp_path / "none", scale=0.0))
+    assert verdicts(run_of(scale=0.3))[name] == DIRECTION
+    none = verdicts(run_of(scale=0.0))
     assert none[name] == none["Fooling A-ART (DeepFool) takes a larger perturbation than fooling ART"] == FAILS
     assert none["A-ART performs on clean videos much as ART does"] == HOLDS
 
 
-def test_few_videos_cannot_be_tested(tmp_path: Path) -> None:
-    found = verdicts(write_run(tmp_path / "run", finance=65))
+def test_few_videos_cannot_be_tested(run_of) -> None:
+    found = verdicts(run_of(finance=65))
     assert [text for text, verdict in found.items() if verdict == OPEN] == [CLAIMS[6].text]
     assert "Finance" in CLAIMS[6].text
 
 
-def test_attention_that_was_flattened_was_not_made_robust(tmp_path: Path) -> None:
-    found = verdicts(write_run(tmp_path / "run", uniform_mse=(2e-4, 1e-4, 8e-8)))
+def test_attention_that_was_flattened_was_not_made_robust(run_of) -> None:
+    found = verdicts(run_of(uniform_mse=(2e-4, 1e-4, 8e-8)))
     assert found[MSE.text] == HOLDS
     assert found[FLAT.text] == FAILS
 
 
-def test_one_seed_takes_its_error_from_the_videos(tmp_path: Path) -> None:
-    evidence = Evidence(write_run(tmp_path / "run", seeds=1))
+def test_one_seed_takes_its_error_from_the_videos(run_of) -> None:
+    evidence = Evidence(run_of(seeds=1))
     assert evidence.score(1, "GAP", "test", "art").error == pytest.approx(0.05 / 5**0.5)
     assert evidence.score(3, "GAP", "test", "art").error == pytest.approx(0.05 / 5**0.5 * (5000 / 500) ** 0.5)
     assert evidence.point("art", "alpha", 1.0).error == 0.01
-    many = Evidence(write_run(tmp_path / "many"))
+    many = Evidence(run_of())
     assert many.score(1, "GAP", "test", "art").error == pytest.approx(0.01 / 3**0.5)
 
 
@@ -180,8 +193,8 @@ def read_again(folder: Path, number: dict) -> float:
     return rows[number["column"]].astype(float).mean()
 
 
-def test_every_number_is_where_the_page_says(tmp_path: Path) -> None:
-    folder = write_run(tmp_path / "run")
+def test_every_number_is_where_the_page_says(run_of) -> None:
+    folder = run_of()
     table = claims_table({"run": Evidence(folder)})
     assert set(table["claim"]) == set(range(1, len(CLAIMS) + 1))
     for number in table.to_dict("records"):
@@ -277,29 +290,29 @@ FIRST, ONE = ("art", "epsilon", "0.1"), "loses much"
     ],
 )  # fmt: skip
 def test_a_rule_turns_where_it_says(
-    text: str, file: str, column: str, values: dict, expected: str, tmp_path: Path
+    text: str, file: str, column: str, values: dict, expected: str, run_of, tmp_path: Path
 ) -> None:
     (claim,) = [claim for claim in CLAIMS if text in claim.text]
-    run = write_run(tmp_path / "run", seeds=1 if file == CURVE else 3)
-    assert claim.check.judge(Evidence(edited(run, tmp_path / "edited", file, column, values))).verdict == expected
+    run = run_of(seeds=1 if file == CURVE else 3)
+    assert claim.rule.judge(Evidence(edited(run, tmp_path / "edited", file, column, values))).verdict == expected
 
 
-def test_seeds_that_disagree_widen_the_error(tmp_path: Path) -> None:
+def test_seeds_that_disagree_widen_the_error(run_of, tmp_path: Path) -> None:
     """By their standard error: of rho's difference a third of it, of a curve's highest point 0.577 points."""
     names = ("takes a larger perturbation than fooling ART", "over epsilon")
-    rho, curve = (next(claim.check for claim in CLAIMS if name in claim.text) for name in names)
-    run = write_run(tmp_path / "run", spread=0.6)
+    rho, curve = (next(claim.rule for claim in CLAIMS if name in claim.text) for name in names)
+    run = run_of(spread=0.6)
     assert rho.judge(Evidence(run)).verdict == curve.judge(Evidence(run)).verdict == HOLDS
     highest = {("art", "epsilon", "0.5", str(seed)): 92.0 + seed for seed in range(3)}
     highest |= {("reference",): 91.97, ("art", "epsilon", "0.1"): 92.0, ("art", "epsilon", "2.0"): 91.9}
     assert curve.judge(Evidence(edited(run, tmp_path / "edited", CURVE, "clean", highest))).verdict == FAILS
 
 
-def test_reasons_name_their_numbers_and_a_change_that_stays_fails(tmp_path: Path) -> None:
+def test_reasons_name_their_numbers_and_a_change_that_stays_fails(run_of, tmp_path: Path) -> None:
     curve, maps = (next(claim for claim in CLAIMS if text in claim.text) for text in ("over epsilon", "still change"))
-    run = write_run(tmp_path / "run", unrelated_mse=(4e-4, 2e-4, 2e-4))
-    assert "(Non-ART: 0.2)" in maps.check.judge(Evidence(run)).reason
-    still = Evidence(write_run(tmp_path / "still", mse=(8e-5, 4e-5, 3.9e-5), uniform_mse=(1e-4, 1e-4, 3e-4)))
-    assert FLAT.check.judge(still).verdict == FAILS  # a change that does not fall
+    run = run_of(unrelated_mse=(4e-4, 2e-4, 2e-4))
+    assert "(Non-ART: 0.2)" in maps.rule.judge(Evidence(run)).reason
+    still = Evidence(run_of(mse=(8e-5, 4e-5, 3.9e-5), uniform_mse=(1e-4, 1e-4, 3e-4)))
+    assert FLAT.rule.judge(still).verdict == FAILS  # a change that does not fall
     edge = Evidence(edited(run, tmp_path / "edited", CURVE, "clean", {FIRST: 92.5}))
-    assert "highest at epsilon 0.1 " in curve.check.judge(edge).reason
+    assert "highest at epsilon 0.1 " in curve.rule.judge(edge).reason

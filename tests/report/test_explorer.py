@@ -148,7 +148,7 @@ def test_the_most_changed_come_first(explorer: Explorer, rows) -> None:
     change = [(v["rgb_attention_mse"] + v["audio_attention_mse"]) / 2 for v in rows["non_art"]]
     found = explorer.find("changed", "", RUNS[0], "one_step", 0.1)
     assert found.rows.tolist() == sorted(range(len(change)), key=lambda row: -change[row])
-    assert "Non-ART" in found.told
+    assert "Non-ART" in found.text
 
 
 def test_the_fooled_are_those_whose_top_label_becomes_wrong(explorer: Explorer, small_params, rows) -> None:
@@ -161,16 +161,16 @@ def test_the_fooled_are_those_whose_top_label_becomes_wrong(explorer: Explorer, 
         views = {row: explorer.look(row, RUNS[0], name, strength) for row in explorer.videos.matching(label).tolist()}
         assert len(views) <= ATTACKS[name].searched
         assert found.rows.tolist() == [row for row, view in views.items() if view.right and not view.attacked_right]
-        assert f"{len(found.rows)} of {len(views)} videos are fooled" in found.told
+        assert f"{len(found.rows)} of {len(views)} videos are fooled" in found.text
     assert explorer.find("fooled", label, RUNS[0], "one_step", 3 * epsilon).rows.size  # or the above compares nothing
 
 
 def test_a_search_among_many_says_how_many_it_asked(explorer: Explorer, monkeypatch) -> None:
     monkeypatch.setitem(ATTACKS, "one_step", replace(ATTACKS["one_step"], searched=20))
     found = explorer.find("fooled", "", RUNS[0], "one_step", 0.9)
-    assert f"of 20 searched of {len(explorer.videos)}" in found.told
+    assert f"of 20 searched of {len(explorer.videos)}" in found.text
     assert len(found.rows) <= 20
-    assert "of 64 searched of" in explorer.find("fooled", "", RUNS[0], "deepfool", 0.0).told  # it takes many steps
+    assert "of 64 searched of" in explorer.find("fooled", "", RUNS[0], "deepfool", 0.0).text  # it takes many steps
 
 
 def test_the_pipelines_epsilon_is_known_again_after_rounding(explorer: Explorer, small_params, monkeypatch) -> None:
@@ -246,8 +246,8 @@ def test_auto_says_what_makes_the_models_and_goes_on_with_the_small_ones(explore
 
 
 def test_public_addresses() -> None:
-    assert public_address("yt8m", "nXSc").link == "https://data.yt8m.org/2/j/i/nX/nXSc.js"  # the example of its page
-    assert public_address("audioset", "--U7joUcTCo").link == "https://www.youtube.com/watch?v=--U7joUcTCo"
+    assert public_address("yt8m", "nXSc")[0] == "https://data.yt8m.org/2/j/i/nX/nXSc.js"  # the example of its page
+    assert public_address("audioset", "--U7joUcTCo")[0] == "https://www.youtube.com/watch?v=--U7joUcTCo"
     assert public_address("synthetic", "nXSc") is None
 
 
@@ -332,7 +332,7 @@ def test_names_are_text_never_markup(explorer: Explorer, monkeypatch) -> None:
     note = next(child.value for child in view.page.children if isinstance(child, widgets.HTML))
     said = {
         "note": [note], "class": [view.heading.value, view.labels[0].value],
-        "model": [view.found.value, view.labels[0].value], "video": [view.heading.value],
+        "model": [view.matches.value, view.labels[0].value], "video": [view.heading.value],
     }  # fmt: skip
     for name, places in said.items():
         for place in places:
@@ -345,8 +345,8 @@ def test_names_are_text_never_markup(explorer: Explorer, monkeypatch) -> None:
     assert "<i>" not in view.heading.value
     monkeypatch.setattr(explorer, "find", Mock(side_effect=DataError(odd("error"))))
     view.text.value = "anything"
-    assert html.escape(odd("error")) in view.found.value
-    assert "<i>" not in view.found.value
+    assert html.escape(odd("error")) in view.matches.value
+    assert "<i>" not in view.matches.value
 
 
 def test_what_failed_is_said_and_nothing_else_is_shown(view: ExplorerView, explorer: Explorer, monkeypatch) -> None:
@@ -394,13 +394,13 @@ def test_a_search_says_so_while_it_lasts(view: ExplorerView, explorer: Explorer,
     find, meanwhile = explorer.find, []
 
     def watched(*choice: object) -> object:
-        meanwhile.append(view.found.value)
+        meanwhile.append(view.matches.value)
         return find(*choice)
 
     monkeypatch.setattr(explorer, "find", watched)
     view.order.value = "changed"
     assert "searching" in meanwhile[0]
-    assert "searching" not in view.found.value
+    assert "searching" not in view.matches.value
 
 
 @pytest.mark.parametrize(("source", "unit"), [("arrays", ""), ("synthetic", " (s)"), ("yt8m", " (s)")])
@@ -433,7 +433,7 @@ def test_deepfool_disables_epsilon_and_long_lists_are_cut(view: ExplorerView, ex
     assert not view.epsilon.disabled
     assert len(view.video.options) == min(LISTED, len(explorer.videos))
     view.text.value = "no such thing"
-    assert "0 of" in view.found.value
+    assert "0 of" in view.matches.value
     assert view.views
 
 

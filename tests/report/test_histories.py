@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.base.errors import DataError
-from pipeline.paper.histories import QUANTITIES, histories, histories_figure
+from pipeline.paper.curves import QUANTITIES, histories, histories_figure
 
 HEADER = "step,learning_rate,loss,cross_entropy,adversarial,validation_gap\n"
 

@@ -11,8 +11,15 @@ import pytest
 
 from artpaper.attacks.result import FLAGS
 from pipeline.base.errors import DataError
-from pipeline.paper.robustness import bootstrap_means, read_robustness, robustness_table
-from pipeline.paper.robustness_figure import MEANING, robustness_figure, write_robustness
+from pipeline.paper.robustness import (
+    MEANING,
+    bootstrap_means,
+    read_robustness,
+    robustness_figure,
+    robustness_metrics,
+    robustness_table,
+    write_robustness,
+)
 from pipeline.paper.style import save_figure
 from pipeline.predict.deepfool import CRITERIA, SCHEMA
 
@@ -274,3 +281,13 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path):
     pq.write_table(pq.read_table(good).drop_columns(["fooled"]), tmp_path / "odd")
     with pytest.raises(DataError, match="not a DeepFool file"):
         read_robustness({"art": [tmp_path / "odd"]})
+
+
+def test_rho_is_the_mean_over_all_seeds_in_percent() -> None:
+    rows = [("top1_change", "art", "0", 9, 0.01), ("top1_change", "art", "all", 9, 0.02)]
+    rows += [("multilabel", "art", "all", 4, 0.1), ("top1_change", "a_art", "all", 9, float("nan"))]
+    table = pd.DataFrame(rows, columns=["criterion", "model", "seed", "videos", "mean_rho"])
+    assert robustness_metrics(table) == {
+        "art": {"videos": 9, "rho_top1_change": 2.0, "rho_multilabel": 10.0},
+        "a_art": {"videos": 9},
+    }

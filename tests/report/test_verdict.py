@@ -7,25 +7,15 @@ import pandas as pd
 import pytest
 
 from pipeline.base.errors import ConfigError, DataError
+from pipeline.base.groups import Rules
 from pipeline.base.parameters import Params, build
-from pipeline.paper.verdicts import FAILS, HOLDS
+from pipeline.paper.claims import FAILS, HOLDS
+from pipeline.stress.verdict.evidence import Effect, StressEvidence, read_evidence
 from pipeline.stress.verdict.leaderboard import leaderboard, read_training, write_leaderboard
+from pipeline.stress.verdict.page import verdict_markdown, verdict_table, write_verdict
 from pipeline.stress.verdict.predictions import read_stress
-from pipeline.stress.verdict.statements import STATEMENTS, verdict_markdown, verdict_table, write_verdict
+from pipeline.stress.verdict.statements import STATEMENTS, UNTOLD, above, all_of, any_of, no_worse, verdict_on, verdicts
 from pipeline.stress.verdict.tables import CLAIMS, stress_table, write_stress
-from pipeline.stress.verdict.verdict import (
-    UNTOLD,
-    Effect,
-    Rules,
-    Tables,
-    above,
-    every,
-    no_worse,
-    opposite,
-    read_tables,
-    some,
-    verdicts,
-)
 from tests.fabricated import fabricate
 
 ONE_STEP, ENSEMBLE, OVERSTATES, MASKED, UNIFORM, TERM, RANDOM, FLAT, BEATS, KEEPS = range(10)
@@ -79,11 +69,11 @@ def tables(changed=None, flatness=None, seeds=3, without=()):
         if model not in without
     ]
     board = board.assign(seeds=seeds, videos=900, source="synthetic", left_out=np.nan)  # as a file has it
-    return Tables(pd.DataFrame(rows), board, pd.DataFrame(trained))
+    return StressEvidence(pd.DataFrame(rows), board, pd.DataFrame(trained))
 
 
 def said(place, rules=None, **given):
-    return verdicts(tables(**given), STATEMENTS, rules or Rules())[place].verdict
+    return verdict_on(STATEMENTS[place], tables(**given), rules or Rules()).verdict
 
 
 @pytest.mark.parametrize(
@@ -111,19 +101,19 @@ def test_no_worse(one, expected):
 
 
 def test_parts_make_a_whole():
-    assert [every(p) for p in ([HOLDS, FAILS], [HOLDS, UNTOLD], [UNTOLD, FAILS], [HOLDS])] == [
+    assert [all_of(p) for p in ([HOLDS, FAILS], [HOLDS, UNTOLD], [UNTOLD, FAILS], [HOLDS])] == [
         FAILS,
         UNTOLD,
         FAILS,
         HOLDS,
     ]
-    assert [some(p) for p in ([HOLDS, FAILS], [FAILS, UNTOLD], [UNTOLD, HOLDS], [FAILS])] == [
+    assert [any_of(p) for p in ([HOLDS, FAILS], [FAILS, UNTOLD], [UNTOLD, HOLDS], [FAILS])] == [
         HOLDS,
         UNTOLD,
         HOLDS,
         FAILS,
     ]
-    back = opposite(effect(3, 1))
+    back = effect(3, 1).opposite
     assert (back.value, back.low, back.high) == (-3, -4, -2)
 
 
@@ -131,7 +121,7 @@ BASE = [FAILS, FAILS, HOLDS, FAILS, HOLDS, HOLDS, FAILS, HOLDS, FAILS, FAILS]
 
 
 def test_the_verdicts_of_the_base_case():
-    assert [one.verdict for one in verdicts(tables(), STATEMENTS, Rules())] == BASE
+    assert [one.verdict for one in verdicts(tables(), Rules())] == BASE
 
 
 A, U, E = "a_art", "uniform_art", "ensemble"
@@ -184,7 +174,7 @@ def test_of_models_that_beat_nothing_the_nearest_is_named():
     given = tables(changed=changed, flatness={"trades": [0.9, 0.9]})
     rows = given.differences
     given = replace(given, differences=rows.assign(family=rows["family"].mask(rows["model"] == "trades", "defences")))
-    found = verdicts(given, STATEMENTS, Rules())[BEATS]
+    found = verdicts(given, Rules())[BEATS]
     assert found.verdict == FAILS
     assert "of 2 models that keep their attention none surely does; the nearest: PGD-AT" in found.reason
 
@@ -213,12 +203,12 @@ def test_impossible_rules_are_refused():
 
 
 def test_one_seed_decides_nothing():
-    assert [one.verdict for one in verdicts(tables(seeds=1), STATEMENTS, Rules())] == [UNTOLD] * len(STATEMENTS)
+    assert [one.verdict for one in verdicts(tables(seeds=1), Rules())] == [UNTOLD] * len(STATEMENTS)
     assert "one seed: the videos' chance only" in verdict_markdown(tables(seeds=1), Rules())
 
 
 def test_what_was_not_measured_cannot_be_told_and_says_so():
-    found = verdicts(tables(without=["uniform_art", "a_art_strong"]), STATEMENTS, Rules())
+    found = verdicts(tables(without=["uniform_art", "a_art_strong"]), Rules())
     for place in (UNIFORM, TERM, FLAT, BEATS):
         assert found[place].verdict == UNTOLD
         assert "not measured" in found[place].reason
@@ -230,8 +220,8 @@ def test_every_claim_that_is_corrected_for_is_used():
     """A comparison in the family that no statement reads would only make the others harder to show."""
     used = {
         tuple(one.where[name] for name in ("metric", "model", "attack", "over_model", "over_attack"))
-        for verdict in verdicts(tables(), STATEMENTS, Rules())
-        for one in verdict.evidence
+        for verdict in verdicts(tables(), Rules())
+        for one in verdict.numbers
         if one.where.get("family") == "claims"
     }
     assert used == {(one.metric, one.model, one.attack, one.over_model, one.over_attack) for one in CLAIMS}
@@ -258,7 +248,7 @@ def test_from_files_to_words(tmp_path):
     stress = read_stress(tmp_path, draws=100)
     write_stress(stress, tmp_path)
     write_leaderboard(leaderboard(stress_table(stress), read_training(tmp_path / "training.csv")), tmp_path)
-    given = read_tables(tmp_path, tmp_path / "training.csv")
+    given = read_evidence(tmp_path, tmp_path / "training.csv")
     found = write_verdict(given, Rules(), tmp_path)
     for place, expected in {
         OVERSTATES: HOLDS,
@@ -278,4 +268,4 @@ def test_from_files_to_words(tmp_path):
     )
     (tmp_path / "differences.csv").unlink()
     with pytest.raises(DataError, match=r"differences\.csv: missing or damaged"):
-        read_tables(tmp_path, tmp_path / "training.csv")
+        read_evidence(tmp_path, tmp_path / "training.csv")

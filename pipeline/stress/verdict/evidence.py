@@ -118,9 +118,7 @@ def read_evidence(folder: str | Path, training: str | Path) -> StressEvidence:
 
 
 def _row(table: pd.DataFrame, where: Mapping[str, str], file: str) -> pd.Series:
-    rows = table
-    for column, value in where.items():
-        rows = rows[rows[column] == value]
+    rows = table[np.logical_and.reduce([table[column] == value for column, value in where.items()])]
     if rows.empty:
         wanted = ", ".join(f"{column} {value}" for column, value in where.items() if column != "family")
         raise NotMeasured(f"{file}: no row with {wanted}")

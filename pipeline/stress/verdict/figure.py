@@ -16,7 +16,7 @@ from matplotlib.transforms import Bbox, BboxBase
 from pipeline.base.errors import DataError
 from pipeline.paper.paper import MODELS
 from pipeline.paper.style import DATA, ModelStyle, legible, model_styles, wrapped
-from pipeline.stress.verdict.predictions import attack_name, left_out_note, model_name
+from pipeline.stress.verdict.predictions import attack_name, counts_text, left_out_note, model_name
 
 STRENGTH = ("clean", "random", "one_step", "pgd", "ensemble")  # from none to all
 CONTROL = "#555555"
@@ -31,12 +31,11 @@ OFFSETS = [(reach * np.cos(angle), reach * np.sin(angle)) for reach in (9, 16, 2
            np.deg2rad([0, 180, 90, 270, 35, 145, 325, 215])]  # fmt: skip  # points from a marker, the nearest first
 
 
-def stress_figure(table: pd.DataFrame, controls: Sequence[str] | None = None) -> Figure:
+def stress_figure(table: pd.DataFrame) -> Figure:
     """Left: clean GAP against GAP under the ensemble; right: GAP from no attack to the ensemble.
 
-    The front of the controls, models of uniform attention (without a list those whose name begins with "uniform"), is
-    what attention that nothing can move reaches: a model above it or to its right gains something by its attention, one
-    in the shaded region does not.
+    The front of the controls, whose name begins with "uniform", is what attention that nothing can move reaches: a
+    model above it or to its right gains something by its attention, one in the shaded region does not.
 
     Raises:
         DataError: no model was tried clean and under the ensemble.
@@ -46,17 +45,18 @@ def stress_figure(table: pd.DataFrame, controls: Sequence[str] | None = None) ->
     both = [model for model in models if {(model, "clean"), (model, "ensemble")} <= set(gap.index)]
     if not both:
         raise DataError("stress test: no model has both clean and ensemble predictions; make them with `dvc repro`")
-    controls = [model for model in both if model in (controls or ()) or (not controls and model.startswith("uniform"))]
+    controls = [model for model in both if model.startswith("uniform")]
+    styles, points = _styles(both), _points(gap, both)
     with sns.axes_style("whitegrid"):
         figure, (left, right) = plt.subplots(1, 2, figsize=(12.6, 6), width_ratios=(1.15, 1), layout="constrained")
     shown = table[table["attack"].isin(("clean", "ensemble"))]  # sweeps have fewer seeds
     figure.suptitle(_title("Which models are robust, and to what?", shown), fontsize=11)
     best = sorted((m for m in both if m not in MAIN), key=lambda m: -gap.loc[(m, "ensemble"), "mean"])
     _lines(right, gap, [model for model in (*MAIN, *best[:1]) if model in models])
-    _trade(left, gap, both, controls)
-    labels = _labels(left, _points(gap, both), _styles(both), controls)
+    _trade(left, gap, points, styles, controls)
+    labels = _labels(left, points, styles, controls)
     legible(figure).draw_without_rendering()  # names are placed in a settled layout, as they will be read
-    _place(left, labels, _points(gap, both))
+    _place(left, labels, points)
     return figure
 
 
@@ -95,9 +95,10 @@ def sweep_figure(epsilon: pd.DataFrame, steps: pd.DataFrame) -> Figure:
     return figure
 
 
-def _trade(axes: Axes, gap: pd.DataFrame, models: list[str], controls: list[str]) -> None:
-    styles = _styles(models)
-    points = _points(gap, models)
+def _trade(
+    axes: Axes, gap: pd.DataFrame, points: dict[str, tuple[float, float]], styles: dict[str, ModelStyle],
+    controls: list[str],
+) -> None:  # fmt: skip
     for model, (x, y) in points.items():
         reach = [_reach(gap, model, attack, point) for attack, point in (("clean", x), ("ensemble", y))]
         ours, control = model in MODELS, model in controls
@@ -265,9 +266,6 @@ def _reach(gap: pd.DataFrame, model: str, attack: str, value: float) -> list[lis
 
 
 def _title(text: str, table: pd.DataFrame) -> str:
-    least, most = int(table["seeds"].min()), int(table["seeds"].max())
-    seeds = f"{least} training seed{'s' if least > 1 else ''}" if least == most else f"{least} to {most} training seeds"
-    alone = "; with one seed bars are about the videos only" if least == 1 else ""
-    data, videos = DATA[str(table["source"].iloc[0])], int(table["videos"].iloc[0])
-    line = ". ".join([f"{text} {data}, {videos:,} test videos, {seeds}{alone}", *left_out_note(table)])
-    return wrapped([line], 110)
+    alone = "; with one seed bars are about the videos only" if table["seeds"].min() == 1 else ""
+    what = f"{text} {DATA[str(table['source'].iloc[0])]}, {counts_text(table)}{alone}"
+    return wrapped([". ".join([what, *left_out_note(table)])], 110)

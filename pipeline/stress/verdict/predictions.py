@@ -106,7 +106,7 @@ class Stress:
         return self.samples[metric, model, attack]
 
 
-def read_stress(folder: str | Path, draws: int = 1000, seed: int = 0) -> Stress:
+def read_stress(folder: str | Path, draws: int = 1000) -> Stress:
     """Read ``predictions/<model>/seed<k>/<attack>.parquet``, each file once, and resample its videos, all alike.
 
     Raises:
@@ -125,7 +125,7 @@ def read_stress(folder: str | Path, draws: int = 1000, seed: int = 0) -> Stress:
         note, rows = _read(path)
         if first is None:
             first = (path, note, rows)
-            counts = bootstrap_counts(len(rows), draws, seed)
+            counts = bootstrap_counts(len(rows), draws, 0)
         _check(path, note, rows, *first)
         known, epsilon = epsilons.setdefault(note["attack"], (path, note["epsilon"]))
         if epsilon != note["epsilon"]:
@@ -136,8 +136,8 @@ def read_stress(folder: str | Path, draws: int = 1000, seed: int = 0) -> Stress:
     samples = {}
     for key, seeds in parts.items():
         order = tuple(sorted(seeds))
-        points, draws = (np.stack([seeds[seed][part] for seed in order]) for part in (0, 1))
-        samples[key] = Sample(order, points, draws, len(first[2]))
+        points = np.array([seeds[seed][0] for seed in order])  # (seeds,)
+        samples[key] = Sample(order, points, np.stack([seeds[seed][1] for seed in order]), len(first[2]))
     radii = {name: value for name, (_, value) in epsilons.items()}
     return Stress(first[1]["source"], len(first[2]), radii, samples, first[1]["damaged"])
 
@@ -150,6 +150,13 @@ def model_name(model: str) -> str:
 def attack_name(attack: str) -> str:
     """What an attack is called in tables and figures."""
     return ATTACKS.get(attack, attack.replace("_", " "))
+
+
+def counts_text(table: pd.DataFrame) -> str:
+    """How many test videos and training seeds are behind a table."""
+    least, most = int(table["seeds"].min()), int(table["seeds"].max())
+    seeds = f"{least}" if least == most else f"{least} to {most}"
+    return f"{int(table['videos'].iloc[0]):,} test videos, {seeds} training seed{'s' if most > 1 else ''}"
 
 
 def data_note(table: pd.DataFrame) -> str:

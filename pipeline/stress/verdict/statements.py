@@ -32,14 +32,16 @@ class Statement:
 
 
 def verdicts(evidence: StressEvidence, rules: Rules) -> list[Verdict]:
-    """What the tables say about each of :data:`STATEMENTS`, in order; what was not measured cannot be told."""
-    judged = []
-    for statement in STATEMENTS:
-        try:
-            judged.append(statement.judge(evidence, rules))
-        except NotMeasured as error:
-            judged.append(Judgement((), UNTOLD, f"not measured: {error}"))
-    return judged
+    """What the tables say about each of :data:`STATEMENTS`, in order."""
+    return [verdict_on(statement, evidence, rules) for statement in STATEMENTS]
+
+
+def verdict_on(statement: Statement, evidence: StressEvidence, rules: Rules) -> Verdict:
+    """What the tables say about a statement; what was not measured cannot be told."""
+    try:
+        return statement.judge(evidence, rules)
+    except NotMeasured as error:
+        return Judgement((), UNTOLD, f"not measured: {error}")
 
 
 def above(effect: Effect, rules: Rules, margin: float | None = None) -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 from pipeline.base.errors import DataError
 from pipeline.paper.evidence import NotMeasured
 from pipeline.paper.style import markdown_table, save_table, save_text
-from pipeline.stress.verdict.predictions import METRICS, SWEEPS, Stress, attack_name, data_note, model_name
+from pipeline.stress.verdict.predictions import METRICS, SWEEPS, Stress, attack_name, counts_text, data_note, model_name
 from pipeline.stress.verdict.statistics import difference, estimate, holm
 
 REFERENCES = ("uniform_art", "uniform_wide", "art")  # every model is compared with these
@@ -204,12 +204,10 @@ def _p_text(p: float, basis: str) -> str:
 def _numbers(table: pd.DataFrame) -> str:
     if table.empty:
         return "Nothing that could be compared was measured."
-    least, most = table["seeds"].min(), table["seeds"].max()
-    seeds = f"{least}" if least == most else f"{least} to {most}"
-    alone = (
-        " With one seed an interval is about the videos only and says nothing of other trainings." if least == 1 else ""
-    )
-    return f"{int(table['videos'].iloc[0]):,} test videos, {seeds} training seed{'s' if most > 1 else ''}.{alone}"
+    alone = ""
+    if table["seeds"].min() == 1:
+        alone = " With one seed an interval is about the videos only and says nothing of other trainings."
+    return f"{counts_text(table)}.{alone}"
 
 
 def _data(table: pd.DataFrame) -> str:
