@@ -15,10 +15,10 @@ ROOT = Path(__file__).resolve().parents[1]
 # begun first by the others: what takes long must not begin last. `--durations=0` tells when this list is out of date.
 SECONDS = {
     "test_pipeline.py": 300,
-    "test_stress.py": 160,
-    "test_study.py": 85,
-    "test_training.py": 70,
     "test_checks.py": 60,
+    "test_stress.py": 50,
+    "test_study.py": 40,
+    "test_training.py": 30,
 }
 
 

@@ -120,7 +120,7 @@ def _read_lists(
         raise DataError(f"{path}: {name} lists are not in descending order, or name classes beyond {classes}")
     hits = np.zeros((len(lengths), lengths.max()), dtype=bool)
     pairs = rows * classes + index
-    found = truth[np.minimum(np.searchsorted(truth, pairs), len(truth) - 1)] == pairs  # (pairs,)
-    hits[rows, np.arange(len(rows)) - starts[rows]] = found
+    hit = truth[np.minimum(np.searchsorted(truth, pairs), len(truth) - 1)] == pairs  # (pairs,)
+    hits[rows, np.arange(len(rows)) - starts[rows]] = hit
     top = min(metrics.TOP_K, classes)
     return scores[starts[:, None] + np.arange(top)], hits

@@ -24,7 +24,7 @@ from pipeline.predict.files import read_file
 from pipeline.predict.one_step import attack
 from pipeline.predict.predictions import attention_column, read_predictions, schema
 from pipeline.scale.engine import each
-from pipeline.train.checkpoints import run_identity
+from pipeline.train.checkpoints import read_note, run_identity
 from pipeline.train.training import train
 
 TRAINED_BY = "pipeline.train.training"  # the module that decides, with all it imports, what a training comes out as
@@ -55,7 +55,7 @@ class Variation:
         own = workspace / "models" / self.name / f"seed{self.seed}"
         identity = self._identity(workspace)
         if (own / "model.json").is_file():
-            note = json.loads((own / "model.json").read_text(encoding="utf-8"))
+            note = read_note(own)
             if all(note.get(key) == value for key, value in identity.items()):
                 return own
         return self.folder(workspace) / "model"
@@ -119,7 +119,7 @@ def measure(variation: Variation, workspace: Path) -> Measured:
         measured[f"{split}_gap_error"] = _gap_error(scores, top, predictions.positives)
         measured[f"{split}_perr"] = metrics.perr_from_top(hits, predictions.positives)
         measured[f"{split}_hit_at_1"] = metrics.hit_at_1_from_top(hits)
-    modalities = json.loads((model / "model.json").read_text(encoding="utf-8"))["modalities"]
+    modalities = read_note(model)["modalities"]
     columns = [attention_column(modality, number) for modality, _ in modalities for number in NUMBERS]
     fields = schema(modality for modality, _ in modalities)
     table, _ = read_file(path, fields, (), columns=["relative_norm", *columns])

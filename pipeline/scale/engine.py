@@ -206,14 +206,14 @@ def _train_once(
     # not here: it would keep Ctrl-C for itself
     thread = threading.Thread(target=fit, daemon=True)
     thread.start()
-    asked = time.monotonic()
+    checked = time.monotonic()
     while thread.is_alive() or not messages.empty():
         try:
             message = messages.get(timeout=1)
         except Empty:
-            if time.monotonic() - asked > PATIENCE:  # Ray would wait for lost machines to come back
+            if time.monotonic() - checked > PATIENCE:  # Ray would wait for lost machines to come back
                 _Place.on_cluster(compute, shared, gpu=True, all_at_once=True)
-                asked = time.monotonic()
+                checked = time.monotonic()
             continue
         if isinstance(message, ArtpaperError):
             raise message
@@ -302,8 +302,8 @@ def _check_machines(place: _Place) -> None:
     machines = [machine for machine in ray.nodes() if machine["Alive"]]
     how = {"num_cpus": 0, "runtime_env": place.environment}  # as the work's, which goes on in the same processes
     look = ray.remote(_look)
-    asked = [look.options(**how, scheduling_strategy=_on(machine["NodeID"])).remote(place) for machine in machines]
-    for machine, answer in zip(machines, asked, strict=True):
+    answers = [look.options(**how, scheduling_strategy=_on(machine["NodeID"])).remote(place) for machine in machines]
+    for machine, answer in zip(machines, answers, strict=True):
         host = machine["NodeManagerHostname"]
         try:
             sees, has = ray.get(answer)

@@ -64,6 +64,11 @@ def save_model(folder: str | Path, model: FrameTransformer, note: Note) -> None:
         temporary.write_text(json.dumps(note, indent=2, sort_keys=True) + "\n")
 
 
+def read_note(folder: Path) -> Note:
+    """What a trained model's ``model.json`` says."""
+    return json.loads((folder / "model.json").read_text(encoding="utf-8"))
+
+
 def load_model(folder: str | Path) -> tuple[FrameTransformer, Note]:
     """A trained model, on the CPU and in eval mode, and the note it was saved with.
 

@@ -10,7 +10,8 @@ from pipeline.base.atomic import atomic_file
 from pipeline.base.parameters import Params
 from pipeline.stress.attacks.files import read_attacked
 from pipeline.stress.attacks.predictions import attack_all
-from pipeline.stress.attacks.trainings import describe, note_of, passes, train_all, variations
+from pipeline.stress.attacks.trainings import describe, passes, train_all, variations
+from pipeline.train.checkpoints import read_note
 
 
 def stress(params: Params, workspace: Path, *, target: Path | None = None, progress: bool = True) -> Path:
@@ -45,7 +46,7 @@ def training_table(params: Params, workspace: Path, target: Path) -> pd.DataFram
     rows = []
     for variation in variations(params):
         name, seed = variation.name, variation.seed
-        note = note_of(variation.model(workspace))
+        note = read_note(variation.model(workspace))
         folder = target / "predictions" / name / f"seed{seed}"
         attention = {
             column: read_attacked(folder / f"{attack}.parquet", f"attention_{column}")[0].column(0).to_numpy()

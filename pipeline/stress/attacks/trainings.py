@@ -1,15 +1,14 @@
 """What is trained for the stress test: the paper's models and their controls, at equal cost, over many seeds."""
 
 import dataclasses
-import json
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from artpaper.settings import Control, Loss
 from pipeline.base.parameters import Params
 from pipeline.predict.study import Variation
 from pipeline.scale.engine import each
+from pipeline.train.checkpoints import read_note
 from pipeline.train.training import train
 
 STANDARD = 2  # forward-backward passes of a step of ART, which the cost of the others is measured by
@@ -62,7 +61,7 @@ def train_all(params: Params, workspace: Path, *, progress: bool = True) -> list
 def _train(variation: Variation, workspace: Path) -> float:
     folder = variation.model(workspace)
     train(variation.params, variation.name, variation.seed, workspace, target=folder, progress=False)
-    return float(note_of(folder)["best_validation_gap"])
+    return float(read_note(folder)["best_validation_gap"])
 
 
 def describe(params: Params, name: str) -> str:
@@ -71,8 +70,3 @@ def describe(params: Params, name: str) -> str:
         return ", ".join(f"{key} {value}" for key, value in params.controls[name].items())
     loss = params.models[name]
     return f"alpha {loss.alpha:g}, epsilon {loss.epsilon:g}, beta {loss.beta:g}"
-
-
-def note_of(folder: Path) -> dict[str, Any]:
-    """What a trained model's ``model.json`` says."""
-    return json.loads((folder / "model.json").read_text(encoding="utf-8"))
