@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
-from artpaper.explain import nearest
 from pipeline.base.atomic import atomic_file
 from pipeline.base.errors import DataError
+from pipeline.base.explain import nearest
 from pipeline.base.sources import SOURCES
 
 # "Knowledge Graph entities, organized into 24 top-level verticals" (research.google.com/youtube8m), alphabetical
