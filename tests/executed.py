@@ -1,5 +1,6 @@
 """A project with executed notebooks, fabricated: their times and outputs are known, and as nasty as outputs get."""
 
+import ast
 import base64
 import shutil
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 import nbformat
 from ruamel.yaml import YAML
 
+from pipeline.base.parameters import load_params
+from pipeline.report.page import page
 from tests.pipeline import ROOT
 
 PNG = (  # one grey dot
@@ -26,21 +29,17 @@ def fabricate(folder: Path) -> Path:
     values["experiment"]["models"] = ["art", "a_art"]
     YAML().dump(values, folder / "params.yaml")
     stages: dict[str, Any] = {
-        "notebooks": {"cmd": "artpaper clean --source notebooks --target .clean"},
-        "prepare": {"cmd": "artpaper run .clean/prepare.ipynb reports/prepare.ipynb -p params params.yaml"},
-        "train": {
-            "matrix": {"model": "${experiment.models}", "seed": "${experiment.seeds}"},
-            "cmd": "artpaper run .clean/train.ipynb reports/train-${item.model}-seed${item.seed}.ipynb",
-        },
-        "tables": {"cmd": "artpaper run .clean/tables.ipynb reports/tables.ipynb"},
+        "notebooks": {"outs": [".clean"]},
+        "prepare": {"outs": ["reports/prepare.ipynb", "frames"]},
+        "train": {"matrix": {}, "outs": ["reports/train/${item.model}-seed${item.seed}.ipynb"]},
+        "tables": {"outs": ["reports/tables.ipynb", "tables"]},
+        "report": {"outs": ["report.html"]},
     }
     YAML().dump({"stages": stages}, folder / "dvc.yaml")
-    lock = {"train@art-0": {"deps": [{"path": "frames", "md5": "f00.dir"}, {"path": "artpaper/losses.py", "md5": "1"}],
-                            "params": {"params.yaml": {"models.art": values["models"]["art"]}}}}  # fmt: skip
-    YAML().dump({"stages": lock}, folder / "dvc.lock")
+    for name in ("notebooks", "profiles"):
+        shutil.copytree(ROOT / name, folder / name)
     write_notebook(folder / "reports" / "prepare.ipynb", 83.4)
-    read_then = {"params": values, "dependencies": {"frames": "f00.dir", "artpaper/losses.py": "1"}}
-    write_notebook(folder / "reports" / "train-art-seed0.ipynb", 5.25, artpaper=read_then)
+    write_notebook(folder / "reports" / "train" / "art-seed0.ipynb", 5.25)
     write_notebook(folder / "reports" / "tables.ipynb", 1.0, exception=True)
     return folder
 
@@ -52,7 +51,7 @@ def add_curves(folder: Path) -> None:
     (folder / "figures" / "curves.png").write_bytes(base64.b64decode(PNG))
 
 
-def write_notebook(path: Path, seconds: float, exception: bool = False, said: str = "", **metadata: Any) -> None:
+def write_notebook(path: Path, seconds: float, exception: bool = False, said: str = "") -> None:
     new = nbformat.v4
     bar = ["\rtrain:   0%|    | 0/9", "\rtrain:  50%|##  | 4/9", "\rtrain: 100%|####| 9/9", "\n"]
     outputs = [new.new_output("stream", name="stderr", text=text) for text in bar]
@@ -61,7 +60,7 @@ def write_notebook(path: Path, seconds: float, exception: bool = False, said: st
         new.new_output("display_data", {"image/png": PNG + "\n", "text/plain": "<Figure size 9x3>"}),
         new.new_output("execute_result", {"text/html": "<style>p {color: red}</style><table border='1'><thead>"
             "<tr><th></th>"
-            "<th onclick='x()'>a & b</th></tr></thead><tr><th>0<td>1 < 2</table><script src='https://a.b/c.js'></script>",
+            "<th onclick='x()'>a & b</th></tr></thead><tr><th>0</th><td>1 < 2</td></tr></table><script src='https://a.b/c.js'></script>",
             "text/plain": "   a & b"}),
         new.new_output("execute_result", {"text/markdown": "| a |\n|--:|\n| [x](../tables/t.csv) |\n\n<img src=http://a.b/c.png>",
             "text/plain": "..."}),
@@ -71,5 +70,25 @@ def write_notebook(path: Path, seconds: float, exception: bool = False, said: st
     cells = [new.new_markdown_cell("# Title of it\nWords, *and* <script>alert(1)</script>"),
              new.new_code_cell("print('<code> & more')", outputs=outputs)]  # fmt: skip
     about = {"start_time": "2026-01-31T12:00:00.5+00:00", "duration": seconds, "exception": exception or None}
-    path.parent.mkdir(exist_ok=True)
-    nbformat.write(new.new_notebook(cells=cells, metadata={"papermill": about, **metadata}), path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(new.new_notebook(cells=cells, metadata={"papermill": about}), path)
+
+
+def rendered(folder: Path) -> str:
+    """The report of a run, its notebook executed in this process: as ``write_report`` has it, but quickly.
+
+    The current folder is the project's.
+    """
+    document = nbformat.read(ROOT / "notebooks" / "report.ipynb", as_version=4)
+    names: dict[str, Any] = {}
+    for cell in document.cells:
+        if cell.cell_type == "code":
+            tree = ast.parse(cell.source)
+            last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+            exec(compile(tree, "cell", "exec"), names)
+            if "parameters" in cell.metadata.get("tags", []):
+                names |= {"params": str(folder / "params.yaml"), "workspace": str(folder)}
+            shown = eval(compile(ast.Expression(last.value), "cell", "eval"), names) if last else None
+            kind = "text/markdown" if hasattr(shown, "_repr_markdown_") else "text/html"
+            cell.outputs = [nbformat.v4.new_output("display_data", {kind: shown.data})] if shown else []
+    return page(document, load_params(folder / "params.yaml"))

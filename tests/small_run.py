@@ -20,6 +20,7 @@ from pipeline.run.workspace import open_workspace
 from tests.pipeline import ROOT, call, commit, project_files
 
 RUN = ROOT / "small" / "run"
+IMPORTED = ROOT / "small" / "imported"  # a file a stage and process: the modules of the project that it imported
 OWN = ("metrics/", "dvc.lock", "stress/dvc.lock", "params.yaml")  # what a run writes beside the project's files
 PROFILE = "profiles/small.yaml"
 RESULTS = ("frames", "models", "predictions", "robustness", "tables", "figures", "claims", "metrics", "study", "stress",
@@ -34,8 +35,10 @@ def small_run() -> Path:
         take_over(RUN)
         (RUN / "params.yaml").write_text(whole(RUN / PROFILE))
         commit(RUN, "as it is now")
-        call(RUN, "dvc", "repro")
-        call(RUN, "dvc", "repro", "stress/dvc.yaml")
+        IMPORTED.mkdir(exist_ok=True)
+        watched = {"PYTHONPATH": f"{RUN}:{RUN / 'tests' / 'watch'}", "IMPORTED": str(IMPORTED)}
+        call(RUN, "dvc", "repro", **watched)
+        call(RUN, "dvc", "repro", "stress/dvc.yaml", **watched)
         fill_workspace(RUN)
     return RUN
 

@@ -13,8 +13,10 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.base.git import tell_dvc
+from pipeline.report.contents import outdated
 from tests.pipeline import BIN, call, commit, digest
-from tests.small_run import small_run
+from tests.small_run import IMPORTED, small_run
+from tests.test_dvc import stages, uncovered
 
 REPORTS = {"curves", "tables", "attention", "robustness", "hyperparameters", "claims", "report"}
 STAGES = {"notebooks", "prepare", "epsilon"} | REPORTS
@@ -76,12 +78,23 @@ def test_parameters_there_and_back_bring_back_the_report_and_the_notebooks(proje
     assert set(asked) == STAGES  # what it shows is what it brings up to date
     paths = [project.folder / name for name in ("report.html", "reports/tables.ipynb", "reports/claims.ipynb")]
     before = [path.read_bytes() for path in paths]
+    assert outdated(project.folder) == []
     project.set("partitions: 5", "partitions: 3")
+    assert "tables" in outdated(project.folder)
     assert project.repro() == {"tables", "claims", "report"}
     assert all(path.read_bytes() != old for path, old in zip(paths, before, strict=True))
     project.set("partitions: 3", "partitions: 5")
     assert project.repro() == set()
     assert [path.read_bytes() for path in paths] == before
+
+
+def test_what_a_stage_really_imported_is_what_dvc_knows(project: Project) -> None:
+    imported: dict[str, set[str]] = {stage: set() for stage in stages()}
+    for path in IMPORTED.iterdir():
+        imported[re.split("[@-]", path.name)[0]] |= set(path.read_text().split())
+    for stage, files in imported.items():
+        assert files
+        assert {file for file in uncovered(stage, files) if not file.startswith("tests/")} == set()
 
 
 def test_plots_show_the_curves_of_every_model_and_the_figures(project: Project) -> None:

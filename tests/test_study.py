@@ -132,16 +132,6 @@ def test_other_code_is_another_training(params: Params, workspace: Path, monkeyp
     assert Variation(params, "art", 0).folder(workspace) != before
 
 
-def test_what_decides_a_training_is_what_the_pipeline_depends_on() -> None:
-    """A stage that trains or measures lists the folders by whose code kept work is told apart, all but the plumbing."""
-    stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
-    for stage, module in (("train", TRAINED_BY), ("epsilon", study.__name__), ("hyperparameters", study.__name__)):
-        paths = [path.relative_to(ROOT) for path in identity.imported(module)]
-        folders = {"/".join(path.parts[: 1 if path.parts[0] == "artpaper" else 2]) for path in paths}
-        assert {"artpaper", "pipeline/train"} <= folders
-        assert folders - {"pipeline/__init__.py", "pipeline/base", "pipeline/scale"} <= set(stages[stage]["deps"])
-
-
 def test_epsilon_is_judged_by_non_art_alone(
     params: Params, workspace: Path, table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -100,8 +100,8 @@ def _settled(attack: Attack, mask: Tensor) -> Attack:
     return Attack(perturbation, clean, adversarial, rows)
 
 
-def hit(logits: Logits, y: LabelSets) -> Flags:
-    """Whether the top label is a true one; never where a logit is NaN."""
+def hit(logits: Logits, y: Shaped[Tensor, "batch classes"]) -> Flags:
+    """Whether the top label is a true one, by label sets of any type; never where a logit is NaN."""
     y = pair(logits, y)
     return (y.gather(-1, logits.argmax(dim=-1, keepdim=True)).squeeze(-1) > 0) & ~logits.isnan().any(dim=-1)
 

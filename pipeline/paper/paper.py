@@ -14,7 +14,7 @@ SPLITS = {"test": "Test", "adversarial": "Adversarial Test"}
 MODELS = {"non_art": "Non-ART", "art": "ART", "a_art": "A-ART"}
 GAIN = "Gain"
 ATTENTION_MSE = {"art": 4e-5, "a_art": 3e-8}  # section 3.2.2, between clean and adversarial maps, over the test set
-GROUPS = SOURCES["yt8m"].groups  # the verticals of Tables 2 and 3
+GROUPS = dict(zip((2, 3), SOURCES["yt8m"].groups, strict=True))  # the verticals of Tables 2 and 3
 
 
 def table_groups(source: str, there: Iterable[str]) -> dict[int, str]:
@@ -23,7 +23,7 @@ def table_groups(source: str, there: Iterable[str]) -> dict[int, str]:
     One's own arrays have the paper's if they are among the groups ``there`` are, else the first two of these.
     """
     if groups := SOURCES[source].groups:
-        return groups
+        return dict(zip(GROUPS, groups, strict=True))
     own = list(dict.fromkeys(there))
     others = iter([group for group in own if group not in GROUPS.values()])
     return {table: group if group in own else next(others, group) for table, group in GROUPS.items()}

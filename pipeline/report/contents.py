@@ -4,11 +4,12 @@ import base64
 import html
 import itertools
 import json
+import re
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from ruamel.yaml import YAML
 from artpaper import __version__
 from pipeline.base.errors import ArtpaperError, DataError
 from pipeline.base.git import NO_COMMIT, revision, tell_dvc
-from pipeline.base.parameters import as_dict, load_params
+from pipeline.base.parameters import Params, as_dict, load_params
 from pipeline.base.project import project_root
 from pipeline.base.sources import SOURCES
 from pipeline.paper.claims import DIRECTION, FAILS, HOLDS, OPEN, judgements
@@ -33,14 +34,13 @@ from pipeline.paper.publish import environment
 from pipeline.paper.results import read_json, read_table, read_text
 from pipeline.paper.style import DATA
 from pipeline.report.page import fragment
-from pipeline.run.workspace import Workspace
 
 CELLS = ("group", "metric", "split", "column", "ours", "paper", "n", "seeds")
 FIGURES = {  # name: title, stage, how to read it, what is seen
     "figure1": (
         "Figure 1: attention maps of one video", "attention",
-        "The weight that each frame (row) gives to each frame (column), heads averaged. The paper shows that ART's maps "
-        "change under attack and A-ART's do not.",
+        "The weight that each frame (row) gives to each frame (column), heads averaged. The paper shows that ART's "
+        "maps change under attack and A-ART's do not.",
         "Heat maps of attention weights, a row for each model: of the video and of its adversary, and their "
         "difference, for each modality. A vertical stripe is a frame that all frames attend to."),
     "figure2": (
@@ -81,18 +81,31 @@ SUMMARY = ("provenance", "seed", "label_space", "label_space_note", "classes", "
            "modalities", "partitions", "splits")  # fmt: skip
 
 
-def headline(ws: Workspace) -> HTML:
+@dataclass(frozen=True)
+class Run:
+    """A folder of results, the project's after ``dvc repro`` or one below ``results/``, and their parameters."""
+
+    params: Params
+    root: Path
+
+    @property
+    def published(self) -> bool:
+        """``artpaper publish`` has kept it, with what made it."""
+        return (self.root / "provenance.json").is_file()
+
+
+def headline(run: Run) -> HTML:
     """On what data the paper was run again, by what, and whether the results are those of the code and parameters."""
-    source = ws.params.data.source
-    stages = outdated(ws.root)
+    source = run.params.data.source
+    stages = outdated(run.root)
     alarm = (
         f"<p class='alarm'><strong>Outdated.</strong> Parameters, code or data have changed since these results were "
         f"made ({', '.join(stages)}). <code>make report</code> brings results and report up to date.</p>"
     )
     return HTML(
         f"<p>Run again on <strong>{DATA[source]}</strong> by <code>artpaper</code> {__version__}. "
-        f"Written {moment(datetime.now(UTC))}.</p>{alarm * bool(stages)}<p class='notice'><strong>{SOURCES[source].caption}"
-        "</strong></p>"
+        f"Written {moment(datetime.now(UTC))}.</p>{alarm * bool(stages)}"
+        f"<p class='notice'><strong>{SOURCES[source].caption}</strong></p>"
     )
 
 
@@ -110,27 +123,25 @@ def outdated(folder: Path) -> list[str]:
     return list(json.loads(status.stdout))
 
 
-def glance(ws: Workspace) -> HTML:
+def glance(run: Run) -> HTML:
     """GAP of each model, clean and attacked, here and in the paper."""
-    path = ws.root / "tables" / "table1.csv"
+    path = run.root / "tables" / "table1.csv"
     if not path.is_file():
         return HTML(missing("Table 1", "tables"))
     cells = table_cells(path)
     gap = cells[(cells["metric"] == "GAP") & (cells["column"] != GAIN)].dropna(subset="ours")
-    models = list(dict.fromkeys(gap["column"]))
+    clean, attacked = (gap[gap["split"] == split].set_index("column") for split in SPLITS)
     parts = {}
     for column, name in {"ours": "this run", "paper": "the paper, YouTube-8M"}.items():
-        scores = gap.pivot(index="column", columns="split", values=column).loc[models]
-        change = scores["adversarial"] - scores["test"]
-        parts[name] = pd.DataFrame(
-            {"clean": scores["test"].map("{:.2f}".format, na_action="ignore"),
-             "attacked": scores["adversarial"].map("{:.2f}".format, na_action="ignore"),
-             "change": change.map("{:+.2f}".format, na_action="ignore")}
-        )  # fmt: skip
-    seeds = ", ".join(map(str, ws.params.experiment.seeds))
+        scores = {"clean": clean[column], "attacked": attacked[column], "change": attacked[column] - clean[column]}
+        parts[name] = pd.DataFrame(scores)
+        for what in scores:
+            text = "{:+.2f}" if what == "change" else "{:.2f}"
+            parts[name][what] = parts[name][what].map(text.format, na_action="ignore")
+    seeds = ", ".join(map(str, run.params.experiment.seeds))
     caption = (
         "Global average precision (GAP) in percent, clean and under the one-step attack; "
-        f"{int(gap['n'].iloc[0]):,} test videos, training seed{'s' * (len(ws.params.experiment.seeds) > 1)} {seeds}"
+        f"{int(gap['n'].iloc[0]):,} test videos, training seed{'s' * (len(run.params.experiment.seeds) > 1)} {seeds}"
     )
     return HTML(table(pd.concat(parts, axis=1), caption))
 
@@ -145,22 +156,23 @@ def table_cells(path: Path) -> pd.DataFrame:
     return cells
 
 
-def claims(ws: Workspace) -> Markdown:
+def claims(run: Run) -> Markdown:
     """How many claims have which verdict, and every claim with its verdict, its numbers and their rule."""
-    evidence, data = Evidence(ws.root), DATA[ws.params.data.source]
+    evidence, data = Evidence(run.root), DATA[run.params.data.source]
     try:
         count = Counter(judgement.verdict for judgement in judgements(evidence))
     except DataError as error:
-        reason = html.escape(str(error).replace(f"{ws.root}/", ""))
+        reason = html.escape(str(error).replace(f"{run.root}/", ""))
         return Markdown(f"<p class='missing'><strong>The claims cannot be judged:</strong> {reason}.</p>")
     verdicts = "".join(f"<li><b>{count[verdict]}</b> {verdict}</li>" for verdict in (HOLDS, DIRECTION, FAILS, OPEN))
-    text = claims_markdown({data: evidence}, {data: command(ws)}, {data: "."}).partition("\n")[2]
-    return Markdown(f"<ul class='counts'>{verdicts}</ul>\n\n{text}".replace("\n## ", "\n### "))
+    text = claims_markdown({data: evidence}, {data: command(run)}, {data: "."}).partition("\n")[2]
+    text = re.sub(r" nan\b", " –", text.replace("\n## ", "\n### "))  # below the heading of its section
+    return Markdown(f"<ul class='counts'>{verdicts}</ul>\n\n{text}")
 
 
-def tables(ws: Workspace) -> Markdown:
+def tables(run: Run) -> Markdown:
     """Tables 1-3 as they were written, with their captions and notes."""
-    paths = sorted((ws.root / "tables").glob("table*.csv"))
+    paths = sorted((run.root / "tables").glob("table*.csv"))
     parts = [_printed(path) for path in paths]
     names = {path.stem for path in paths}
     parts += [missing(f"Table {number}", "tables") for number in (1, 2, 3) if f"table{number}" not in names]
@@ -174,9 +186,9 @@ def _printed(path: Path) -> str:
     return f"### Table {path.stem[5]}: {group}{alone}\n\n{read_text(path.with_suffix('.md'))}"
 
 
-def figures(ws: Workspace) -> HTML:
+def figures(run: Run) -> HTML:
     """The paper's figures and those beside it, with the numbers behind them."""
-    return HTML("".join(figure(ws.figures, name) for name in FIGURES if name != "curves"))
+    return HTML("".join(figure(run.root / "figures", name) for name in FIGURES if name != "curves"))
 
 
 def figure(folder: Path, name: str) -> str:
@@ -199,53 +211,47 @@ def figure(folder: Path, name: str) -> str:
     )
 
 
-def training(ws: Workspace) -> HTML:
+def training(run: Run) -> HTML:
     """The training curves, and where each model of the experiment stopped."""
-    experiment = ws.params.experiment
-    places = [ws.model(name, seed) / "model.json" for name in experiment.models for seed in experiment.seeds]
+    experiment = run.params.experiment
+    folders = [run.root / "models" / name / f"seed{seed}" for name in experiment.models for seed in experiment.seeds]
+    places = [folder / "model.json" for folder in folders]
     notes = pd.DataFrame([read_json(place, *TRAINED) for place in places if place.is_file()])
     if notes.empty:
-        return HTML(figure(ws.figures, "curves") + missing("The models", "train"))
+        return HTML(figure(run.root / "figures", "curves") + missing("The models", "train"))
     notes["name"] = notes["name"].map(lambda name: MODELS.get(name, name))
     notes["best_validation_gap"] = (100 * notes["best_validation_gap"]).map("{:.2f}".format)
     stops = notes[list(TRAINED)].rename(columns=TRAINED)
-    return HTML(figure(ws.figures, "curves") + table(stops, "Where each model stopped", index=False))
+    return HTML(figure(run.root / "figures", "curves") + table(stops, "Where each model stopped", index=False))
 
 
-def parameters(ws: Workspace, path: Path) -> HTML:
-    """The parameters in force beside those of the paper's profile, and their file as it is.
-
-    ``path``: the parameter file of ``ws``. A parameter that came after a published run is not in its file, so not here.
-    """
-    rows = compared_parameters(ws, path)
-    differs = rows[rows["comparison"] == "differs"].drop(columns="comparison")
-    unread = (
-        "Those that only the synthetic data use are not read here." if "not read" in set(rows["comparison"]) else ""
+def parameters(run: Run, path: Path) -> HTML:
+    """The parameters in force beside those of the paper's profile, and their file, ``path``, as it is."""
+    rows = compared_parameters(run, path)
+    differ = rows[rows["comparison"] == "differs"].drop(columns="comparison")
+    words = (
+        f"{len(rows)} parameters are in force; {len(differ)} of them differ from the profile with the paper's values "
+        "(<code>profiles/paper.yaml</code>)."
     )
-    text = (
-        f"<p>{len(rows)} parameters are in force; {len(differs)} of them differ from the profile with the paper's values "
-        f"(<code>profiles/paper.yaml</code>). {unread}</p>"
-    )
-    if len(differs):
-        text += table(differs, "What differs from the paper's profile", numbers=False)
+    if "not read" in set(rows["comparison"]):
+        words += " Those that only the synthetic data use are not read here."
+    few = table(differ, "What differs from the paper's profile", numbers=False) if len(differ) else ""
     every = table(rows, "Every parameter in force", numbers=False)
     return HTML(
-        f"{text}<details><summary>All {len(rows)} parameters</summary>{every}</details><details><summary>The parameter "
-        f"file as it is, with its comments</summary><pre>{html.escape(read_text(path))}</pre></details>"
+        f"<p>{words}</p>{few}<details><summary>All {len(rows)} parameters</summary>{every}</details><details><summary>"
+        f"The parameter file as it is, with its comments</summary><pre>{html.escape(read_text(path))}</pre></details>"
     )
 
 
-def compared_parameters(ws: Workspace, path: Path) -> pd.DataFrame:
+def compared_parameters(run: Run, path: Path) -> pd.DataFrame:
     """Every parameter that a file names: its value, the paper profile's, and whether they differ or none is read."""
-    ours = _flat(as_dict(ws.params))
+    ours = _flat(as_dict(run.params))
     theirs = _flat(as_dict(load_params(project_root() / "profiles" / "paper.yaml")))
     named = _flat(YAML(typ="safe", pure=True).load(read_text(path)))
     rows = {}
     for name in (name for name in ours if "like" in named or name in named):
         here, there = _shown(ours[name]), _shown(theirs[name]) if name in theirs else "–"
-        unread = name.partition(".")[0] in {*SOURCES} - {
-            ws.params.data.source
-        }  # such a group is read by that source alone
+        unread = name.partition(".")[0] in {*SOURCES} - {run.params.data.source}  # that source alone reads such a group
         rows[name] = (here, there, "not read" if unread else "the same" if here == there else "differs")
     columns = ["in force", "the paper's profile", "comparison"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
@@ -266,9 +272,9 @@ def _shown(value: Any) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def data(ws: Workspace) -> HTML:
+def data(run: Run) -> HTML:
     """Where the data came from, and how many videos each split has."""
-    paths = [path for path in (ws.frames / "summary.json", ws.root / "summary.json") if path.is_file()]
+    paths = [path for path in (run.root / "frames" / "summary.json", run.root / "summary.json") if path.is_file()]
     if not paths:
         return HTML(missing("The frames", "prepare"))
     summary = read_json(paths[0], *SUMMARY)
@@ -276,7 +282,7 @@ def data(ws: Workspace) -> HTML:
     if "path" in source:
         source["path"] = source["path"].rstrip("/").split("/")[-1]
     facts = {
-        "source": DATA[ws.params.data.source],
+        "source": DATA[run.params.data.source],
         **source,
         "classes": f"{summary['classes']}, label space {summary['label_space']}. {summary['label_space_note']} "
         f"{summary['classes_without_train_video']} without a training video.",
@@ -305,21 +311,24 @@ def _left_out(summary: dict[str, Any]) -> str:
     return f"<div class='alarm'><strong>{count}</strong> (<code>data.damaged</code> is skip):<ul>{listed}</ul></div>"
 
 
-def executed(ws: Workspace) -> Iterator[tuple[str, Path, Any]]:
+def executed(run: Run) -> Iterator[tuple[str, Path, Any]]:
     """Stage, path and notebook (None if it is not there) of every stage that runs one, in the pipeline's order."""
-    if not (ws.root / "dvc.yaml").is_file():
+    if not (run.root / "dvc.yaml").is_file():
         return
-    for stage, entry in YAML(typ="safe").load(ws.root / "dvc.yaml")["stages"].items():
-        runs = itertools.product(ws.params.experiment.models, ws.params.experiment.seeds)
-        for name, model, seed in (
-            [(f"{stage}@{model}-{seed}", model, str(seed)) for model, seed in runs]
-            if "matrix" in entry
-            else [(stage, "", "")]
-        ):
-            for out in entry.get("outs", []):
-                if stage != "report" and str(out).endswith(".ipynb"):
-                    path = ws.root / out.replace("${item.model}", model).replace("${item.seed}", seed)
-                    yield name, path, _read(path, name) if path.is_file() else None
+    experiment = run.params.experiment
+    for stage, entry in YAML(typ="safe").load(run.root / "dvc.yaml")["stages"].items():
+        paths = {stage: entry["outs"][0]}
+        if "matrix" in entry:
+            paths = {
+                f"{stage}@{model}-{seed}": paths[stage]
+                .replace("${item.model}", model)
+                .replace("${item.seed}", str(seed))
+                for model, seed in itertools.product(experiment.models, experiment.seeds)
+            }
+        for name, path in paths.items():
+            if path.endswith(".ipynb"):
+                place = run.root / path
+                yield name, place, _read(place, name) if place.is_file() else None
 
 
 def _read(path: Path, stage: str) -> Any:
@@ -329,32 +338,32 @@ def _read(path: Path, stage: str) -> Any:
         raise DataError(f"{path}: not a valid notebook: {error}; `dvc repro -fs {stage}` makes it") from None
 
 
-def times(ws: Workspace) -> HTML:
+def times(run: Run) -> HTML:
     """When each stage began and how long it took, out of its executed notebook."""
     rows, known = {}, []
-    for stage, _, notebook in executed(ws):
+    for stage, _, notebook in executed(run):
         about = notebook.metadata.get("papermill", {}) if notebook else {}
-        started, seconds = about.get("start_time"), about.get("duration")
-        complete = seconds is not None and not about.get("exception")
-        known += [seconds] * complete
-        began = moment(datetime.fromisoformat(started)) if started else "–"
-        state = "complete" if complete else "stopped before its end" if notebook else "not here"
-        rows[stage] = (began, duration(seconds) if complete else "–", state)
+        began = moment(datetime.fromisoformat(about["start_time"])) if about.get("start_time") else "–"
+        if about.get("duration") is not None and not about.get("exception"):
+            known.append(about["duration"])
+            rows[stage] = (began, duration(about["duration"]), "complete")
+        else:
+            rows[stage] = (began, "–", "stopped before its end" if notebook else "not here")
+    if run.published:
+        return HTML("<p>The executed notebooks of a published run, which hold its times, are not kept with it.</p>")
     if not rows:
-        note = "its executed notebooks, which hold the times, are not kept with it" * published(ws)
-        return HTML(f"<p>{note.capitalize() or 'No pipeline lies beside these results, so there are no times'}.</p>")
+        return HTML("<p>No pipeline lies beside these results, so there are no times.</p>")
     rows["sum"] = ("", duration(sum(known)), f"{len(known)} of {len(rows)} stages")
-    columns = ["began", "took", "notebook"]
-    stages = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    stages = pd.DataFrame.from_dict(rows, orient="index", columns=["began", "took", "notebook"])
     return HTML(table(stages, "Stages in the pipeline's order", numbers=False))
 
 
-def notebooks(ws: Workspace) -> HTML:
+def notebooks(run: Run) -> HTML:
     """Every executed notebook of the run, to unfold."""
     parts, absent = [], []
-    for stage, path, notebook in executed(ws):
+    for stage, path, notebook in executed(run):
         if notebook is None:
-            absent.append(f"<code>{path.relative_to(ws.root).as_posix()}</code>")
+            absent.append(f"<code>{path.relative_to(run.root).as_posix()}</code>")
         else:
             parts.append(f"<details class='notebook'><summary>{stage}</summary>{fragment(notebook, stage)}</details>")
     if absent:
@@ -364,9 +373,9 @@ def notebooks(ws: Workspace) -> HTML:
     return HTML("".join(parts) or "<p>A published run keeps its results, not its notebooks.</p>")
 
 
-def versions(ws: Workspace) -> HTML:
+def versions(run: Run) -> HTML:
     """Commit, machine, versions: of the published run, or of the machine that writes this."""
-    made = provenance(ws)
+    made = provenance(run)
     commit = made["commit"]
     if made["changed"]:
         commit += f", with changes that are not committed: {', '.join(made['changed'])}"
@@ -381,44 +390,41 @@ def versions(ws: Workspace) -> HTML:
     return HTML(described(facts))
 
 
-def provenance(ws: Workspace) -> dict[str, Any]:
+def provenance(run: Run) -> dict[str, Any]:
     """What a published run's ``provenance.json`` says, or the same of here and now; and files not as committed."""
-    if published(ws):
+    if run.published:
         keys = ("commit", "command", "machine", "python", "packages")
-        return {**read_json(ws.root / "provenance.json", *keys), "changed": []}
+        return {**read_json(run.root / "provenance.json", *keys), "changed": []}
     commit, changed = revision(project_root())
     return {**environment(), "commit": commit, "changed": changed}
 
 
-def published(ws: Workspace) -> bool:
-    """It is a run that ``artpaper publish`` has kept."""
-    return (ws.root / "provenance.json").is_file()
-
-
-def command(ws: Workspace) -> str:
+def command(run: Run) -> str:
     """What makes the results of a run."""
-    return provenance(ws)["command"] if published(ws) else "dvc repro"
+    return provenance(run)["command"] if run.published else "dvc repro"
 
 
-def again(ws: Workspace) -> HTML:
+def again(run: Run) -> HTML:
     """The commands that make the run anew."""
-    commit = provenance(ws)["commit"]
+    commit = provenance(run)["commit"]
     lines = ["make setup", "source .venv/bin/activate"]
-    if published(ws):
-        lines = [f"git checkout {commit}"] * (commit != NO_COMMIT) + [*lines, command(ws)]
+    if run.published:
+        lines = [f"git checkout {commit}"] * (commit != NO_COMMIT) + [*lines, command(run)]
     else:
-        name = profile(ws) or "mine.yaml   # a file with the parameters that are shown above"
+        name = profile(run) or "mine.yaml   # a file with the parameters that are shown above"
         lines += [f"artpaper use {name}", "dvc repro"]
     return HTML(f"<pre>{html.escape(chr(10).join(lines))}</pre>")
 
 
-def profile(ws: Workspace) -> str:
+def profile(run: Run) -> str:
     """What ``artpaper use`` needs to write these parameters; empty if they are no profile's."""
-    ours = ws.params
+    ours = run.params
     for path in sorted((project_root() / "profiles").glob("*.yaml")):
         theirs = load_params(path)
+        if theirs.data.source != ours.data.source:
+            continue
         here = replace(theirs.data, path=ours.data.path, vocabulary=ours.data.vocabulary)  # wherever the data lie
-        if theirs.data.source == ours.data.source and replace(theirs, data=here) == ours:
+        if replace(theirs, data=here) == ours:
             vocabulary = " --vocabulary FILE" * bool(ours.data.vocabulary)
             place = SOURCES[ours.data.source].path
             return path.stem + f" --path {place}" * bool(place) + vocabulary
@@ -427,7 +433,10 @@ def profile(ws: Workspace) -> str:
 
 def missing(what: str, stage: str) -> str:
     """That something was not made, and what makes it."""
-    return f"<p class='missing'><strong>{what}: not made in this run.</strong> <code>dvc repro {stage}</code> makes it.</p>"
+    return (
+        f"<p class='missing'><strong>{what}: not made in this run.</strong> <code>dvc repro {stage}</code> makes it."
+        "</p>"
+    )
 
 
 def table(frame: pd.DataFrame, caption: str, *, index: bool = True, numbers: bool = True) -> str:

@@ -20,70 +20,25 @@ from pipeline.run.notebooks import run
 
 NOTEBOOK = Path("notebooks", "report.ipynb")
 TITLE = "Can't Fool Me, reproduced"
-ALLOWED = set(
-    [
-        "a",
-        "b",
-        "blockquote",
-        "br",
-        "caption",
-        "code",
-        "dd",
-        "details",
-        "div",
-        "dl",
-        "dt",
-        "em",
-        "figcaption",
-        "figure",
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-        "h5",
-        "h6",
-        "hr",
-        "i",
-        "img",
-        "li",
-        "ol",
-        "p",
-        "pre",
-        "small",
-        "span",
-        "strong",
-        "sub",
-        "summary",
-        "sup",
-        "table",
-        "tbody",
-        "td",
-        "tfoot",
-        "th",
-        "thead",
-        "tr",
-        "ul",
-    ]
+ALLOWED = re.compile(
+    "a|b|blockquote|br|caption|code|dd|details|div|dl|dt|em|figcaption|figure|h[1-6]|hr|i|img|li|ol|p|pre|small|span|"
+    "strong|sub|summary|sup|table|tbody|td|tfoot|th|thead|tr|ul"
 )
 SILENT = ("script", "style", "iframe", "object", "title")  # dropped with what is in them
 ATTRIBUTES = {"alt", "class", "colspan", "href", "id", "rowspan", "scope", "src", "start"}
-BELOW = 3  # the headings of an executed notebook stand below that of their section
+BELOW = 2  # the headings of an executed notebook stand below that of their section
 
 
 def write_report(folder: Path, target: Path, project: Path) -> Path:
-    """Write the report of a run: the project's folder after ``dvc repro``, or one below ``results/``.
-
-    ``project`` holds ``notebooks/report.ipynb`` and the profiles.
-    """
-    path = folder / "params.yaml"
-    if not path.is_file():
+    """Write the report of a run: the project's folder after ``dvc repro``, or one below ``results/``."""
+    params = folder / "params.yaml"
+    if not params.is_file():
         raise ConfigError(f"{folder}: no run here (no params.yaml); give the project's folder or one below results/")
-    params = load_params(path)
     executed = project / ".resume" / NOTEBOOK.name
-    run(project / NOTEBOOK, executed, {"params": str(path.resolve()), "workspace": str(folder.resolve())})
-    text = page(nbformat.read(executed, as_version=4), params)
-    with atomic_file(target) as new:
-        new.write_text(text, encoding="utf-8")
+    run(project / NOTEBOOK, executed, {"params": str(params.resolve()), "workspace": str(folder.resolve())})
+    text = page(nbformat.read(executed, as_version=4), load_params(params))
+    with atomic_file(target) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     return target
 
 
@@ -92,9 +47,13 @@ def page(notebook: Any, params: Params) -> str:
     soup = BeautifulSoup(_rendered(notebook, exclude_input=True), "html.parser")
     _clean(soup)
     _describe_tables(soup)
-    for number, heading in enumerate(soup.find_all("h2")):
-        heading["id"] = f"section-{number}"
-    contents = "".join(f"<li><a href='#{h['id']}'>{html.escape(h.text)}</a></li>" for h in soup.find_all("h2"))
+    contents, section = "", None
+    for cell in soup.find_all(class_="cell", recursive=False):
+        if cell.h2:
+            section = cell.wrap(soup.new_tag("section", attrs={"id": re.sub(r"\W+", "-", cell.h2.text.lower())}))
+            contents += f"<li><a href='#{section['id']}'>{html.escape(cell.h2.text)}</a></li>"
+        elif section:
+            section.append(cell.extract())
     style = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
     text = (
         "<!doctype html>\n<html lang='en'>\n<head>\n<meta charset='utf-8'>\n<meta name='viewport' "
@@ -110,27 +69,23 @@ def page(notebook: Any, params: Params) -> str:
 
 def fragment(notebook: Any, stage: str) -> str:
     """An executed notebook, code and outputs, as HTML to stand inside the report."""
-    soup = BeautifulSoup(_rendered(notebook), "html.parser")
-    _clean(soup)
-    for tag in soup.find_all(id=True):
-        del tag["id"]
     heading = stage
-    for tag in soup.find_all(re.compile(r"^(h[1-6]|img)$")):
-        if tag.name == "img":
-            tag["alt"] = f"Picture of notebook {stage}: {heading}"
-        else:
-            heading, tag.name = tag.text.strip(), f"h{min(6, int(tag.name[1]) + BELOW)}"
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            heading = next((line.strip("# ") for line in cell.source.splitlines() if line.startswith("#")), heading)
+        cell.metadata["alt"] = f"Picture of notebook {stage}: {heading}"
+    soup = BeautifulSoup(_rendered(notebook), "html.parser")
+    for tag in soup.find_all(True):
+        tag.attrs.pop("id", None)
+        if re.fullmatch("h[1-6]", tag.name):
+            tag.name = f"h{min(6, int(tag.name[1]) + BELOW)}"
     return str(soup)
 
 
 def _rendered(notebook: Any, **options: bool) -> str:
-    exporter = HTMLExporter(
-        template_name="basic",
-        exclude_anchor_links=True,
-        exclude_input_prompt=True,
-        exclude_output_prompt=True,
-        **options,
-    )
+    """Its cells as HTML, pictures inside, of a progress bar the last state alone."""
+    options |= {"exclude_anchor_links": True, "exclude_input_prompt": True, "exclude_output_prompt": True}
+    exporter = HTMLExporter(template_name="basic", **options)
     exporter.register_preprocessor("nbconvert.preprocessors.CoalesceStreamsPreprocessor", enabled=True)
     return exporter.from_notebook_node(notebook)[0]
 
@@ -140,22 +95,25 @@ def _clean(soup: BeautifulSoup) -> None:
     for tag in soup.find_all(SILENT):
         tag.decompose()
     for tag in soup.find_all(True):
-        if "right" in tag.get("style", ""):  # as Markdown has it
-            tag["class"] = "right"
+        old = {name: str(value) for name, value in tag.attrs.items()}
         tag.attrs = {name: value for name, value in tag.attrs.items() if name in ATTRIBUTES}
-        outside = tag.name == "a" and not re.match("https?://|#", tag.get("href", "#"))
-        if tag.name == "img" and not tag.get("src", "").startswith("data:"):
-            tag.replace_with(tag.get("alt", ""))
-        elif outside or tag.name not in ALLOWED or (tag.name == "span" and tag.find_parent("pre")):
+        if "right" in old.get("style", ""):  # as a table in Markdown has it
+            tag["class"] = "right"
+        outside = tag.name == "a" and not re.match("https?://|#", old.get("href", "#"))
+        if tag.name == "img" and not old.get("src", "").startswith("data:"):
+            tag.replace_with(old.get("alt", ""))
+        elif outside or not ALLOWED.fullmatch(tag.name) or (tag.name == "span" and tag.find_parent("pre")):
             tag.unwrap()
 
 
 def _describe_tables(soup: BeautifulSoup) -> None:
     """Captions and scopes for who cannot see a table, and a frame that scrolls where it is wider than the screen."""
     for table in soup.find_all("table"):
-        if table.caption is None:
+        caption = table.find("caption")
+        if caption is None:
             caption = soup.new_tag("caption", attrs={"class": "unseen"})
-            caption.string = table.find_previous(["h1", "h2", "h3", "h4", "h5", "h6", "summary"]).text.strip()
+            above = table.find_previous(re.compile("^(h[1-6]|summary)$"))
+            caption.string = above.text.strip() if above else "Table"
             table.insert(0, caption)
         for cell in table.find_all("th"):
             if not cell.text.strip():  # an empty header names nothing
@@ -163,5 +121,5 @@ def _describe_tables(soup: BeautifulSoup) -> None:
             else:
                 columns = "colgroup" if cell.get("colspan") else "col"
                 cell["scope"] = columns if cell.find_parent("thead") else "row"
-        label = {"class": "scroll", "role": "group", "tabindex": "0", "aria-label": table.caption.text}
+        label = {"class": "scroll", "role": "group", "tabindex": "0", "aria-label": caption.text}
         table.wrap(soup.new_tag("div", attrs=label))

@@ -28,7 +28,7 @@ from pipeline.base.sockets import PREFIX, socket_folder
 
 PATIENCE = 300  # seconds to start: libraries may come over a network
 SETTLE = 30.0  # seconds to end when asked to
-SAID = 8  # lines of its last words
+LAST = 8  # lines of its last words
 AGAIN = "the same command goes on where it stopped"
 
 ENDED = "somebody, or the batch system, ended it"
@@ -53,7 +53,7 @@ class Kernel(AsyncKernelManager):
     """A process of this interpreter for one notebook; it talks over Unix sockets, so nothing listens on a port."""
 
     def __init__(self, folder: Path) -> None:
-        """Args: folder: a short path, for its sockets, its IPython files and what it says on its way out."""
+        """Keep its sockets, its IPython files and what it says on its way out in ``folder``, a short path."""
         super().__init__(connection_file=str(folder / "kernel.json"), transport="ipc", ip=str(folder / "kernel"))
         self.shutdown_wait_time = 2 * SETTLE
         self._folder, self._words = folder, folder / "words"
@@ -91,9 +91,8 @@ class Kernel(AsyncKernelManager):
     async def end(self, *, interrupt: bool) -> None:
         """Ask it to end, wait until it has, pass on what it wrote to stderr, and close what is left.
 
-        Args:
-            interrupt: stop the cell that is running. An idle process would take the signal as an error, and leave its
-                tasks behind with words of asyncio.
+        ``interrupt`` stops the cell that is running; an idle process would take the signal as an error, and leave its
+        tasks behind with words of asyncio.
         """
         if self._process is not None and self._process.poll() is None:
             if not interrupt:
@@ -112,30 +111,25 @@ class Kernel(AsyncKernelManager):
             return None
         if status < 0:
             name = next((known.name for known in signal.Signals if known == -status), "of real time")
-            told = f"its process was ended by signal {-status} ({name}): {REASONS.get(-status, CRASHED)}; {AGAIN}"
+            reason = f"its process was ended by signal {-status} ({name}): {REASONS.get(-status, CRASHED)}; {AGAIN}"
         else:
-            told = f"its process ended by itself, with exit status {status}; `make lab` runs it cell by cell"
-        said = [line[:200] for line in self._words.read_text(encoding="utf-8", errors="replace").splitlines() if line]
-        where = [place for place, line in enumerate(said) if line.startswith("Current thread")]  # innermost call first
-        said = said[where[-1] :][:SAID] if where else said[-SAID:]
-        return "\n  ".join([told + (". Its last words:" if said else ""), *said])
+            reason = f"its process ended by itself, with exit status {status}; `make lab` runs it cell by cell"
+        words = [line[:200] for line in self._words.read_text(encoding="utf-8", errors="replace").splitlines() if line]
+        crash = [place for place, line in enumerate(words) if line.startswith("Current thread")]  # innermost call first
+        words = words[crash[-1] :][:LAST] if crash else words[-LAST:]
+        return "\n  ".join([reason + (". Its last words:" if words else ""), *words])
 
 
 @contextmanager
 def kernel() -> Iterator[Kernel]:
-    """A kernel for one notebook, ended with all that belongs to it.
-
-    Raises:
-        KernelDied: its process ended in here; the message says why.
-        ConfigError: no folder for its sockets.
-    """
+    """A kernel for one notebook, ended with all that belongs to it; :class:`KernelDied` says why it ended in here."""
     logging.getLogger("papermill").addHandler(logging.NullHandler())  # it tells deaths too, without their reason
     with tempfile.TemporaryDirectory(
         prefix=PREFIX, dir=socket_folder("kernel-9"), ignore_cleanup_errors=True
     ) as folder:
-        made, idle = Kernel(Path(folder)), False
+        process, idle = Kernel(Path(folder)), False
         try:
-            yield made
+            yield process
             idle = True
         except (CellExecutionError, PapermillExecutionError):
             idle = True
@@ -143,11 +137,11 @@ def kernel() -> Iterator[Kernel]:
         except Exception as error:
             if "respond in" in str(error):  # and was ended for it
                 raise KernelDied(f"its process did not answer within {PATIENCE} s of its start; {AGAIN}") from error
-            if (told := made.death()) is None:
+            if (reason := process.death()) is None:
                 raise
-            raise KernelDied(told) from error
+            raise KernelDied(reason) from error
         finally:
-            run_sync(made.end)(interrupt=not idle)
+            run_sync(process.end)(interrupt=not idle)
             _close_loop()
 
 

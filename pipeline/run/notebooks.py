@@ -3,13 +3,20 @@
 import json
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import nbformat
+import papermill
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from papermill.exceptions import PapermillExecutionError
 
 from pipeline.base.atomic import atomic_file, replace_folder
 from pipeline.base.errors import ArtpaperError, ConfigError
 from pipeline.base.project import project_root
+from pipeline.run.kernel import PATIENCE, KernelDied, kernel
 
 CHECKED = "nbval-check-output"  # nbval compares the output of cells with this tag
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -20,61 +27,35 @@ class NotebookError(ArtpaperError):
 
 
 def clean(source: Path, target: Path) -> list[Path]:
-    """Copy every notebook of ``source`` to ``target`` without what running or saving it changes.
+    """Copy every notebook of one folder to another, replaced as a whole, without what running or saving changes.
 
     Kept are each cell's type, id, source and tags; outputs, execution counts and all other metadata go.
-
-    Args:
-        source: the folder of notebooks.
-        target: replaced as a whole.
-    Returns:
-        The copies.
-    Raises:
-        ConfigError: no notebook there, or one that is not valid.
     """
-    import nbformat
-
     paths = sorted(source.glob("*.ipynb"))
     if not paths:
         raise ConfigError(f"{source}: no notebooks (*.ipynb) here")
-    made = target.with_name(f"{target.name}.new")
-    shutil.rmtree(made, ignore_errors=True)
+    new = target.with_name(f"{target.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
     for path in paths:
-        try:
-            notebook = nbformat.read(path, as_version=4)
-        except (ValueError, nbformat.ValidationError, nbformat.reader.NotJSONError) as error:
-            raise ConfigError(f"{path}: not a valid notebook: {error}") from None
         cells = []
-        for cell in notebook.cells:
-            tags = cell.metadata.get("tags", [])
-            kept: dict[str, Any] = {"cell_type": cell.cell_type, "id": cell.id, "source": cell.source}
-            kept["metadata"] = {"tags": tags} if tags else {}
+        for cell in _read(path).cells:
+            kept = {"cell_type": cell.cell_type, "id": cell.id, "source": cell.source, "metadata": _tags(cell)}
             if cell.cell_type == "code":
                 kept |= {"outputs": [], "execution_count": None}
             cells.append(kept)
         document = {"cells": cells, "metadata": {"kernelspec": KERNEL}, "nbformat": 4, "nbformat_minor": 5}
-        with atomic_file(made / path.name) as temporary:
+        with atomic_file(new / path.name) as temporary:
             temporary.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    replace_folder(made, target)
+    replace_folder(new, target)
     return [target / path.name for path in paths]
 
 
 def run(notebook: Path, report: Path, parameters: Mapping[str, str | int | float]) -> None:
     """Execute a notebook with papermill; its printed output is shown as it comes.
 
-    Args:
-        notebook: must have a cell tagged ``parameters``.
-        report: where the executed copy goes; saved while it runs, so it can be watched, and kept on an error.
-        parameters: replace those of the ``parameters`` cell.
-    Raises:
-        ConfigError: the notebook is missing, or a parameter is not one of its own or of another type.
-        NotebookError: a cell failed; an error this project raised on purpose is passed on in its own words.
+    ``report``, the executed copy, is saved while it runs, so it can be watched, and kept on an error. ``parameters``
+    replace those of the cell that is tagged so. An error this project raised on purpose is passed on in its own words.
     """
-    import papermill
-    from papermill.exceptions import PapermillExecutionError
-
-    from pipeline.run.kernel import PATIENCE, KernelDied, kernel
-
     document = _checked(notebook, parameters)
     report.parent.mkdir(parents=True, exist_ok=True)
     report.unlink(missing_ok=True)  # or writing would go through DVC's link into its cache
@@ -87,25 +68,14 @@ def run(notebook: Path, report: Path, parameters: Mapping[str, str | int | float
     except KernelDied as error:
         raise NotebookError(f"{notebook}: {error}") from None
     except PapermillExecutionError as error:
-        known = {error_class.__name__ for error_class in _subclasses(ArtpaperError)}
-        if error.ename in known:
+        if error.ename in _names(ArtpaperError):
             raise NotebookError(error.evalue) from None
         raise NotebookError(f"{notebook}: {error.ename}: {error.evalue}; the traceback is in {report}") from None
 
 
 def refresh(notebook: Path) -> None:
-    """Run a notebook where it lies and keep, in the file, the outputs of the cells that nbval compares, no others.
-
-    Raises:
-        NotebookError: a cell failed; the file is as it was.
-    """
-    import nbformat
-    from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError
-
-    from pipeline.run.kernel import PATIENCE, KernelDied, kernel
-
-    document = nbformat.read(notebook, as_version=4)
+    """Run a notebook where it lies and keep, in the file, the outputs of the cells that nbval compares, no others."""
+    document = _read(notebook)
     place = {"metadata": {"path": str(notebook.parent)}}
     try:
         with kernel() as process:
@@ -115,7 +85,7 @@ def refresh(notebook: Path) -> None:
     except CellExecutionError as error:
         raise NotebookError(f"{notebook}: {error.ename}: {error.evalue}") from None
     for cell in document.cells:
-        cell.metadata = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
+        cell.metadata = _tags(cell)
         if cell.cell_type == "code" and CHECKED not in cell.metadata.get("tags", []):
             cell.outputs, cell.execution_count = [], None
     document.metadata = {"kernelspec": KERNEL}
@@ -123,17 +93,23 @@ def refresh(notebook: Path) -> None:
         nbformat.write(document, temporary)
 
 
-def _checked(notebook: Path, parameters: Mapping[str, str | int | float]) -> Any:
-    """The notebook as this interpreter runs it, whatever kernel it was saved with."""
-    import nbformat
-    import papermill
-
-    if not notebook.is_file():
-        raise ConfigError(f"{notebook}: no such notebook")
+def _read(path: Path) -> Any:
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such notebook")
     try:
-        document = nbformat.read(notebook, as_version=4)
-    except (ValueError, nbformat.ValidationError, nbformat.reader.NotJSONError):
-        raise ConfigError(f"{notebook}: not a notebook") from None
+        return nbformat.read(path, as_version=4)
+    except (ValueError, nbformat.ValidationError, nbformat.reader.NotJSONError) as error:
+        raise ConfigError(f"{path}: not a valid notebook: {error}") from None
+
+
+def _tags(cell: Any) -> dict[str, Any]:
+    """All that is kept of a cell's metadata."""
+    return {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
+
+
+def _checked(notebook: Path, parameters: Mapping[str, str | int | float]) -> Any:
+    """The notebook as this interpreter runs it, whatever kernel it names; it must have these parameters."""
+    document = _read(notebook)
     document.metadata.kernelspec = KERNEL
     known = papermill.inspect_notebook(document)
     for name, value in parameters.items():
@@ -146,8 +122,8 @@ def _checked(notebook: Path, parameters: Mapping[str, str | int | float]) -> Any
     return document
 
 
-def _subclasses(cls: type[ArtpaperError]) -> set[type]:
-    found: set[type] = {cls}
-    for child in cls.__subclasses__():
-        found |= _subclasses(child)
-    return found
+def _names(error: type[ArtpaperError]) -> Iterator[str]:
+    """Of an error and all its kinds."""
+    yield error.__name__
+    for kind in error.__subclasses__():
+        yield from _names(kind)

@@ -19,11 +19,7 @@ from pipeline.paper.paper import MODELS, table_groups
 
 
 def whole(path: Path) -> str:
-    """The text of a profile with every parameter and comment, its own in place of the default's.
-
-    Raises:
-        ConfigError: it, or the profile it is like, is missing or no YAML mapping.
-    """
+    """The text of a profile with every parameter and comment, its own in place of the default's."""
     return _text(read_values(path, _commented()))
 
 
@@ -33,15 +29,9 @@ def use(
 ) -> str:  # fmt: skip
     """Write ``params.yaml`` from a profile, comments kept, some keys changed; refused as a whole if one does not fit.
 
-    Args:
-        profile: a name in ``profiles/``, or the path of a parameter file.
-        changes: dotted keys and their values as YAML, such as ``{"train.max_steps": "100"}``.
-        data, vocabulary: where the data and the vocabulary lie, for ``data.path`` and ``data.vocabulary``.
-        retrain: add models that are trained on the videos of Table 2's and Table 3's vertical alone.
-    Returns:
-        A description for people: the profile and the changes.
-    Raises:
-        ConfigError: no such profile, an unknown key, or a value that does not fit.
+    ``profile`` is a name in ``profiles/`` or the path of a parameter file, ``changes`` dotted keys and their values as
+    YAML, ``data`` and ``vocabulary`` where these lie; ``retrain`` adds models that are trained on the videos of Table
+    2's and Table 3's vertical alone. Returns the profile and the changes in words.
     """
     root = project_root()
     path = root / "profiles" / f"{profile}.yaml"
@@ -56,30 +46,33 @@ def use(
         f"data.{name}": _place(place, root) for name, place in (("path", data), ("vocabulary", vocabulary)) if place
     }
     changes = {**changes, **places}
-    for key, text in changes.items():
-        *groups, last = key.split(".")
-        place: Any = values
-        for group in groups:
-            if isinstance(place, dict) and group in place:  # copied, for an anchor's values stand in several places
-                place[group] = copy.deepcopy(place[group])
-            place = place.get(group) if isinstance(place, dict) else None
-        if not isinstance(place, dict) or last not in place:
-            raise ConfigError(f"unknown parameter {key}{nearest(key, sorted(_keys(values)))}")
-        place[last] = text if key in places else parse(text, f"--set {key}")
+    for key, value in changes.items():
+        _set(values, key, value if key in places else parse(value, f"--set {key}"))
     if retrain:
         _add_retrained(values, root)
-    written = _text(values)
-    plain = parse(written, str(path))
-    params = build(Params, plain, str(path))
-    missing = sorted(_keys(as_dict(params)) - _keys(plain))
+    text = _text(values)
+    plain = parse(text, str(path))
+    missing = sorted(_keys(as_dict(build(Params, plain, str(path)))) - _keys(plain))
     if missing:
         raise ConfigError(
             f"{path}: not every parameter is named; add `like: default`, in profiles/, or {', '.join(missing)}"
         )
     with atomic_file(root / "params.yaml") as temporary:
-        temporary.write_text(written, encoding="utf-8")
-    told = [path.stem, *(f"{key}={value}" for key, value in changes.items())]
-    return ", ".join([*told, "models of each vertical"] if retrain else told)
+        temporary.write_text(text, encoding="utf-8")
+    words = [path.stem, *(f"{key}={value}" for key, value in changes.items())]
+    return ", ".join([*words, "models of each vertical"] if retrain else words)
+
+
+def _set(values: dict[str, Any], key: str, value: Any) -> None:
+    *groups, last = key.split(".")
+    place: Any = values
+    for group in groups:
+        if isinstance(place, dict) and group in place:  # copied, for an anchor's values stand in several places
+            place[group] = copy.deepcopy(place[group])
+        place = place.get(group) if isinstance(place, dict) else None
+    if not isinstance(place, dict) or last not in place:
+        raise ConfigError(f"unknown parameter {key}{nearest(key, sorted(_keys(values)))}")
+    place[last] = value
 
 
 def _commented() -> Any:
@@ -96,9 +89,9 @@ def _commented() -> Any:
 
 
 def _text(values: dict[str, Any]) -> str:
-    written = io.StringIO()
-    _commented().dump(values, written)
-    return written.getvalue()
+    stream = io.StringIO()
+    _commented().dump(values, stream)
+    return stream.getvalue()
 
 
 def _add_retrained(values: dict[str, Any], root: Path) -> None:
@@ -112,8 +105,8 @@ def _add_retrained(values: dict[str, Any], root: Path) -> None:
             raise ConfigError(
                 "--retrain trains a model on each group of your classes.csv; say where with --path FOLDER"
             )
-        there = _own_groups(root / os.path.expanduser(data["path"]))
-        verticals = [group for group in table_groups(data["source"], there).values() if group in there]
+        groups = _own_groups(root / os.path.expanduser(data["path"]))
+        verticals = [group for group in table_groups(data["source"], groups).values() if group in groups]
     for vertical in verticals:
         for name in [name for name in MODELS if name in values["models"]]:
             added = f"{name}_" + re.sub(r"\W+", "_", vertical.lower())
@@ -123,19 +116,19 @@ def _add_retrained(values: dict[str, Any], root: Path) -> None:
 
 
 def _own_groups(folder: Path) -> list[str]:
-    listed = folder / "classes.csv"
-    groups = [group for found in read_classes(listed).groups for group in found] if listed.is_file() else []
+    path = folder / "classes.csv"
+    groups = [group for own in read_classes(path).groups for group in own] if path.is_file() else []
     if not groups:
-        raise ConfigError(f"{listed}: names no groups of classes, and --retrain trains a model on each; name two there")
+        raise ConfigError(f"{path}: names no groups of classes, and --retrain trains a model on each; name two there")
     return groups
 
 
-def _place(given: Path, root: Path) -> str:
+def _place(path: Path, root: Path) -> str:
     """A path as the pipeline, which runs in the project's folder, can use it."""
-    given = Path(os.path.expanduser(given))
-    if not given.exists():
-        raise ConfigError(f"{given}: no such file or folder")
-    return str(given) if given.is_absolute() else os.path.relpath(given.resolve(), root)
+    path = Path(os.path.expanduser(path))
+    if not path.exists():
+        raise ConfigError(f"{path}: no such file or folder")
+    return str(path) if path.is_absolute() else os.path.relpath(path.resolve(), root)
 
 
 def _keys(values: Any, prefix: str = "") -> set[str]:

@@ -6,7 +6,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser
 
-from pipeline.report.page import write_page
+from pipeline.report.page import write_report
 from tests.browser.conftest import Watched
 from tests.executed import fabricate
 from tests.pipeline import ROOT
@@ -17,10 +17,12 @@ OVERFLOW = "document.documentElement.scrollWidth - window.innerWidth"
 
 @pytest.fixture(scope="module", params=["synthetic", "audioset", "project"])
 def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page of a published run, or of a project with executed notebooks, some of them missing or of another run."""
+    """The page of a published run, or of a project with executed notebooks, some of them missing."""
     folder = tmp_path_factory.mktemp(request.param)
     run = fabricate(folder) if request.param == "project" else ROOT / "results" / request.param
-    return write_page(run, folder / "report.html", ROOT)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(run if request.param == "project" else ROOT)
+        return write_report(run, folder / "report.html", Path.cwd())
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 1440), ("light", 390), ("dark", 390)])
@@ -62,7 +64,7 @@ def test_it_is_read_without_style(report: Path, chromium: Browser) -> None:
     page.goto(report.as_uri())
     page.evaluate("document.querySelectorAll('style').forEach(style => style.remove())")
     assert page.evaluate("document.styleSheets.length") == 0
-    verdicts = page.locator("table.claims tbody tr").all_inner_texts()
+    verdicts = page.locator("#the-paper-s-claims tbody tr").all_inner_texts()
     assert len(verdicts) == 20
     assert all(any(word in row for word in ("holds", "does not hold", "cannot be tested")) for row in verdicts)
     page.close()

@@ -9,6 +9,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 import pipeline
 from pipeline.base.errors import DataError
@@ -24,6 +25,7 @@ from pipeline.prepare.sources import resolve
 from pipeline.prepare.verify import verify
 from pipeline.synthetic import generator
 from tests.data.worlds import params, vocabulary_rows, write_csv, write_world
+from tests.pipeline import ROOT
 
 
 def audioset(path, vocabulary=None):
@@ -274,3 +276,10 @@ def test_no_code_asks_which_source_it_is():
                 constants = [part.value for part in ast.walk(node) if isinstance(part, ast.Constant)]
                 asked += [f"{path}:{node.lineno}"] if SOURCES.keys() & {*constants} else []
     assert not asked
+
+
+def test_what_is_written_about_the_data_depends_on_the_record_of_their_source():
+    for path in (ROOT / "dvc.yaml", ROOT / "stress" / "dvc.yaml"):
+        for name, stage in YAML(typ="safe").load(path.read_text(encoding="utf-8"))["stages"].items():
+            if name == "prepare" or "pipeline/paper" in stage["deps"]:
+                assert {"pipeline/base/sources.toml": ["${data.source}"]} in stage["params"], name
