@@ -36,16 +36,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def executed(notebook: Path, folder: Path) -> Any:
-    """The copy of a notebook that was run with its own model and seed, among those below a folder."""
+    """The copy of a notebook that was run with its own model and seed: ``tables.ipynb``, or one in ``train/``."""
     own = nbformat.read(notebook, as_version=4)
-    for path in sorted(folder.rglob("*.ipynb")):
-        copy = nbformat.read(path, as_version=4)
-        run = copy.metadata.get("papermill", {})
-        given = run.get("parameters", {})
-        if Path(run.get("input_path") or "").name == notebook.name and all(
-            given.get(name, value) == value for name, value in parameters(own).items() if name in ("model", "seed")
-        ):
-            return copy
+    choices = {name: value for name, value in parameters(own).items() if name in ("model", "seed")}
+    for path in [folder / notebook.name, *sorted((folder / notebook.stem).glob("*.ipynb"))]:
+        if path.is_file():
+            copy = nbformat.read(path, as_version=4)
+            given = copy.metadata.papermill.parameters
+            if all(given[name] == value for name, value in choices.items()):
+                return copy
     return None
 
 

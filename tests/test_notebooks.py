@@ -78,7 +78,7 @@ def test_what_is_no_notebook_is_refused_and_the_old_copies_stay(tmp_path: Path) 
     assert (tmp_path / "out" / "kept").exists()
 
 
-def write_notebook(path: Path, *outputs: str, source: str = "print(how)", injected: bool = False, **about: str) -> None:
+def write_notebook(path: Path, *outputs: str, source: str = "print(how)", injected: bool = False) -> None:
     """A notebook whose one checked cell has put out this; executed by papermill, if ``injected``."""
     new = nbformat.v4
     given = new.new_code_cell("how = 1", metadata={"tags": ["parameters"]}, execution_count=1)
@@ -86,7 +86,7 @@ def write_notebook(path: Path, *outputs: str, source: str = "print(how)", inject
     checked = new.new_code_cell(source, metadata={"tags": [CHECKED]}, outputs=put_out, execution_count=2)
     own = [new.new_code_cell("how = 2", metadata={"tags": ["injected-parameters"]})] if injected else []
     path.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(new.new_notebook(cells=[given, *own, checked], metadata={"papermill": about}), path)
+    nbformat.write(new.new_notebook(cells=[given, *own, checked], metadata={"papermill": {"parameters": {}}}), path)
 
 
 def test_nbval_compares_what_a_run_has_executed(tmp_path: Path) -> None:
@@ -95,8 +95,7 @@ def test_nbval_compares_what_a_run_has_executed(tmp_path: Path) -> None:
         write_notebook(tmp_path / "notebooks" / f"{name}.ipynb", "1\n")
         kept = "0\n" if name == "other" else "1\n"
         source = "print(1)" if name == "edited" else "print(how)"
-        write_notebook(tmp_path / "reports" / "of" / f"{name}-0.ipynb", kept, source=source, injected=True,
-                       input_path=f".clean/{name}.ipynb")  # fmt: skip
+        write_notebook(tmp_path / "reports" / name / "0.ipynb", kept, source=source, injected=True)  # fmt: skip
     write_notebook(tmp_path / "notebooks" / "alone.ipynb", "0\n")
     command = [sys.executable, "-m", "pytest", "-p", "tests.replay", f"--executed={tmp_path}/reports", "--nbval-lax",
                "--nbval-current-env", "-o", "addopts=", "-q", "-rfE", f"{tmp_path}/notebooks"]  # fmt: skip

@@ -38,8 +38,8 @@ def check_labels(criterion: Criterion, y: LabelSets | None) -> None:
 class Search:
     """What is known of every video so far; ``rows`` are places of videos in the batch, ``memory`` is in MiB."""
 
-    clean: Tensor  # logits (batch, classes)
-    adversarial: Tensor
+    clean: Logits
+    adversarial: Logits
 
     def __init__(self, model: Classifier, x: Frames, mask: Mask, memory: int | float = torch.inf) -> None:
         self.model, self.x, self.mask, self.memory = model, x, mask, memory
