@@ -15,12 +15,13 @@ from pipeline.base.sources import SOURCES
 from tests.pipeline import ROOT
 
 EVERY_STAGE = {
-    "pipeline/base": "checks, locks and writes whole files; parameters, whose types it has, are compared by value",
+    "artpaper/__init__.py": "lists what the library exports, and its version",
+    "artpaper/settings.py": "has types of parameters, which are compared by value",
+    "pipeline/base": "checks, locks and writes whole files; parameters are compared by value",
     "pipeline/run": "runs notebooks; what it imports to make what a scratch workspace lacks is not run in the pipeline",
     "pipeline/scale": "spreads work over processes; results do not depend on how many",
 }
 ONE_STAGE = {
-    ("notebooks", "artpaper"): "says its version",
     ("prepare", "artpaper"): "checks settings, which are compared by value",
     ("prepare", "pipeline/paper"): "draws in the notebook alone; an older picture is no reason to prepare anew",
     ("train", "pipeline/paper"): "draws in the notebook alone; an older picture is no reason to train anew",

@@ -150,9 +150,9 @@ def call(group, draw):
                  "hit_at_1_from_top": (hits,), "average_precision": (scores, hits, count)}  # fmt: skip
         return getattr(metrics, name), given[name], getattr(reference, name)
     if group == "resampled":
-        given = *lists(draw), whole(draw)
+        given = lists(draw)
         times = dressed(draw, COUNTS, (len(given[0]) if hasattr(given[0], "__len__") else 1,))
-        return resampled, (*given, times), reference.gap_from_top
+        return resampled, (*given, times), resampled_slowly
     if group == "samples":
         one, two = sample(draw), sample(draw)
         return few(draw, (estimated, (one,), exact_estimate), (compared, (one, two), exact_difference))
@@ -168,8 +168,12 @@ def call(group, draw):
     return few(draw, (statistics.student_p, (t, freedom), reference.student_p), (back, (t, freedom), exact_back))
 
 
-def resampled(scores, hits, positives, k, times):
-    return statistics.Gap(scores, hits, positives, k).resampled(times)
+def resampled(scores, hits, positives, times):
+    return statistics.Gap(scores, hits, positives).resampled(times)
+
+
+def resampled_slowly(scores, hits, positives, times):
+    return REFUSED if times is None else reference.gap_from_top(scores, hits, positives, metrics.TOP_K, times)
 
 
 def estimated(one):

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import shutil
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from artpaper.attacks import bce, fgm
+from artpaper.attacks import bce, deepfool, fgm
 from pipeline.base.errors import ArtpaperError, DataError
 from pipeline.base.parameters import Params
 from pipeline.data.batches import model_inputs
@@ -26,9 +28,11 @@ from pipeline.stress.attacks.trainings import describe, train_all, variations
 from pipeline.stress.verdict.page import stress_verdict
 from pipeline.train.checkpoints import load_model
 from pipeline.train.training import train
+from tests import toy
 from tests.pipeline import changed, digest, link_frames
 
 MODELS = ["uniform_art", "pgd_at"]
+FEW = ("random", "universal", "one_step", "pgd", "square", "transfer", "pgd_linf")
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +41,15 @@ def params(tiny_params: Params) -> Params:
     short = {"models": MODELS, "seeds": [0, 1], "videos": 10, "steps": 2, "queries": 3, "epsilons": [0.1, 4.0],
              "step_counts": [1], "surrogates": ["pgd_at", "uniform_art"], "max_steps": None}  # fmt: skip
     return changed(tiny_params, stress=short)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few() -> Iterator[None]:
+    """A third of the attacks and a short DeepFool, for what is run and kept; the whole plan is tried on a toy model."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.stress.attacks.plan.deepfool", partial(deepfool, steps=2))
+        patch.setattr(predictions, "plan", lambda *given: {name: plan(*given)[name] for name in FEW})
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -70,24 +83,29 @@ def test_the_training_table_says_what_was_trained(params: Params, target: Path) 
     assert describe(params, "pgd_at") == table.loc[("pgd_at", 0), "description"]
 
 
-def test_every_model_meets_every_attack(params: Params, target: Path) -> None:
-    found = {path: {file.stem for file in path.glob("*.parquet")} for path in target.glob("predictions/*/seed*")}
-    assert len(found) == 4
-    everywhere = set.intersection(*found.values())
-    assert {
-        "clean",
-        "random",
-        "one_step",
-        "pgd",
-        "square",
-        "transfer",
-        "apgd_dlr",
-        "attention_scores",
-        "ensemble",
-    } <= everywhere
-    for path, names in found.items():
+def test_the_plan_holds_every_attack_and_each_can_be_run(params: Params) -> None:
+    x, y, mask = toy.batch()
+    params = changed(params, features={"max_frames": x.shape[1]})
+    attacks = plan(params, {"other": toy.model(seed=1)}, lambda: torch.ones_like(x[0]), toy.MODALITIES)
+    assert list(attacks) == [
+        "random", "universal", "one_step", "one_step_predicted", "pgd", "pgd_predicted", "attention_maps",
+        "attention_scores", "frames_1", "square", "apgd_bce", "apgd_margin", "apgd_dlr", "apgd_top_k_ap", "transfer",
+        "only_rgb", "only_audio", "fgsm_linf", "pgd_linf",
+    ]  # fmt: skip
+    for name, planned in attacks.items():
+        result = planned.run(toy.model(), x, y, mask)
+        norms = result.perturbation.flatten(1).norm(dim=1)
+        within = norms <= params.attack.epsilon * (1 + 1e-5)
+        assert within.all(), name  # of the cube too: it lies in the ball
+        assert norms.any(), name
+
+
+def test_every_model_meets_every_attack(target: Path) -> None:
+    files = {path: {file.stem for file in path.glob("*.parquet")} for path in target.glob("predictions/*/seed*")}
+    assert len(files) == 4
+    for path, names in files.items():
         swept = {"epsilon_0.1", "epsilon_4", "steps_1"} if path.name == "seed0" else set()
-        assert names - everywhere == swept
+        assert names == {"clean", *FEW, "ensemble"} | swept
     assert len(list(target.glob("minimum_norm/*/seed*/fmn.parquet"))) == 4
 
 
@@ -136,8 +154,8 @@ def test_other_parameters_make_other_files_and_lose_none(
 ) -> None:
     written = recorded(monkeypatch)
     less = changed(params, stress={"models": ["pgd_at"], "seeds": [1], "surrogates": []})
-    with monkeypatch.context() as few:
-        few.setattr(predictions, "plan", lambda *given: {name: plan(*given)[name] for name in ("square", "pgd")})
+    with monkeypatch.context() as patch:
+        patch.setattr(predictions, "plan", lambda *given: {name: plan(*given)[name] for name in ("square", "pgd")})
         stress(less, workspace, target=tmp_path, progress=False)
         assert {path.name for path in tmp_path.glob("predictions/*/*")} == {"seed1"}  # nothing of other parameters
         first = list(written)

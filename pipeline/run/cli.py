@@ -185,9 +185,9 @@ def _use(parsed: argparse.Namespace) -> None:
     from pipeline.run.profiles import use
 
     changes = dict(_pair(item) for item in parsed.set)
-    made = use(parsed.profile, changes, parsed.path, parsed.vocabulary, parsed.retrain)
+    profile = use(parsed.profile, changes, parsed.path, parsed.vocabulary, parsed.retrain)
     tell_dvc(project_root())
-    print(f"params.yaml is now {made}; `dvc repro` makes its tables and figures")
+    print(f"params.yaml is now {profile}; `dvc repro` makes its tables and figures")
 
 
 def _download(parsed: argparse.Namespace) -> None:
@@ -271,8 +271,8 @@ def _publish(parsed: argparse.Namespace) -> None:
     from pipeline.base.project import project_root
     from pipeline.paper.publish import publish, publish_stress
 
-    made = (publish_stress if parsed.stress else publish)(project_root(), parsed.target, parsed.command)
-    commit = made["commit"]
+    keep = publish_stress if parsed.stress else publish
+    commit = keep(project_root(), parsed.target, parsed.command)["commit"]
     print(f"{parsed.target}: results of {commit if commit == NO_COMMIT else f'commit {commit[:12]}'}")
 
 

@@ -58,6 +58,16 @@ def test_it_is_read_with_the_keyboard(report: Path, watched: Watched) -> None:
     assert 0 <= page.locator("#tables").bounding_box()["y"] < 900
 
 
+def test_it_is_printed_without_what_only_a_screen_has_a_use_for(report: Path, watched: Watched) -> None:
+    page = watched.page
+    page.goto(report.as_uri())
+    assert page.locator("nav").is_visible()
+    page.emulate_media(media="print")
+    assert not page.locator("nav").is_visible()
+    assert page.locator("#tables table").first.is_visible()
+    assert page.evaluate("getComputedStyle(document.querySelector('.scroll')).overflowX") == "visible"
+
+
 def test_it_is_read_without_style(report: Path, chromium: Browser) -> None:
     """Colour and layout carry nothing alone: the verdict of every claim is in its row's text."""
     page = chromium.new_page()

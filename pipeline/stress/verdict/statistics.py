@@ -49,13 +49,15 @@ class Gap:
     of :func:`artpaper.metrics.gap_from_top`, whose answer is :attr:`value`.
     """
 
-    def __init__(self, scores: inputs.TopScores, hits: inputs.Hits, positives: inputs.Counts) -> None:
-        self.value = gap_from_top(scores, hits, positives)
+    def __init__(
+        self, scores: inputs.TopScores, hits: inputs.Hits, positives: inputs.Counts, top_k: inputs.Whole = TOP_K
+    ) -> None:
+        self.value = gap_from_top(scores, hits, positives, top_k)
         right = inputs.hit_lists(hits)  # (videos, listed)
-        keys = inputs.best_first(inputs.score_lists(scores, right)[:, :TOP_K])  # (videos, top)
+        keys = inputs.best_first(inputs.score_lists(scores, right)[:, :top_k])  # (videos, top)
         self.videos, self._top = keys.shape
         order = np.argsort(keys, axis=None, kind="stable")  # (pairs,)
-        ranking, right = keys.ravel()[order], right[:, :TOP_K].ravel()[order]  # ascending: the best first
+        ranking, right = keys.ravel()[order], right[:, :top_k].ravel()[order]  # ascending: the best first
         video = order // self._top  # (pairs,)
         scores_of_hits = ranking[right]  # (hits,)
         end = np.searchsorted(ranking, scores_of_hits, side="right") - 1  # (hits,) last pair of the hit's tied group
