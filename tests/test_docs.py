@@ -202,6 +202,7 @@ NAMED = re.compile(r"(?:`|python -m )((?:artpaper|pipeline|benchmarks|tests)(?:\
 def test_modules_named_in_the_documentation_exist() -> None:
     """And what is named of them: ``artpaper.metrics.gap`` is in that module."""
     pages = [ROOT / "README.md", *DOCS.glob("*.md"), *DOCS.glob("ambiguities/*.md"), *DOCS.glob("checks/*.md")]
+    pages = [page for page in pages if page.name != "CHANGELOG.md"]  # it tells of former names; `make docs` copies it
     named = {(page.name, name) for page in pages for name in NAMED.findall(page.read_text(encoding="utf-8"))}
     assert len(named) > 30
     assert not sorted((page, name) for page, name in named if not exists(name))

@@ -189,3 +189,14 @@ def test_what_is_told_of_the_adversaries_is_a_mean_over_videos_and_blind_to_padd
     _, parts = adversarial(toy.model(dtype=DOUBLE), x, y, mask, Loss(alpha=1.0, epsilon=0.6, scope="frame"))
     expected = 0.6 * mask.sum(dim=1).double().sqrt().mean().item()  # every frame moves by epsilon
     assert parts["perturbation_norm"] == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5])
+def test_a_parameter_that_the_model_does_not_use_gets_no_gradient(beta: float) -> None:
+    """And stops no step: a network of one's own may have a part that is frozen out, or left for later."""
+    net, (x, y, mask) = toy.model(), toy.batch()
+    net.unused = torch.nn.Parameter(torch.ones(3))
+    config = Loss(alpha=0.7, beta=beta, epsilon=0.4)
+    loss_for(config)(net, x, y, mask, config)[0].backward()
+    assert net.unused.grad is None
+    assert all(parameter.grad is not None for name, parameter in net.named_parameters() if name != "unused")

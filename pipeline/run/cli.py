@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ArtpaperError as error:
         return _failed(str(error))
     except ModuleNotFoundError as error:
-        return _failed(f"this command needs {error.name}: pip install 'artpaper[pipeline]'")
+        return _failed(f"this command needs {error.name}: pip install -e . -e ./pipeline, in a checkout")
     except UnicodeEncodeError as error:
         what = ascii(error.object[error.start : error.end])
         return _failed(f"the {error.encoding} of this system's locale has no {what}; run it with PYTHONUTF8=1")

@@ -66,6 +66,7 @@ def configure(path: Path, modules: list[str], tests: list[str] | None) -> list[s
 def outcomes(module: str) -> dict[str, Any]:
     """Counts of a module's mutants, and the changes of those that survived."""
     codes: dict[str, int | None] = json.loads((WORLD / "mutants" / f"{module}.meta").read_text())["exit_code_by_key"]
+    codes = {name: code for name, code in codes.items() if code is not None}  # of a run that was cut off
     alive = [name for name, code in codes.items() if code not in KILLED]
     changes = {name: change(name) for name in alive}
     survivors = {name: lines for name, lines in changes.items() if not only_words(*lines)}
@@ -93,7 +94,7 @@ def markdown(found: dict[str, dict[str, Any]]) -> str:
     for module, part in found.items():
         killed = part["mutants"] - len(part["survivors"])
         score = f"{100 * killed / part['mutants']:.1f} %" if part["mutants"] else ""
-        rows.append([f"`{module}`", f"{part['mutants']:,}", f"{killed:,}", score, str(part["words"])])
+        rows.append([module, f"{part['mutants']:,}", f"{killed:,}", score, str(part["words"])])
     head = ["module", "mutants", "killed", "score", "of words alone, alive"]
     lines = [f"# Mutants\n\n`python -m tests.faults.mutants`\n\n{markdown_table(head, rows, 1)}\n\n## Survivors\n"]
     for module, part in found.items():
