@@ -32,8 +32,9 @@ BELOW = 2  # the headings of an executed notebook stand below that of their sect
 def write_report(folder: Path, target: Path, project: Path) -> Path:
     """Write the report of a run: the project's folder after ``dvc repro``, or one below ``results/``."""
     params = folder / "params.yaml"
-    if not params.is_file():
-        raise ConfigError(f"{folder}: no run here (no params.yaml); give the project's folder or one below results/")
+    needed = ["params.yaml"] + ["provenance.json"] * (folder.resolve() != project.resolve())  # else it would be trained
+    if missing := [name for name in needed if not (folder / name).is_file()]:
+        raise ConfigError(f"{folder}: no run here (no {missing[0]}); give the project's folder or one below results/")
     executed = project / ".resume" / NOTEBOOK.name
     run(project / NOTEBOOK, executed, {"params": str(params.resolve()), "workspace": str(folder.resolve())})
     text = page(nbformat.read(executed, as_version=4), load_params(params))
@@ -62,8 +63,10 @@ def page(notebook: Any, params: Params) -> str:
         f"<a class='skip' href='#main'>Skip to the report</a>\n<nav aria-label='Contents'><ol>{contents}</ol></nav>\n"
         f"<main id='main' tabindex='-1'>\n{soup}\n</main>\n</body>\n</html>\n"
     )
-    for place in (params.data.path, params.data.vocabulary):  # who gets the page need not know this machine's folders
-        text = text.replace(html.escape(place), html.escape(Path(place).name)) if place else text
+    # who gets the page need not know this machine's folders; the longest first, for one may lie in the other
+    for place in sorted(filter(None, (params.data.path, params.data.vocabulary)), key=len, reverse=True):
+        name = Path(place).name or place  # a folder such as . has none
+        text = text.replace(html.escape(place, quote=False), html.escape(name, quote=False))
     return text
 
 

@@ -7,15 +7,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 from ruamel.yaml import YAML
 
 from pipeline.base.errors import ConfigError, DataError
-from pipeline.base.parameters import load_params
+from pipeline.base.parameters import Params, build, load_params
 from pipeline.report.contents import Run, compared_parameters, duration, profile
-from pipeline.report.page import write_report
+from pipeline.report.page import page, write_report
 from pipeline.run.cli import main
 from pipeline.run.profiles import whole
 from tests.executed import PNG, fabricate, rendered, write_notebook
@@ -289,6 +290,9 @@ def test_claims_without_sound_numbers_are_not_judged(project: Path) -> None:
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no run here \(no params\.yaml\)"):
         write_report(tmp_path, tmp_path / "x.html", ROOT)
+    shutil.copy(ROOT / "params.yaml", tmp_path)  # nor is what is missing made, which takes hours
+    with pytest.raises(ConfigError, match=r"no run here \(no provenance\.json\)"):
+        write_report(tmp_path, tmp_path / "x.html", ROOT)
     assert not (tmp_path / "x.html").exists()
 
 
@@ -323,6 +327,17 @@ def test_one_s_own_arrays_are_told_as_they_are(project: Path) -> None:
     assert "path='set' it was" in soup.select_one("details.notebook").text
     assert "someone" not in soup.text
     assert "artpaper use arrays --path FOLDER" in soup.select_one("#run-it-again pre").text
+
+
+@pytest.mark.parametrize(
+    ("path", "vocabulary", "told"),
+    [("/home/o'neil & co/set", "/home/o'neil & co/set/names.csv", "read set and names.csv."),
+     (".", None, "read . and None.")],
+)  # fmt: skip
+def test_of_the_paths_of_the_data_the_last_part_is_told(path: str, vocabulary: str | None, told: str) -> None:
+    params = build(Params, {"data": {"path": path, "vocabulary": vocabulary}}, "test")
+    words = nbformat.v4.new_markdown_cell(f"read {path} and {vocabulary}.")
+    assert read(page(nbformat.v4.new_notebook(cells=[words]), params)).p.text == told
 
 
 def test_odd_names_several_seeds_and_models_of_one_s_own(project: Path) -> None:
