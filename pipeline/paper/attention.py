@@ -24,6 +24,7 @@ from pipeline.paper.paper import ATTENTION_MSE
 from pipeline.paper.style import (
     DATA,
     ModelStyle,
+    left_out,
     markdown_table,
     model_styles,
     model_title,
@@ -36,6 +37,7 @@ from pipeline.predict.files import check_comparable, read_file
 from pipeline.predict.predictions import attention_column, schema
 
 SHARED = ("source", "split", "label_space", "epsilon", "scope", "labels", "feature_norm", "max_frames", "modalities")
+DAMAGED = "damaged_shards"  # in a note only where some were left out
 READING = {
     "change": "mean squared difference between the maps of a video and of its adversary, heads averaged first.",
     "paper": "the same figure in section 3.2.2, on YouTube-8M with its longer videos: the modality is not said.",
@@ -89,7 +91,7 @@ def attention_files(predictions: Mapping[str, Sequence[str | Path]]) -> dict[str
     every = [file for files in opened.values() for file in files]
     if not every:
         raise DataError("no predictions files given; make them with `dvc repro`")
-    check_comparable([(file.path, file.settings, file.ids) for file in every], SHARED)
+    check_comparable([(file.path, file.settings, file.ids) for file in every], (*SHARED, DAMAGED))
     for model, files in opened.items():
         if len({file.seed for file in files}) < len(files):
             raise DataError(f"the files of model {model} have a seed twice: {[file.seed for file in files]}")
@@ -103,7 +105,7 @@ def _open(path: Path, model: str) -> AttentionFile:
         raise DataError(f"{path}: holds model {note['model']}, expected {model}")
     names = pq.read_schema(path).names  # the note is in the order of the alphabet
     modalities = sorted(note["modalities"], key=lambda name: names.index(attention_column(name, "mse")))
-    settings = {name: note[name] for name in SHARED} | {"modalities": modalities}
+    settings = {name: note[name] for name in SHARED} | {"modalities": modalities, DAMAGED: note.get(DAMAGED, [])}
     return AttentionFile(path, model, note["seed"], settings, table["id"].combine_chunks())
 
 
@@ -265,6 +267,7 @@ def _markdown(table: pd.DataFrame, settings: Mapping[str, Any]) -> str:
         f"**Attention maps under the one-step attack** (section 3.2.2). {DATA[settings['source']]}: means over "
         f"{int(table['videos'].iloc[0]):,} {settings['split']} videos, ε = {settings['epsilon']:g}, "
         f"{seeds_text(seeds)}{'; ± over seeds, ddof = 1' if len(seeds) > 1 else ''}."
+        f"{left_out(settings[DAMAGED])}"
     )
     body = markdown_table(["modality", "model", *READING], lines, names=2)
     return "\n".join([caption, "", body, *(f"- **{name}**: {text}" for name, text in READING.items())]) + "\n"

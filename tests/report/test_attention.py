@@ -165,6 +165,15 @@ def test_files_stand_beside_the_paper_and_say_how_to_read_them(tmp_path):
     assert all(f"- **{name}**: " in text for name in header[2:])
 
 
+def test_the_caption_names_the_damaged_shards_that_were_left_out(tmp_path):
+    files = write_all(tmp_path, damaged_shards=["train: train0001.tfrecord"])
+    write_attention(files, attention_table(files), tmp_path)
+    caption, *_ = (tmp_path / "attention.md").read_text().splitlines()
+    assert caption.endswith("ddof = 1. LEFT OUT as damaged: 1 shard (train: train0001.tfrecord).")
+    with pytest.raises(DataError, match="cannot be compared: damaged_shards"):
+        attention_files(files | {"uniform": [write_predictions(tmp_path / "whole", "uniform")]})
+
+
 def test_files_that_do_not_belong_together_are_refused(tmp_path):
     good = write_predictions(tmp_path / "good", "art")
 
