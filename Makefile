@@ -43,7 +43,7 @@ report: ready  ## bring the run up to date and render it: report.html, one file 
 	@$(BIN)/dvc repro report
 	@echo "open $(CURDIR)/report.html"
 
-stress: ready  ## strong attacks on the paper's models and their controls, and the verdict: hours (README says how many)
+stress: ready  ## strong attacks on the paper's models and their controls, and the verdict: hours (docs/stress.md)
 	@$(BIN)/dvc repro stress/dvc.yaml
 
 quick: ready  ## the fast tests alone, in a minute or so: at every save

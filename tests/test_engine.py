@@ -80,7 +80,7 @@ def test_no_cluster_at_the_address() -> None:
 
 def test_no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ArtpaperError, match=r'not installed: pip install "artpaper\[ray\]"'):
+    with pytest.raises(ArtpaperError, match=r"not installed: pip install -e '\./pipeline\[ray\]'"):
         list(each(where, [0], Compute(engine="ray")))
 
 

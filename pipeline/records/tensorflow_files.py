@@ -16,7 +16,7 @@ try:
     import tensorflow as tf
 except ImportError:
     raise DataError(
-        "data.reader is tensorflow, and TensorFlow is not installed; pip install 'artpaper[tensorflow]', or set it to "
+        "data.reader is tensorflow, which is not installed: pip install -e './pipeline[tensorflow]', or set it to "
         "native"
     ) from None
 

@@ -246,7 +246,7 @@ def _cluster(compute: Compute, *, gpu: bool, all_at_once: bool) -> Iterator[_Pla
         import ray
     except ModuleNotFoundError:
         raise ArtpaperError(
-            'compute.engine is ray, which is not installed: pip install "artpaper[ray]"; or set it to local'
+            "compute.engine is ray, which is not installed: pip install -e './pipeline[ray]', or set it to local"
         ) from None
     joins = not ray.is_initialized()
     if joins:
