@@ -11,6 +11,7 @@ import json
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from tqdm import tqdm
 from pipeline.base.alone import alone
 from pipeline.base.atomic import atomic_file, replace_folder, writing
 from pipeline.base.errors import DataError
-from pipeline.base.identity import code
+from pipeline.base.identity import code, resume_key
 from pipeline.base.parameters import Params
 from pipeline.base.sources import SOURCES
 from pipeline.data.store import BATCH_ROWS, FORMAT, SHARDS
@@ -131,9 +132,10 @@ def _prepare(params: Params, workspace: Path, progress: bool) -> dict[str, Any]:
 
 def _key(params: Params, dataset: Dataset) -> str:
     """Changes with everything that each unit depends on, its own files aside."""
-    fixed = (FORMAT, BATCH_ROWS, UNIT_BYTES, dataset.modalities, dataset.dtype, dataset.label_space)
-    key = repr((code(), fixed, params.base.seed, params.data.source, params.data.path))
-    return hashlib.sha256(key.encode()).hexdigest()[:16]
+    reader = code(SOURCES[params.data.source].reader)  # which nothing here imports by its name
+    content = [dataset.dtype, *map(asdict, (*dataset.modalities, dataset.label_space))]
+    data = [params.base.seed, params.data.source, params.data.path]
+    return resume_key(__name__, reader, content, data, FORMAT, BATCH_ROWS, UNIT_BYTES)
 
 
 def _positives(units: list[Unit]) -> Int64[np.ndarray, " classes"]:

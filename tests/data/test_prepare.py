@@ -208,7 +208,7 @@ def test_only_units_whose_files_changed_are_made_again(tmp_path, monkeypatch):
     assert folder_bytes(work / "frames") == folder_bytes(tmp_path / "undisturbed" / "frames")
 
 
-def test_unfinished_work_for_other_parameters_is_deleted(tmp_path, monkeypatch):
+def test_unfinished_work_for_other_parameters_or_of_another_reader_is_deleted(tmp_path, monkeypatch):
     data, work = tmp_path / "data", tmp_path / "work"
     write_world(data, train=3, validate=2, videos=8)
     monkeypatch.setattr(units, "UNIT_BYTES", 1)
@@ -224,6 +224,10 @@ def test_unfinished_work_for_other_parameters_is_deleted(tmp_path, monkeypatch):
     [after] = work.glob(".resume/prepare-*")
     assert after != before
     assert keep.is_dir()
+    monkeypatch.setattr("pipeline.prepare.prepare.code", lambda module: f"{module}, changed")
+    _interrupted(data, work, monkeypatch, 1)
+    [read_otherwise] = work.glob(".resume/prepare-*")
+    assert read_otherwise not in (before, after)
 
 
 def _running(process: Path) -> bool:
