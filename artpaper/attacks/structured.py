@@ -105,32 +105,32 @@ def fit_universal(
         for batch in batches:  # one guarded model, so that what is to be said of it is said once
             given.append(stack.enter_context(entered(given[0].model if given else model, *batch)))
         model, first = given[0].model, given[0].x
-        if any(one.x.shape[2] != first.shape[2] for one in given):
+        if any(batch.x.shape[2] != first.shape[2] for batch in given):
             raise ValueError("the batches differ in their features a frame")
         options: dict[str, Any] = {"epsilon": epsilon, "step_size": step_size, "scope": scope, "modalities": modalities}
         options = check_options(fit_universal, options | {"passes": passes, "objective": objective}, first)
         ball = {name: options[name] for name in ("epsilon", "scope", "modalities")}
         ball["modalities"] = ball["modalities"] or own_widths(model, first)
-        longest = max(one.x.shape[1] for one in given)
-        found = first.new_zeros(1, longest, first.shape[2])  # (1, T, D)
+        longest = max(batch.x.shape[1] for batch in given)
+        common = first.new_zeros(1, longest, first.shape[2])  # (1, T, D)
         whole = torch.ones(1, longest, dtype=torch.bool, device=first.device)
         length = options["step_size"]
         length = 2.5 * ball["epsilon"] / (options["passes"] * len(batches)) if length is None else length
         lost = 0
         for _ in range(options["passes"]):
             for _, x, y, mask in given:
-                moved = x + _applied(found[0], x, mask, ball)
+                moved = x + _applied(common[0], x, mask, ball)
                 gradient, _ = input_gradient(model, moved, y, mask, options["objective"])  # (B, t, D)
                 finite = finite_rows(gradient)
                 lost += int((~finite).sum())
-                summed = torch.zeros_like(found)
+                summed = torch.zeros_like(common)
                 summed[0, : x.shape[1]] = gradient.masked_fill(~finite[:, None, None], 0.0).sum(dim=0)
-                found = project(found + steepest(summed, whole, **ball | {"epsilon": length}), whole, **ball)
-    if not found.any() and ball["epsilon"]:
+                common = project(common + steepest(summed, whole, **ball | {"epsilon": length}), whole, **ball)
+    if not common.any() and ball["epsilon"]:
         warn("the universal perturbation is 0: no video had a gradient to follow")
     if lost:
         warn(f"gradients of single videos that were not finite, left out of the universal perturbation: {lost}")
-    return found[0]
+    return common[0]
 
 
 @checked

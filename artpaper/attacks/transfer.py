@@ -29,11 +29,11 @@ def transfer(
         is said of the model: ``already_wrong`` and ``fooled`` of its top label, whatever the attack's own goal.
     Source: Papernot et al. 2016 (arXiv:1605.07277); Athalye et al. 2018 on what transfer says of gradients.
     """
-    found = attack(surrogate, x, y, mask)
-    clean, adversarial = ask(model, x, mask), ask(model, x + found.perturbation, mask)
-    followed = {name: found.diagnostics[name] for name in FOLLOWED if name in found.diagnostics}
+    search = attack(surrogate, x, y, mask)
+    clean, adversarial = ask(model, x, mask), ask(model, x + search.perturbation, mask)
+    followed = {name: search.diagnostics[name] for name in FOLLOWED if name in search.diagnostics}
     shown = diagnosed(
-        x, y, mask, found.perturbation, clean, adversarial, gradient_norm=followed["gradient_norm"],
+        x, y, mask, search.perturbation, clean, adversarial, gradient_norm=followed["gradient_norm"],
         zero_gradient=followed["zero_gradient"], iterations=0,
     )  # fmt: skip
-    return Attack(found.perturbation, clean, adversarial, shown.diagnostics | followed)
+    return Attack(search.perturbation, clean, adversarial, shown.diagnostics | followed)
