@@ -214,6 +214,13 @@ def _overlaid(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return base
 
 
+def flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested groups as one: dotted name -> value."""
+    if not isinstance(values, Mapping):
+        return {prefix.removesuffix("."): values}
+    return {name: value for key in values for name, value in flat(values[key], f"{prefix}{key}.").items()}
+
+
 def as_dict(config: Any) -> dict[str, Any]:
     """A config dataclass as plain, JSON-ready values."""
     return TypeAdapter(type(config)).dump_python(config, mode="json")

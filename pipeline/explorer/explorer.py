@@ -126,10 +126,6 @@ class Explorer:
     ``predictions`` has the trained models to choose from, which become ``runs``, each with its predictions file;
     ``workspace`` holds ``frames/`` and ``models/``; ``note`` is what a reader must know about where all this comes
     from, and may be empty. ``epsilon`` is the radius of the pipeline's attack, unit of the features.
-
-    Raises:
-        DataError: frames or predictions are missing or do not fit each other, or are of another attack than ``params``.
-        CheckpointError: the first or the last model is missing or is not the one that ``params`` make.
     """
 
     def __init__(self, params: Params, workspace: Path, predictions: Mapping[Run, Path], note: str = "") -> None:
@@ -148,10 +144,6 @@ class Explorer:
         """Attack the test video at a row of the store, white box, and say what the model makes of it before and after.
 
         ``attack`` is one of :data:`ATTACKS`; those that find their own radius ignore ``epsilon``, unit of the features.
-
-        Raises:
-            CheckpointError: the model is missing or is not the one these parameters make.
-            DataError: the frames are not those of the predictions.
         """
         model = self._model(run)
         x, y, mask = self._inputs([row], model)
@@ -239,9 +231,6 @@ def open_explorer(params: str = "params.yaml", workspace: str = AUTO) -> Explore
 
     "auto" is the pipeline's own workspace, and where that has no models of these parameters yet, the small profile's,
     made now if need be (about half a minute); the explorer's ``note`` then says so, and what makes the others.
-
-    Raises:
-        ArtpaperError: no models there (other than with "auto"); the message names the command that makes them.
     """
     if workspace != AUTO:
         return _explorer(open_workspace(params, workspace))

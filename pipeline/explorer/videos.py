@@ -29,9 +29,6 @@ class Videos:
 
     ``source`` is the data set and ``epsilon`` the radius of the pipeline's attack, unit of the features; ``space`` has
     the classes of the labels.
-
-    Raises:
-        DataError: as :func:`pipeline.paper.attention.attention_files`.
     """
 
     def __init__(self, predictions: Mapping[Run, Path], space: LabelSpace) -> None:

@@ -81,12 +81,7 @@ class AttentionFile:
 
 
 def attention_files(predictions: Mapping[str, Sequence[str | Path]]) -> dict[str, list[AttentionFile]]:
-    """Open the predictions files of each model, one a seed, and check that they can be compared.
-
-    Raises:
-        DataError: a file is missing, damaged, without attention columns or of another model; a seed is there twice; the
-            files differ in videos, data or attack.
-    """
+    """Open the predictions files of each model, one a seed, and check that they can be compared."""
     opened = {model: [_open(Path(path), model) for path in paths] for model, paths in predictions.items()}
     every = [file for files in opened.values() for file in files]
     if not every:

@@ -56,11 +56,7 @@ class Claim:
 
 
 def judgements(evidence: Evidence) -> list[ClaimJudgement]:
-    """What a run says about each of :data:`CLAIMS`, in order.
-
-    Raises:
-        DataError: the run lacks a table.
-    """
+    """What a run says about each of :data:`CLAIMS`, in order."""
     return [_judgement(claim, evidence) for claim in CLAIMS]
 
 

@@ -42,13 +42,7 @@ def claims_table(runs: Mapping[str, Evidence]) -> pd.DataFrame:
 
 
 def claims_markdown(runs: Mapping[str, Evidence], commands: Mapping[str, str], folders: Mapping[str, str]) -> str:
-    """The page.
-
-    Args:
-        runs: name of the data -> the run's tables.
-        commands: name of the data -> what a reader types to make the run again.
-        folders: name of the data -> the folder to link to, as seen from the page.
-    """
+    """The page; of each run, by the name of its data, its tables, what makes it again, and the folder to link to."""
     by_run = {data: judgements(evidence) for data, evidence in runs.items()}
     header = ["#", "claim", "where", "the paper", *(f"on {data}" for data in runs)]
     lines = ["# The paper's claims, one by one", "", RULES, "", _row(header), _row(["---"] * len(header))]

@@ -30,9 +30,6 @@ def choose_video(predictions: Mapping[str, Sequence[str | Path]], named: str | N
     (``mse``, averaged over modalities, then over seeds); of an even number of videos the lower of the middle two, equal
     ones in the order of their ids. A typical video, whatever it looks like; the title says so. Without ``art`` the
     first model takes its place.
-
-    Raises:
-        DataError: no test video has that id; or as :func:`pipeline.paper.attention.attention_files`.
     """
     opened = attention_files(predictions)
     files = opened.get("art") or next(iter(opened.values()))

@@ -27,9 +27,6 @@ def publish(workspace: Path, target: Path, command: str) -> dict[str, Any]:
 
     The folder is replaced as a whole but for its README.md and ``stress/``; ``command`` is what a reader types to make
     the same. Returns what provenance.json says.
-
-    Raises:
-        ArtpaperError: the tables are missing, or code has uncommitted changes, so that no commit names what ran.
     """
     if not (workspace / "tables" / "table1.md").is_file():
         raise ArtpaperError(f"{workspace / 'tables'}: no tables to publish; `dvc repro` makes them")
@@ -57,12 +54,7 @@ def publish(workspace: Path, target: Path, command: str) -> dict[str, Any]:
 
 
 def publish_stress(workspace: Path, target: Path, command: str) -> dict[str, Any]:
-    """Copy the stress test's verdict, tables and figures to ``target/stress``, as :func:`publish` does the others.
-
-    Raises:
-        ArtpaperError: there is no verdict, it is older than the parameters or the code, or code has uncommitted
-            changes.
-    """
+    """Copy the stress test's verdict, tables and figures to ``target/stress``, as :func:`publish` does the others."""
     if not (workspace / "verdict" / "verdict.md").is_file():
         raise ArtpaperError(f"{workspace / 'verdict'}: nothing to publish; `dvc repro stress/dvc.yaml` makes it")
     commit = _clean(workspace, "stress/dvc.yaml")

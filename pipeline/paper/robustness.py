@@ -81,12 +81,7 @@ class Robustness:
 
 
 def read_robustness(files: Mapping[str, Sequence[str | Path]]) -> Robustness:
-    """Read the DeepFool files of each model, one a seed, and check that they can be compared.
-
-    Raises:
-        DataError: a file is missing, damaged, of another kind or model, or holds NaN; the files differ in seeds,
-            videos, data or how DeepFool was run.
-    """
+    """Read the DeepFool files of each model, one a seed, and check that they can be compared."""
     read = {model: [_read(Path(path), model) for path in paths] for model, paths in files.items()}
     every = [file for runs in read.values() for file in runs]
     if not every:

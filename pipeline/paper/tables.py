@@ -50,18 +50,10 @@ def tables(params: Params, workspace: Path) -> Path:
 def make_tables(
     predictions: Mapping[str, Sequence[str | Path]], label_space: str | Path, config: Tables, split_seed: int
 ) -> PaperTables:
-    """Compute Tables 1-3.
+    """Compute Tables 1-3 from the predictions files of each model, one a seed.
 
-    Args:
-        predictions: per model its predictions files, one a seed; the paper's models are non_art, art and a_art, others
-            get columns of their own, and those trained on one vertical (``art_...`` for ART) a table of their own.
-        label_space: ``label_space.json`` of the frames that the models were evaluated on.
-        config: number of partitions of Table 1.
-        split_seed: seed of the partitions (``base.seed``).
-    Raises:
-        DataError: a file is missing, damaged or of another model or label space; the files differ in videos, labels,
-            seeds or attack; scores are NaN; the test set has fewer videos than there are partitions; a model was
-            trained on a vertical that has no table.
+    The paper's models are non_art, art and a_art; others get columns of their own, and those trained on one vertical
+    (``art_...`` for ART) a table of their own. ``label_space`` is that of the frames that were predicted.
     """
     taken = sorted({*paper.MODELS.values(), paper.GAIN} & set(predictions))
     if taken:

@@ -12,10 +12,6 @@ def bootstrap_counts(
     """How often each video is in each of ``draws`` bootstrap samples, each as large as the set.
 
     Equal numbers give equal samples, so all models, seeds and attacks see the same ones and differences are paired.
-
-    Raises:
-        TypeError: one of them is no whole number.
-        ValueError: no videos, no draws, more than can be counted, or a seed below 0.
     """
     videos = inputs.whole(videos, "videos", 1, "there is nothing to draw from")
     draws = inputs.whole(draws, "draws", 1, "nothing would be drawn")

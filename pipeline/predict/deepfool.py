@@ -50,8 +50,6 @@ def minimal_perturbations(params: Params, name: str, seed: int, workspace: Path,
     Returns:
         ``workspace/robustness/<name>/seed<seed>/deepfool.parquet``: a row per video and criterion of
         :data:`CRITERIA`, columns as in :data:`SCHEMA`; ``relative_norm`` is the paper's rho.
-    Raises:
-        ArtpaperError: as :func:`pipeline.predict.one_step.attack`.
     """
     model, note = trained_model(params, name, seed, workspace)
     whole = FrameStore(workspace / "frames" / "test")

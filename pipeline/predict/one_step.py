@@ -29,25 +29,12 @@ def attack(
     """Clean and one-step adversarial predictions of one trained model, and what the attack does to its attention.
 
     White box and per model, in eval mode, in float32 whatever the training used. A killed run goes on where it was and
-    ends with the same bytes.
+    ends with the same bytes. ``split`` is "test" or "validation"; ``model`` and ``target`` are the folders of the model
+    and of the predictions, by default those of the workspace.
 
-    Args:
-        params: all parameters; ``attack`` says how.
-        name, seed: which model.
-        workspace: holds ``frames/``.
-        split: "test", or "validation".
-        model: the model's folder; ``workspace/models/<name>/seed<seed>`` by default.
-        target: the folder of the predictions; ``workspace/predictions/<name>/seed<seed>`` by default.
-        progress: show a progress bar with rate and time left.
     Returns:
         ``one_step.parquet``: a row a video, columns as in :func:`pipeline.predict.predictions.schema`, lists of the
         best classes by logit (at least 20, at least as many as the video has labels).
-    Raises:
-        CheckpointError: the model is missing or is not the one these parameters make.
-        DataError: frames have not been prepared.
-        OutputError, MemoryShortError: disk or memory has run out; finished parts are kept.
-        BusyError: another run is making the same predictions.
-        ArtpaperError: as :func:`pipeline.scale.engine.each`.
     """
     net, note = trained_model(params, name, seed, workspace, model)
     store = FrameStore(workspace / "frames" / split)

@@ -74,10 +74,6 @@ def example(params: Params, workspace: Path, models: Sequence[str], seed: int, v
     """Put one test video, by its id, to each of ``models`` (names of group ``models``), and its one-step adversary too.
 
     White box: the adversary is made for each model. ``how`` the video was chosen is for the title.
-
-    Raises:
-        CheckpointError: a model is missing or is not the one these parameters make.
-        DataError: no test video has that id, or frames have not been prepared.
     """
     whole = FrameStore(workspace / "frames" / "test")
     ids = whole.ids

@@ -73,12 +73,7 @@ class Predictions:
 
 
 def read_predictions(path: str | Path) -> Predictions:
-    """Read one predictions file.
-
-    Raises:
-        DataError: as :func:`pipeline.predict.files.read_file`; or a video is there twice, scores are NaN, or lists are
-            too short or not descending.
-    """
+    """Read one predictions file, which must have each video once, with descending lists that are long enough."""
     path, whole = Path(path), schema()
     wanted = pa.schema([whole.field(name) for name in (*COLUMNS, *DIAGNOSTICS)])
     table, note = read_file(path, wanted, ("model", "seed", *SETTINGS.values()))

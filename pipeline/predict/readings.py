@@ -23,8 +23,6 @@ def measure_readings(params: Params, workspace: Path, *, progress: bool = True) 
         over video, percent); per metric its clean and attacked value (percent) and ``lost``, the share of the clean
         value that the attack takes (percent), each the mean over ``experiment.seeds``; ``in_use`` for the reading that
         group ``attack`` uses.
-    Raises:
-        ArtpaperError: as :func:`pipeline.predict.study.measure_all`.
     """
     seeds = params.experiment.seeds
     variations = [Variation(changed, "non_art", seed) for changed in _changed(params) for seed in seeds]

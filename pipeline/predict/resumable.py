@@ -28,21 +28,11 @@ def write_resumable(
     path: Path, rows: Rows, schema: pa.Schema, note: Note, store: FrameStore, size: int, made_from: Any, resume: Path,
     title: str, progress: bool, compute: Compute = LOCAL,
 ) -> Path:  # fmt: skip
-    """Write a Parquet file with ``note`` about itself, batch by batch, keeping finished parts.
+    """Write a Parquet file with ``note`` about itself, batch by batch, keeping finished parts below ``resume``.
 
-    Args:
-        path: the file to make.
-        rows: ``rows(start)`` gives the columns of every batch of ``store``'s videos from number ``start`` on; what it
-            gives beyond ``schema`` is left out.
-        schema, note, store, size: columns, metadata, the videos, and how many are in a batch.
-        made_from: what the rows depend on beside these and the code of ``rows``; JSON-ready.
-        resume: where unfinished parts lie.
-        title, progress: of the progress bar, and whether there is one.
-        compute: where; on a cluster every part is a task of its own, and ``rows`` must be one that can be pickled.
-    Raises:
-        OutputError: the file cannot be written, or the disk is full; finished parts are kept.
-        BusyError: another run is writing the same file, or working on the same parts.
-        ArtpaperError: as :func:`pipeline.scale.engine.each`.
+    ``rows(start)`` gives the columns of every batch, of ``size`` videos of ``store``, from number ``start`` on; what it
+    gives beyond ``schema`` is left out. ``made_from`` is what the rows depend on beside all this and their code,
+    JSON-ready. On a cluster every part is a task of its own, and ``rows`` must be one that can be pickled.
     """
     from tqdm import tqdm
 

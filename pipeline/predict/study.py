@@ -72,9 +72,6 @@ def measure_all(
 
     One that is there twice, or was done before, is trained once; all are kept in ``workspace/study``. ``title`` is that
     of the progress bar, which counts points.
-
-    Raises:
-        ArtpaperError: as :func:`pipeline.train.training.train`, or :func:`pipeline.scale.engine.each`.
     """
     from tqdm import tqdm
 

@@ -25,9 +25,6 @@ def sweep(params: Params, workspace: Path, *, progress: bool = True) -> pd.DataF
         epsilon, beta and steps of the training, and whether it was ``shortened`` against ``train.max_steps``;
         ``clean`` and ``one_step`` GAP in percent with their bootstrap ``_error`` over videos; ``attention_mse`` and
         ``uniform_mse``, means over modalities.
-    Raises:
-        ConfigError: group ``models`` lacks non_art or a model of ``study.models``.
-        ArtpaperError: as :func:`pipeline.predict.study.measure_all`.
     """
     swept = {"non_art", *(name for key in KEYS for name in getattr(params.study.models, key))}
     missing = sorted(swept - set(params.models))

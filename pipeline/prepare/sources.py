@@ -12,9 +12,6 @@ def resolve(params: Params, workspace: Path, progress: bool = True) -> Dataset:
     """Find the videos that ``params.data`` names, at least one piece a partition; unpack or generate them where needed.
 
     What is unpacked or generated goes to ``workspace/.resume``, where a second call finds it.
-
-    Raises:
-        DataError: the data, their vocabulary or their classes are missing, or are not what the source has.
     """
     reader = import_module(SOURCES[params.data.source].reader)
     dataset: Dataset = reader.resolve(params, workspace, progress)

@@ -23,7 +23,7 @@ from ruamel.yaml import YAML
 from artpaper import __version__
 from pipeline.base.errors import ArtpaperError, DataError
 from pipeline.base.git import NO_COMMIT, revision, tell_dvc
-from pipeline.base.parameters import Params, as_dict, load_params
+from pipeline.base.parameters import Params, as_dict, flat, load_params
 from pipeline.base.project import project_root
 from pipeline.base.sources import SOURCES
 from pipeline.paper.claims import DIRECTION, FAILS, HOLDS, OPEN, judgements
@@ -245,9 +245,9 @@ def parameters(run: Run, path: Path) -> HTML:
 
 def compared_parameters(run: Run, path: Path) -> pd.DataFrame:
     """Every parameter that a file names: its value, the paper profile's, and whether they differ or none is read."""
-    ours = _flat(as_dict(run.params))
-    theirs = _flat(as_dict(load_params(project_root() / "profiles" / "paper.yaml")))
-    named = _flat(YAML(typ="safe", pure=True).load(read_text(path)))
+    ours = flat(as_dict(run.params))
+    theirs = flat(as_dict(load_params(project_root() / "profiles" / "paper.yaml")))
+    named = flat(YAML(typ="safe", pure=True).load(read_text(path)))
     rows = {}
     for name in (name for name in ours if "like" in named or name in named):
         here, there = _shown(ours[name]), _shown(theirs[name]) if name in theirs else "–"
@@ -255,13 +255,6 @@ def compared_parameters(run: Run, path: Path) -> pd.DataFrame:
         rows[name] = (here, there, "not read" if unread else "the same" if here == there else "differs")
     columns = ["in force", "the paper's profile", "comparison"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
-
-
-def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested groups as one: dotted name -> value."""
-    if not isinstance(values, Mapping):
-        return {prefix.removesuffix("."): values}
-    return {name: value for key in values for name, value in _flat(values[key], f"{prefix}{key}.").items()}
 
 
 def _shown(value: Any) -> str:

@@ -12,7 +12,7 @@ from pipeline.arrays.labels import read_classes
 from pipeline.base.atomic import atomic_file
 from pipeline.base.errors import ConfigError
 from pipeline.base.explain import nearest
-from pipeline.base.parameters import Params, as_dict, build, parse, read_values
+from pipeline.base.parameters import Params, as_dict, build, flat, parse, read_values
 from pipeline.base.project import project_root
 from pipeline.base.sources import SOURCES
 from pipeline.paper.paper import MODELS, table_groups
@@ -52,7 +52,7 @@ def use(
         _add_retrained(values, root)
     text = _text(values)
     plain = parse(text, str(path))
-    missing = sorted(_keys(as_dict(build(Params, plain, str(path)))) - _keys(plain))
+    missing = sorted(flat(as_dict(build(Params, plain, str(path)))).keys() - flat(plain).keys())
     if missing:
         raise ConfigError(
             f"{path}: not every parameter is named; add `like: default`, in profiles/, or {', '.join(missing)}"
@@ -71,7 +71,7 @@ def _set(values: dict[str, Any], key: str, value: Any) -> None:
             place[group] = copy.deepcopy(place[group])
         place = place.get(group) if isinstance(place, dict) else None
     if not isinstance(place, dict) or last not in place:
-        raise ConfigError(f"unknown parameter {key}{nearest(key, sorted(_keys(values)))}")
+        raise ConfigError(f"unknown parameter {key}{nearest(key, sorted(flat(values)))}")
     place[last] = value
 
 
@@ -129,9 +129,3 @@ def _place(path: Path, root: Path) -> str:
     if not path.exists():
         raise ConfigError(f"{path}: no such file or folder")
     return str(path) if path.is_absolute() else os.path.relpath(path.resolve(), root)
-
-
-def _keys(values: Any, prefix: str = "") -> set[str]:
-    if not isinstance(values, Mapping):
-        return {prefix.removesuffix(".")}
-    return set().union(*(_keys(value, f"{prefix}{key}.") for key, value in values.items()))

@@ -37,11 +37,7 @@ def save_tensors(path: str | Path, tensors: Tensors, note: Note) -> None:
 
 
 def load_tensors(path: str | Path) -> tuple[Tensors, Note]:
-    """What :func:`save_tensors` wrote, on the CPU.
-
-    Raises:
-        CheckpointError: the file is missing, is no safetensors file or not one of this project's.
-    """
+    """What :func:`save_tensors` wrote, on the CPU."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -70,11 +66,7 @@ def read_note(folder: Path) -> Note:
 
 
 def load_model(folder: str | Path) -> tuple[FrameTransformer, Note]:
-    """A trained model, on the CPU and in eval mode, and the note it was saved with.
-
-    Raises:
-        CheckpointError: there is no model, or the file's weights do not fit the architecture it names.
-    """
+    """A trained model, on the CPU and in eval mode, and the note it was saved with."""
     path = Path(folder) / "model.safetensors"
     tensors, note = load_tensors(path)
     try:
@@ -92,10 +84,6 @@ def trained_model(
     """A trained model on the best device, in eval mode, checked to be the one that ``params`` make, and its note.
 
     ``folder`` is ``workspace/models/<name>/seed<seed>`` by default; ``workspace`` also holds the frames it was made of.
-
-    Raises:
-        ConfigError: no model of that name.
-        CheckpointError: the model is missing or is another one.
     """
     folder = folder or workspace / "models" / name / f"seed{seed}"
     params.model_for(name)  # an unknown name is told first, with the nearest known one

@@ -59,30 +59,14 @@ def train(
     params: Params, name: str, seed: int, workspace: Path, *, target: Path | None = None, watch: Watcher | None = None,
     progress: bool = True,
 ) -> Path:  # fmt: skip
-    """Train one model of group ``models`` (section 3.1) and keep its best checkpoint.
+    """Train one model of group ``models`` (section 3.1); the folder with model.safetensors, model.json, history.csv.
+
+    It has the best checkpoint; it is ``target``, by default ``workspace/models/<name>/seed<seed>``. ``seed`` is for the
+    weights, the order of the videos and the dropout; ``watch`` is called with the history so far after every
+    validation. Whatever ends a run, its last good state is kept, for the next to go on from.
 
     With ``compute.engine`` ray, ``compute.workers`` processes of the cluster train it. The process keeps the memory it
     needed (:func:`pipeline.base.memory.keep_freed`).
-
-    Args:
-        params: all parameters.
-        name: entry of group ``models``.
-        seed: of the weights, the order of the videos and the dropout.
-        workspace: holds ``frames/``.
-        target: the folder to make; ``workspace/models/<name>/seed<seed>`` by default.
-        watch: called with the history so far after every validation, for live curves.
-        progress: show a progress bar with rate and time left.
-    Returns:
-        The folder with model.safetensors, model.json and history.csv.
-    Raises:
-        ConfigError: no model of that name, or impossible shapes.
-        DataError: frames have not been prepared, or hold no video of the model's vertical.
-        CheckpointError: a resumable state is damaged or belongs to another run.
-        ArtpaperError: the loss became NaN or infinite, the last good state is kept; or as
-            :func:`pipeline.scale.engine.together`.
-        OutputError: the workspace cannot be written, or its disk is full; the last state is kept.
-        BusyError: another run is training this model here.
-        MemoryShortError: memory has run out; the last state is kept.
     """
     folder = target or workspace / "models" / name / f"seed{seed}"
     config = params.train
@@ -168,10 +152,6 @@ class Run:
         """Train until :attr:`finished`, writing a state every ``checkpoint_every`` steps and at every validation.
 
         Of a team the first process alone writes, and calls ``seen``.
-
-        Raises:
-            ArtpaperError: the training diverged: the loss or a score is no finite number.
-            OutputError: a state cannot be written; the one before it is kept.
         """
         batches = self._batches()
         while not self.finished:

@@ -48,13 +48,6 @@ def attack_all(params: Params, workspace: Path, target: Path, *, progress: bool 
     Finished files are kept in ``study/`` of the workspace, under a name that tells what they were made from, so that a
     killed run goes on where it was, and what other parameters made is still there; ``target`` gets those of these
     parameters alone: ``predictions/<model>/seed<k>/<attack>.parquet`` and ``minimum_norm/``, each whole or not at all.
-
-    Raises:
-        CheckpointError: a model is missing or another one.
-        DataError: frames have not been prepared.
-        OutputError: a file cannot be written, or the disk is full; finished ones are kept.
-        ArtpaperError: as :func:`pipeline.scale.engine.each`.
-        BusyError: another run attacks the models of this workspace.
     """
     from tqdm import tqdm
 
@@ -128,11 +121,7 @@ def _attack_model(variation: Variation, params: Params, workspace: Path) -> list
 
 
 def ensemble_of(members: list[Path], folder: Path) -> Path:
-    """Of every video the row of the member with the highest loss, ties to the first; written as ``ensemble.parquet``.
-
-    Raises:
-        DataError: the members, files of one model, are not about the same videos in the same order.
-    """
+    """Of every video the row of the member with the highest loss, ties to the first, as ``ensemble.parquet``."""
     files = {path: read_attacked(path) for path in members}
     tables, notes = [table for table, _ in files.values()], [note for _, note in files.values()]
     for path, table in zip(files, tables, strict=True):

@@ -19,11 +19,6 @@ def stress(params: Params, workspace: Path, *, target: Path | None = None, progr
 
     Everything finished is kept, so a killed run goes on where it was. Trainings are kept in ``study/`` of the
     workspace; ``target`` is ``workspace/stress`` by default.
-
-    Raises:
-        DataError: frames have not been prepared.
-        OutputError: a file cannot be written, or the disk is full; finished ones are kept.
-        ArtpaperError: as :func:`pipeline.train.training.train`, or :func:`pipeline.scale.engine.each`.
     """
     target = target or workspace / "stress"
     train_all(params, workspace, progress=progress)

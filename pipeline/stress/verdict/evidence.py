@@ -106,11 +106,7 @@ class StressEvidence:
 
 
 def read_evidence(folder: str | Path, training: str | Path) -> StressEvidence:
-    """The tables that the verdicts rest on: ``differences.csv`` and ``leaderboard.csv`` of a folder, and the trainings.
-
-    Raises:
-        DataError: one is missing, damaged, or lacks a column.
-    """
+    """What the verdicts rest on: a folder's ``differences.csv`` and ``leaderboard.csv``, and trainings."""
     folder = Path(folder)
     differences = read_table(folder / "differences.csv", "family", "difference", "low", "high", "holm_p", "basis")
     board = read_table(folder / "leaderboard.csv", "model", "clean", "source", "left_out")

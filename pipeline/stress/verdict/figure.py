@@ -36,9 +36,6 @@ def stress_figure(table: pd.DataFrame) -> Figure:
 
     The front of the controls, whose name begins with "uniform", is what attention that nothing can move reaches: a
     model above it or to its right gains something by its attention, one in the shaded region does not.
-
-    Raises:
-        DataError: no model was tried clean and under the ensemble.
     """
     gap = table[table["metric"] == "gap"].set_index(["model", "attack"])
     models = list(dict.fromkeys(table["model"]))
@@ -61,11 +58,7 @@ def stress_figure(table: pd.DataFrame) -> Figure:
 
 
 def sweep_figure(epsilon: pd.DataFrame, steps: pd.DataFrame) -> Figure:
-    """GAP and loss under PGD, along epsilon and along its steps; one of the two sweeps may be empty.
-
-    Raises:
-        DataError: both are empty.
-    """
+    """GAP and loss under PGD, along epsilon and along its steps; one of the two sweeps may be empty."""
     sweeps = [(name, table) for name, table in (("epsilon", epsilon), ("steps", steps)) if len(table)]
     if not sweeps:
         raise DataError("stress test: no sweep over epsilon or steps; make one with `dvc repro`")

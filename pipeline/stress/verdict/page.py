@@ -20,11 +20,7 @@ from pipeline.stress.verdict.tables import stress_table, sweep_table, write_stre
 
 
 def stress_verdict(params: Params, folder: str | Path, out: str | Path) -> Path:
-    """Write to ``out`` all that ``verdict.ipynb`` shows of the stress test in ``folder``; the page with the verdicts.
-
-    Raises:
-        DataError: the stress test's files are missing, damaged, or not about the same videos.
-    """
+    """Write to ``out`` all that ``verdict.ipynb`` shows of the stress test in ``folder``; the page of the verdicts."""
     folder, out = Path(folder), Path(out)
     stress = read_stress(folder, params.verdict.draws)
     write_stress(stress, out)

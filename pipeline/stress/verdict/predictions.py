@@ -96,23 +96,14 @@ class Stress:
         return _ordered({attack for _, _, attack in self.samples}, ATTACKS)
 
     def sample(self, metric: str, model: str, attack: str) -> Sample:
-        """One model under one attack.
-
-        Raises:
-            NotMeasured: the stress test has no such file.
-        """
+        """One model under one attack."""
         if (metric, model, attack) not in self.samples:
             raise NotMeasured(f"stress/predictions: no {metric} of model {model} under attack {attack}")
         return self.samples[metric, model, attack]
 
 
 def read_stress(folder: str | Path, draws: int = 1000) -> Stress:
-    """Read ``predictions/<model>/seed<k>/<attack>.parquet``, each file once, and resample its videos, all alike.
-
-    Raises:
-        DataError: no file there, or one that is damaged, says another model, seed, attack, data source or epsilon than
-            the others of its place, holds other videos or labels than the first, or NaN.
-    """
+    """Read ``predictions/<model>/seed<k>/<attack>.parquet``, each file once, and resample its videos, all alike."""
     folder = Path(folder)
     paths = sorted((folder / "predictions").glob("*/seed*/*.parquet"))
     if not paths:

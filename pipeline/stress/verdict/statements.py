@@ -152,11 +152,7 @@ class Duel:
 
 
 def beats_uniform(evidence: StressEvidence, rules: Rules) -> Verdict:
-    """Some model that keeps its attention beats every uniform control under the ensemble at no lower clean GAP.
-
-    Raises:
-        NotMeasured: no such model was compared with the controls.
-    """
+    """Some model that keeps its attention beats every uniform control under the ensemble at no lower clean GAP."""
     _, reference = evidence.flatness("art")
     far = evidence.training.groupby("model")["attention_uniform_rms"].mean() >= rules.kept * reference.mean()
     contests: list[tuple[str, list[Duel]]] = []  # of each model its verdict and its duels

@@ -119,8 +119,6 @@ def sweep_table(table: pd.DataFrame, key: str) -> pd.DataFrame:
     Returns:
         A row per model, value and metric, values ascending, with the columns of :func:`stress_table`, in which such an
         attack is called ``<key>_<value>``, and ``value``, 0 on clean videos of the same seeds.
-    Raises:
-        DataError: an attack's name does not end in a number.
     """
     swept = table["attack"].str.startswith(f"{key}_")
     parts = []
