@@ -35,7 +35,7 @@ def write_report(folder: Path, target: Path, project: Path) -> Path:
     needed = ["params.yaml"] + ["provenance.json"] * (folder.resolve() != project.resolve())  # else it would be trained
     if missing := [name for name in needed if not (folder / name).is_file()]:
         raise ConfigError(f"{folder}: no run here (no {missing[0]}); give the project's folder or one below results/")
-    executed = project / ".resume" / NOTEBOOK.name
+    executed = project / ".resume" / f"report-{folder.resolve().name}.ipynb"  # each run its own, as two may be at work
     run(project / NOTEBOOK, executed, {"params": str(params.resolve()), "workspace": str(folder.resolve())})
     text = page(nbformat.read(executed, as_version=4), load_params(params))
     with atomic_file(target) as temporary:
