@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from tqdm import tqdm
 
 from pipeline.base.alone import alone
 from pipeline.base.atomic import atomic_file
@@ -34,8 +35,6 @@ def write_resumable(
     gives beyond ``schema`` is left out. ``made_from`` is what the rows depend on beside all this and their code,
     JSON-ready. On a cluster every part is a task of its own, and ``rows`` must be one that can be pickled.
     """
-    from tqdm import tqdm
-
     videos = len(store)
     key = resume_key(rows.func.__module__, note, made_from, store.fingerprint, videos, size, PART)
     parts = resume / f"{title.replace(' ', '-')}-{key}"

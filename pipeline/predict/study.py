@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from artpaper import metrics
 from artpaper.attention import NUMBERS
@@ -73,8 +74,6 @@ def measure_all(
     One that is there twice, or was done before, is trained once; all are kept in ``workspace/study``. ``title`` is that
     of the progress bar, which counts points.
     """
-    from tqdm import tqdm
-
     results = [variation.result(workspace) for variation in variations]
     waiting: dict[Path, dict[Path, Variation]] = {}
     for variation, result in zip(variations, results, strict=True):

@@ -4,6 +4,8 @@ import csv
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from tqdm import tqdm
+
 from artpaper.losses import PARTS
 from pipeline.base.atomic import atomic_file
 
@@ -16,8 +18,6 @@ class Screen:
     """A bar with rate and time left, and ``watch``, which is called with the history after every validation."""
 
     def __init__(self, title: str, steps: int, batch_size: int, watch: Watcher | None, progress: bool) -> None:
-        from tqdm import tqdm
-
         self.batch_size, self.watch = batch_size, watch
         self.bar = tqdm(total=steps * batch_size, unit="video", unit_scale=True, desc=title, disable=not progress)
 

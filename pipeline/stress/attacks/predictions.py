@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from artpaper.attacks import Attack, bce, fit_universal
 from artpaper.attacks.result import FLAGS, ask, attack_result, checked
@@ -49,8 +50,6 @@ def attack_all(params: Params, workspace: Path, target: Path, *, progress: bool 
     killed run goes on where it was, and what other parameters made is still there; ``target`` gets those of these
     parameters alone: ``predictions/<model>/seed<k>/<attack>.parquet`` and ``minimum_norm/``, each whole or not at all.
     """
-    from tqdm import tqdm
-
     models = variations(params)
     work = partial(attack_model, params=params, workspace=workspace)
     parts = {part: workspace / ".resume" / f"stress-{part}" for part in ("predictions", "minimum_norm")}

@@ -4,6 +4,8 @@ import dataclasses
 from functools import partial
 from pathlib import Path
 
+from tqdm import tqdm
+
 from artpaper.settings import Control, Loss
 from pipeline.base.parameters import Params
 from pipeline.predict.study import Variation
@@ -44,8 +46,6 @@ def train_all(params: Params, workspace: Path, *, progress: bool = True) -> list
 
     They are kept in ``study/`` of the workspace; the pipeline's own models serve where they are the same training.
     """
-    from tqdm import tqdm
-
     trainings = variations(params)
     folders = [variation.model(workspace) for variation in trainings]
     waiting = [v for v, folder in zip(trainings, folders, strict=True) if not (folder / "model.safetensors").is_file()]
