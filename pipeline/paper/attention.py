@@ -33,11 +33,10 @@ from pipeline.paper.style import (
     save_text,
     seeds_text,
 )
-from pipeline.predict.files import check_comparable, read_file
+from pipeline.predict.files import DAMAGED, check_comparable, read_file
 from pipeline.predict.predictions import attention_column, schema
 
 SHARED = ("source", "split", "label_space", "epsilon", "scope", "labels", "feature_norm", "max_frames", "modalities")
-DAMAGED = "damaged_shards"  # in a note only where some were left out
 READING = {
     "change": "mean squared difference between the maps of a video and of its adversary, heads averaged first.",
     "paper": "the same figure in section 3.2.2, on YouTube-8M with its longer videos: the modality is not said.",

@@ -33,7 +33,7 @@ from pipeline.paper.style import (
 )
 from pipeline.predict.bootstrap import bootstrap_counts
 from pipeline.predict.deepfool import CRITERIA, SCHEMA
-from pipeline.predict.files import check_comparable, read_file
+from pipeline.predict.files import DAMAGED, check_comparable, read_file
 
 COLUMNS = ["id", "criterion", "norm", "relative_norm", "iterations", "zero_gradient", "already_wrong", "fooled", *FLAGS]
 SHARED = ("source", "split", "label_space", "feature_norm", "max_frames", "deepfool", "test_videos")
@@ -87,7 +87,7 @@ def read_robustness(files: Mapping[str, Sequence[str | Path]]) -> Robustness:
     if not every:
         raise DataError("no DeepFool files given; make them with `dvc repro`")
     _, first_note, first = every[0]
-    check_comparable([(path, note, table.index) for path, note, table in every], SHARED)
+    check_comparable([(path, note, table.index) for path, note, table in every], (*SHARED, DAMAGED))
     seeds = {model: tuple(int(note["seed"]) for _, note, _ in runs) for model, runs in read.items()}
     shared = next(iter(seeds.values()))
     if any(own != shared for own in seeds.values()) or len(set(shared)) < len(shared):
@@ -102,7 +102,7 @@ def read_robustness(files: Mapping[str, Sequence[str | Path]]) -> Robustness:
         arrays["no_result"] = np.any([arrays[name] for name in FLAGS], axis=0)
         arrays["not_fooled"] = ~(arrays["fooled"] | arrays["already_wrong"] | arrays["no_result"])
         columns[criterion] = arrays
-    settings = {name: first_note[name] for name in (*SHARED, "damaged_shards")}
+    settings = {name: first_note[name] for name in (*SHARED, DAMAGED)}
     return Robustness(tuple(files), shared, settings, columns)
 
 
@@ -118,7 +118,7 @@ def _read(path: Path, model: str) -> tuple[Path, dict[str, Any], pd.DataFrame]:
     if unknown or rows.index.has_duplicates or rows[["norm", "relative_norm"]].isna().any(axis=None):
         why = f"criteria {sorted(unknown)}" if unknown else "a video twice, or NaN"
         raise DataError(f"{path}: holds {why}; delete it and make it anew with `dvc repro`")
-    return path, {"damaged_shards": []} | note, rows
+    return path, {DAMAGED: []} | note, rows
 
 
 def robustness_table(files: Mapping[str, Sequence[str | Path]], resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
@@ -333,7 +333,7 @@ def _markdown(results: Robustness, table: pd.DataFrame) -> str:
         f"**Minimal perturbations by DeepFool** (section 3.2.4, Figure 4). {DATA[results.settings['source']]}: a "
         f"seeded subset of {results.settings['test_videos']:,} test videos, {seeds_text(results.seeds)}"
         f"{', means over seeds; ± over seeds, ddof = 1' if len(results.seeds) > 1 else ''}. rho and "
-        f"its differences in percent of the video's L2 norm.{left_out(results.settings['damaged_shards'])}",
+        f"its differences in percent of the video's L2 norm.{left_out(results.settings[DAMAGED])}",
         "",
     ]
     for criterion, columns in results.columns.items():

@@ -17,11 +17,13 @@ from pipeline.base.parameters import Params, as_dict
 from pipeline.data.store import FrameStore
 from pipeline.train.checkpoints import Note
 
+DAMAGED = "damaged_shards"  # in a note only where some were left out
+
 
 def describe(params: Params, name: str, seed: int, note: Note, store: FrameStore) -> Note:
     """What a file says of itself, JSON-ready: the model, its checkpoint's ``note``, and the data it was asked about."""
     space = store.label_space
-    left_out = {"damaged_shards": store.damaged} if store.damaged else {}
+    left_out = {DAMAGED: store.damaged} if store.damaged else {}
     return left_out | {
         "model": name,
         "seed": seed,

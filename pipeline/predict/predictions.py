@@ -13,7 +13,7 @@ from artpaper import metrics
 from artpaper.attacks.result import FLAGS
 from artpaper.attention import NUMBERS
 from pipeline.base.errors import DataError
-from pipeline.predict.files import read_file
+from pipeline.predict.files import DAMAGED, read_file
 
 LISTS = {"test": "clean", "adversarial": "adversarial"}  # split -> prefix of its columns
 COLUMNS = ["id", "labels", *(f"{name}_{kind}" for name in LISTS.values() for kind in ("classes", "scores"))]
@@ -77,9 +77,7 @@ def read_predictions(path: str | Path) -> Predictions:
     path, whole = Path(path), schema()
     wanted = pa.schema([whole.field(name) for name in (*COLUMNS, *DIAGNOSTICS)])
     table, note = read_file(path, wanted, ("model", "seed", *SETTINGS.values()))
-    settings = {name: note[place] for name, place in SETTINGS.items()} | {
-        "damaged shards": note.get("damaged_shards", [])
-    }
+    settings = {name: note[place] for name, place in SETTINGS.items()} | {"damaged shards": note.get(DAMAGED, [])}
     ids, labels = table["id"].combine_chunks(), table["labels"].combine_chunks()
     if len(ids.unique()) < len(ids):
         raise DataError(f"{path}: holds a video twice; delete it and make it anew with `dvc repro`")

@@ -261,6 +261,7 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path):
     refused("odd: holds model art, expected a_art", model="art")
     refused("deepfool {'steps': 5} against {'steps': 50}", deepfool={"steps": 5})
     refused("source yt8m against synthetic; make both anew", source="yt8m")
+    refused(r"damaged_shards \['train: t.tfrecord'\] against \[\]", damaged_shards=["train: t.tfrecord"])
     refused("different videos", ids=["v0000", "w0001"])
     refused("different videos", rho={"hit1_loss": [0.1, 0.2]})
     refused("same seeds, each once", seed=1)

@@ -16,6 +16,7 @@ from pipeline.paper.evidence import NotMeasured
 from pipeline.paper.paper import MODELS
 from pipeline.paper.style import left_out
 from pipeline.predict.bootstrap import bootstrap_counts
+from pipeline.predict.files import DAMAGED
 from pipeline.stress.attacks.files import MAKER, read_attacked
 from pipeline.stress.verdict.statistics import Gap, Sample
 
@@ -163,7 +164,7 @@ def left_out_note(table: pd.DataFrame) -> list[str]:
 
 def _read(path: Path) -> tuple[dict[str, Any], pa.Table]:
     rows, note = read_attacked(path, *COLUMNS)
-    return note | {"damaged": tuple(note.get("damaged_shards", ())), "epsilon": note["epsilon"] or 0.0}, rows
+    return note | {"damaged": tuple(note.get(DAMAGED, ())), "epsilon": note["epsilon"] or 0.0}, rows
 
 
 def _check(
