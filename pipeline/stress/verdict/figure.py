@@ -16,6 +16,7 @@ from matplotlib.transforms import Bbox, BboxBase
 from pipeline.base.errors import DataError
 from pipeline.paper.paper import MODELS
 from pipeline.paper.style import DATA, ModelStyle, legible, model_styles, wrapped
+from pipeline.stress.attacks.files import MAKER
 from pipeline.stress.verdict.predictions import attack_name, counts_text, left_out_note, model_name
 
 STRENGTH = ("clean", "random", "one_step", "pgd", "ensemble")  # from none to all
@@ -41,7 +42,7 @@ def stress_figure(table: pd.DataFrame) -> Figure:
     models = list(dict.fromkeys(table["model"]))
     both = [model for model in models if {(model, "clean"), (model, "ensemble")} <= set(gap.index)]
     if not both:
-        raise DataError("stress test: no model has both clean and ensemble predictions; make them with `dvc repro`")
+        raise DataError(f"stress test: no model has both clean and ensemble predictions; make them with {MAKER}")
     controls = [model for model in both if model.startswith("uniform")]
     styles, points = _styles(both), _points(gap, both)
     with sns.axes_style("whitegrid"):
@@ -61,7 +62,7 @@ def sweep_figure(epsilon: pd.DataFrame, steps: pd.DataFrame) -> Figure:
     """GAP and loss under PGD, along epsilon and along its steps; one of the two sweeps may be empty."""
     sweeps = [(name, table) for name, table in (("epsilon", epsilon), ("steps", steps)) if len(table)]
     if not sweeps:
-        raise DataError("stress test: no sweep over epsilon or steps; make one with `dvc repro`")
+        raise DataError(f"stress test: no sweep over epsilon or steps; make one with {MAKER}")
     with sns.axes_style("whitegrid"):
         figure, grid = plt.subplots(
             2, len(sweeps), figsize=(5.9 * len(sweeps), 7.4), squeeze=False, sharex="col", layout="constrained"
