@@ -10,7 +10,7 @@ export JUPYTER_PATH := $(CURDIR)/$(VENV)/share/jupyter$(if $(JUPYTER_PATH),:$(JU
 
 # How tests are spread over two processes: one by one, but those that share what their file makes for all of them stay
 # together; files that take long come first (tests/conftest.py), so that none of them begins when the others end.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=loadgroup --no-loadscope-reorder
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=loadscope --no-loadscope-reorder
 # The files that between them call every public function that has shapes in its signature (tests/shapes.py tells of any
 # that they do not); they are run once more with the shapes checked, which all others need not be.
 SHAPED := $(addprefix tests/,test_models.py test_losses.py test_defences.py test_attention.py test_metrics.py \

@@ -1,11 +1,14 @@
 """Fixtures that several test files share."""
 
+import functools
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from pipeline.base.parameters import Params, load_params
 from tests.pipeline import changed
@@ -116,16 +119,29 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if "not slow" in config.option.markexpr and seconds(collection_path) else None
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long files first; tests that share what their file makes for all of them stay together, the others need not."""
+    """Long files first."""
     for item in items:
         if seconds(item.path):
             item.add_marker("slow")
-        made = [fixture for name in item.fixturenames for fixture in item._fixtureinfo.name2fixturedefs.get(name, ())]
-        if any(fixture.scope == "module" for fixture in made):
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
     items.sort(key=lambda item: seconds(item.path), reverse=True)
+
+
+class Together(LoadScopeScheduling):
+    """One by one, but the tests of a file that makes something for all of them go to one process."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return file if shares(file) else nodeid
+
+
+@functools.cache
+def shares(file: str) -> bool:
+    return 'scope="module"' in (ROOT / file).read_text(encoding="utf-8")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:
+    return Together(config, log)
 
 
 def seconds(path: Path) -> int:
