@@ -15,8 +15,10 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=load
 # that they do not); they are run once more with the shapes checked, which all others need not be.
 SHAPED := $(addprefix tests/,test_models.py test_losses.py test_defences.py test_attention.py test_metrics.py \
   test_statistics.py test_evaluation.py test_checks.py attacks/test_entry.py attacks/test_objectives.py \
-  attacks/test_ball.py attacks/test_structured.py data/test_features.py data/test_prepare.py data/test_synthetic.py \
-  data/test_tfrecord.py report/test_tables.py report/test_robustness.py)
+  attacks/test_ball.py attacks/test_structured.py attacks/test_attention.py attacks/test_ensemble.py \
+  data/test_features.py data/test_prepare.py data/test_synthetic.py data/test_tfrecord.py data/test_arrays.py \
+  data/test_arrays_hdf5.py report/test_tables.py report/test_robustness.py report/test_attention.py \
+  report/test_explorer.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup ready repro stress quick test shapes nbval faults browser docs report bench check lab clean
@@ -47,7 +49,7 @@ stress: ready  ## strong attacks on the paper's models and their controls, and t
 	@$(BIN)/dvc repro stress/dvc.yaml
 
 quick: ready  ## the fast tests alone, in a minute or so: at every save
-	$(PYTEST) -m "not slow and not browser"
+	$(PYTEST) -m "not slow and not browser and not fault"
 
 test: ready check  ## run the checks and every test, notebooks included
 	$(PYTEST)
@@ -64,7 +66,8 @@ nbval: ready  ## compare the notebooks' checked outputs with those of a run on t
 	env -u PYTHONSTARTUP IPYTHONDIR=$(CURDIR)/small/ipython $(BIN)/python -m pytest -o addopts= -p tests.replay \
 	  --executed=small/run/reports --nbval-lax --nbval-current-env --nbval-cell-timeout=900 --timeout=1000 notebooks
 
-faults: ready  ## the long ones: faults injected into every stage, 120,000 hostile inputs, mutants of the code (hours)
+faults: ready  ## the long ones: killed workers, faults injected into every stage, 120,000 hostile inputs, mutants of the code (hours)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m fault
 	$(BIN)/python -m tests.faults.inject
 	$(BIN)/python -m tests.faults.fuzz
 	$(BIN)/python -m tests.faults.mutants

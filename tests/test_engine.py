@@ -98,6 +98,7 @@ def test_training_is_that_of_one_process(trained: Path, params: Params, small: P
     assert theirs["loss"].iloc[-1] < 0.2 * theirs["loss"].iloc[0]
 
 
+@pytest.mark.fault
 def test_a_killed_worker_costs_what_follows_the_last_state(
     cluster: Compute, params: Params, trained: Path, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,6 +216,7 @@ def test_each_worker_has_an_equal_part_that_fits(
         assert (place.cpus, place.gpus) == part
 
 
+@pytest.mark.fault
 def test_an_error_of_one_process_of_a_training_ends_it(cluster: Compute, params: Params, trained: Path) -> None:
     wrong = changed(params, model={"projection": 36})
     with pytest.raises(ArtpaperError, match="group model: width 36 is not divisible by 8 heads"):

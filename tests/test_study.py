@@ -189,6 +189,7 @@ def test_processes_give_every_result_and_a_killed_one_is_told() -> None:
         list(in_processes(explode, [1, 2], 2))
 
 
+@pytest.mark.fault
 @pytest.mark.timeout(300)
 def test_a_killed_study_keeps_its_points_and_ends_the_same(
     params: Params, tiny: Path, table: pd.DataFrame, tmp_path: Path

@@ -24,7 +24,7 @@ from pipeline.synthetic.calibration import (
     label_statistics,
     real_statistics,
 )
-from pipeline.synthetic.calibration_figure import real_beside_synthetic
+from pipeline.synthetic.calibration_figure import evidence_figure, real_beside_synthetic
 from pipeline.synthetic.generator import make_video, make_world, read_marker, write_synthetic
 from pipeline.synthetic.labels import (
     COLUMNS,
@@ -302,6 +302,14 @@ def test_comparison_is_drawn_without_the_real_files(tiny: Path) -> None:
     assert list(table.columns) == ["statistic", "real", "synthetic", "source"]
     assert "SYNTHETIC" in figure.get_suptitle()
     assert any("Deliberate deviation" in text.get_text() for axes in figure.axes for text in axes.texts)
+
+
+def test_evidence_is_the_cosine_of_a_centred_frame_with_its_labels_direction() -> None:
+    frames, present = np.array([[10, 0], [0, 10]], np.uint8), np.array([[True, False], [False, True]])
+    panels = evidence_figure(frames, present, np.array([[2.0, 0.0], [0.0, 3.0]]), ["a", "b"]).axes
+    assert [panel.get_title() for panel in panels] == ["a (synthetic entity)", "b (synthetic entity)"]
+    for panel, cosine in zip(panels, ([0.5**0.5, -(0.5**0.5)], [-(0.5**0.5), 0.5**0.5]), strict=True):
+        assert panel.lines[0].get_ydata() == pytest.approx(cosine)
 
 
 def test_nothing_to_measure_is_an_error() -> None:
