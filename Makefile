@@ -12,7 +12,7 @@ export JUPYTER_PATH := $(CURDIR)/$(VENV)/share/jupyter$(if $(JUPYTER_PATH),:$(JU
 # together; files that take long come first (tests/conftest.py), so that none of them begins when the others end.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=loadscope --no-loadscope-reorder
 # The files that between them call every public function that has shapes in its signature (tests/shapes.py tells of any
-# that they do not); they are run once more with the shapes checked, which all others need not be.
+# that they do not); they are run with the shapes checked, which all others need not be.
 SHAPED := $(addprefix tests/,test_models.py test_losses.py test_defences.py test_attention.py test_metrics.py \
   test_statistics.py test_evaluation.py test_checks.py attacks/test_entry.py attacks/test_objectives.py \
   attacks/test_ball.py attacks/test_structured.py attacks/test_attention.py attacks/test_ensemble.py \
@@ -52,7 +52,9 @@ quick: ready  ## the fast tests alone, in a minute or so: at every save
 	$(PYTEST) -m "not slow and not browser and not fault"
 
 test: ready check  ## run the checks and every test, notebooks included
-	$(PYTEST)
+	@mkdir -p small
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.small_run >small/run.log 2>&1 & \
+	  $(PYTEST) $(addprefix --ignore=,$(SHAPED)); status=$$?; wait; exit $$status
 	@$(MAKE) --no-print-directory shapes nbval
 
 shapes: ready  ## run the tests of what has shapes in its signature, with the shapes checked

@@ -14,10 +14,11 @@ from pipeline.base.parameters import Params, load_params
 from tests.pipeline import changed
 
 ROOT = Path(__file__).resolve().parents[1]
+RUN = "test_pipeline.py"  # each process takes a copy of the run
 # Files whose tests take five seconds of processor or more in all, as measured. They are left out of `make quick`, and
 # begun first by the others: what takes long must not begin last. `--durations=0` tells when this list is out of date.
 SECONDS = {
-    "test_pipeline.py": 300,
+    RUN: 300,
     "test_checks.py": 60,
     "test_stress.py": 50,
     "test_study.py": 40,
@@ -120,11 +121,11 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long files first."""
+    """Long files first; last those that wait for the run of the small profile, which `make test` begins beside them."""
     for item in items:
         if seconds(item.path):
             item.add_marker("slow")
-    items.sort(key=lambda item: seconds(item.path), reverse=True)
+    items.sort(key=lambda item: (item.path.name == RUN, -seconds(item.path)))
 
 
 class Together(LoadScopeScheduling):
@@ -137,7 +138,7 @@ class Together(LoadScopeScheduling):
 
 @functools.cache
 def shares(file: str) -> bool:
-    return 'scope="module"' in (ROOT / file).read_text(encoding="utf-8")
+    return not file.endswith(RUN) and 'scope="module"' in (ROOT / file).read_text(encoding="utf-8")
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:
