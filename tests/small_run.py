@@ -27,8 +27,8 @@ RESULTS = ("frames", "models", "predictions", "robustness", "tables", "figures",
            "verdict")  # fmt: skip
 
 
-def small_run() -> Path:
-    """The folder of the run, made or brought up to date now; another process that is at it is waited for."""
+def small_run(copy: Path | None = None) -> Path:
+    """The folder of the run, made or brought up to date now, or a copy of it; another process at it is waited for."""
     RUN.mkdir(parents=True, exist_ok=True)
     with open(RUN.with_suffix(".lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -40,7 +40,7 @@ def small_run() -> Path:
         call(RUN, "dvc", "repro", **watched)
         call(RUN, "dvc", "repro", "stress/dvc.yaml", **watched)
         fill_workspace(RUN)
-    return RUN
+        return shutil.copytree(RUN, copy, symlinks=True) if copy else RUN  # before another process commits there
 
 
 def take_over(folder: Path) -> None:

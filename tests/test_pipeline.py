@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -27,7 +26,7 @@ class Project:
     """A copy of the run of the small profile: a project under Git in which every stage has run once."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = shutil.copytree(small_run(), folder, symlinks=True)
+        self.folder = small_run(folder)
 
     def call(self, *command: str) -> str:
         return call(self.folder, *command)
