@@ -7,10 +7,12 @@ from typing import Any
 
 import torch
 
-from artpaper.attacks import bce, fgm, predicted_bce
+from artpaper.attacks import Attack, bce, fgm, predicted_bce
 from artpaper.attention import attention_numbers
 from artpaper.metrics import TOP_K
 from artpaper.models import FrameTransformer
+from artpaper.shapes import Frames, LabelSets, Mask
+from pipeline.base.groups import AttackConfig
 from pipeline.base.memory import lower_if_short
 from pipeline.base.parameters import Params
 from pipeline.data.batches import model_inputs
@@ -50,14 +52,19 @@ def attack(
         )  # fmt: skip
 
 
+def adversaries(model: FrameTransformer, x: Frames, y: LabelSets, mask: Mask, config: AttackConfig) -> Attack:
+    """The attack of group ``attack`` on some videos: the one that predictions hold and that Figures 1 and 2 show."""
+    objective = bce if config.labels == "truth" else predicted_bce
+    return fgm(model, x, y, mask, epsilon=config.epsilon, scope=config.scope, objective=objective)
+
+
 def _rows(model: FrameTransformer, store: FrameStore, params: Params, start: int) -> Iterator[dict[str, Any]]:
     """The columns of each batch of videos from batch ``start`` on."""
     config, device = params.attack, best_device()  # another machine's, perhaps
     model = model.to(device)
-    objective = bce if config.labels == "truth" else predicted_bce
     for batch in store.batches(config.batch_size, max_frames=params.features.max_frames, start=start):
         x, y, mask = model_inputs(batch, params.features, model.modalities, device)
-        result = fgm(model, x, y, mask, epsilon=config.epsilon, scope=config.scope, objective=objective)
+        result = adversaries(model, x, y, mask, config)
         columns: dict[str, Any] = {name: values.cpu().numpy() for name, values in result.diagnostics.items()}
         columns |= {"id": batch.ids, "frames": mask.sum(dim=1).cpu().numpy()}
         columns["labels"] = [row.nonzero().flatten().tolist() for row in batch.labels]

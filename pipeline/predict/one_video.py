@@ -9,12 +9,12 @@ import pandas as pd
 import torch
 from jaxtyping import Float64
 
-from artpaper.attacks import bce, fgm, predicted_bce
 from artpaper.attention import attention_profile
 from pipeline.base.errors import DataError
 from pipeline.base.parameters import Params
 from pipeline.data.batches import model_inputs
 from pipeline.data.store import FrameStore
+from pipeline.predict.one_step import adversaries
 from pipeline.train.checkpoints import trained_model
 
 Maps = dict[str, Float64[np.ndarray, "time time"]]
@@ -82,12 +82,11 @@ def example(params: Params, workspace: Path, models: Sequence[str], seed: int, v
     store = whole.subset([ids.index(video)])
     (batch,) = store.batches(1, max_frames=params.features.max_frames)
     config, names = params.attack, store.label_space.classes
-    objective = bce if config.labels == "truth" else predicted_bce
     seen = {}
     for name in models:
         model, _ = trained_model(params, name, seed, workspace)
         x, y, mask = model_inputs(batch, params.features, model.modalities, next(model.parameters()).device)
-        attack = fgm(model, x, y, mask, epsilon=config.epsilon, scope=config.scope, objective=objective)
+        attack = adversaries(model, x, y, mask, config)
         with torch.no_grad():
             clean, adversarial = (_maps(model.attention_heads(part, mask)) for part in (x, x + attack.perturbation))
         tops = [int(logits[0].argmax()) for logits in (attack.clean_logits, attack.adversarial_logits)]

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from pipeline.base.errors import ArtpaperError
 from pipeline.base.groups import Compute
-from pipeline.base.identity import code
+from pipeline.base.identity import ROOT, code
 from pipeline.base.sockets import socket_folder
 from pipeline.scale.workers import in_processes, threads_each, torch_threads
 
@@ -275,8 +275,7 @@ def _join(address: str | None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told of it
     if address is None:
         os.environ.setdefault("RAY_TMPDIR", str(socket_folder(RAY_SOCKET)))
-    root = Path(__file__).resolve().parents[2]
-    path = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     try:
         ray.init(
             address or "local", runtime_env={"env_vars": {"PYTHONPATH": path}}, log_to_driver=False,
