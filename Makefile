@@ -39,10 +39,10 @@ ready: $(READY)
 	@$(BIN)/python -m pipeline.base.git  # DVC stops in a downloaded archive, which has no Git, unless it is told
 
 repro: ready  ## run the pipeline: prepare, train, attack, Tables 1-3, Figures 1-4, the claims
-	@$(BIN)/dvc repro
+	@$(BIN)/artpaper repro
 
 report: ready  ## bring the run up to date and render it: report.html, one file to read
-	@$(BIN)/dvc repro report
+	@$(BIN)/artpaper repro report
 	@echo "open $(CURDIR)/report.html"
 
 stress: ready  ## strong attacks on the paper's models and their controls, and the verdict: hours (docs/stress.md)

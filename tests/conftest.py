@@ -3,6 +3,7 @@
 import functools
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from xdist.scheduler import LoadScopeScheduling
 from pipeline.base.parameters import Params, load_params
 from tests.pipeline import changed
 
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]  # seconds of each process, as for the command line
 ROOT = Path(__file__).resolve().parents[1]
 RUN = "test_pipeline.py"  # each process takes a copy of the run
 # Files whose tests take five seconds of processor or more in all, as measured. They are left out of `make quick`, and
@@ -41,6 +43,7 @@ SECONDS = {
     "data/test_prepare.py": 12,
     "report/test_stress.py": 11,
     "test_notebooks.py": 11,
+    "test_repro.py": 15,
     "test_statistics.py": 11,
     "attacks/test_projected_gradient.py": 10,
     "data/test_download.py": 10,

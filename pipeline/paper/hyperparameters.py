@@ -34,9 +34,16 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def hyperparameter_figure(table: pd.DataFrame, params: Params) -> Figure:
-    """Figure 3: one column a parameter, the clean GAP (the paper's) above, the one-step GAP below."""
+    """Figure 3: one column a parameter, the clean GAP (the paper's) above, the one-step GAP below.
+
+    Where group ``study`` has no values, a sentence that says so.
+    """
     points = summary(table)
     keys = [key for key in KEYS if (points["key"] == key).any()]
+    if not keys:
+        figure = plt.figure(figsize=(7.2, 0.6))
+        figure.text(0.5, 0.5, "Figure 3 was not asked for: `artpaper use figure3` gives its values", ha="center")
+        return figure
     with sns.axes_style("whitegrid"):
         figure, grid = plt.subplots(
             2, len(keys), figsize=(3.6 * len(keys) + 0.6, 5.6), sharex="col", sharey="row", squeeze=False,

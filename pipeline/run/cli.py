@@ -9,7 +9,12 @@ from pathlib import Path
 
 from artpaper import __version__
 from pipeline.base.errors import ArtpaperError
+from pipeline.base.parameters import Params, load_params
 from pipeline.base.sources import SOURCES
+from pipeline.scale.workers import threads_each
+
+# of use to jsonschema alone, for a kind of address that no notebook has, and it compiles a grammar for two seconds
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 STEPS = {
     "prepare": "frame features to frame stores",
@@ -155,6 +160,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     run.set_defaults(run=_run)
 
+    repro = commands.add_parser("repro", help="what `dvc repro` runs, compute.workers stages at a time")
+    repro.add_argument("stage", nargs="?", help="with what it needs (default: all of dvc.yaml)")
+    repro.set_defaults(run=_repro)
+
     refresh = commands.add_parser(
         "refresh", help="run notebooks by hand's settings and keep the outputs nbval compares"
     )
@@ -203,9 +212,8 @@ def _download(parsed: argparse.Namespace) -> None:
 
 
 def _step(parsed: argparse.Namespace) -> None:
-    from pipeline.base.parameters import load_params
-
     params, workspace = load_params(parsed.params), parsed.workspace
+    _limit_threads(params)
     if parsed.step == "prepare":
         from pipeline.prepare.prepare import prepare
 
@@ -255,7 +263,27 @@ def _clean(parsed: argparse.Namespace) -> None:
 def _run(parsed: argparse.Namespace) -> None:
     from pipeline.run.notebooks import run
 
-    run(parsed.notebook, parsed.report, {name: _scalar(value) for name, value in parsed.parameters})
+    parameters = {name: _scalar(value) for name, value in parsed.parameters}
+    if isinstance(file := parameters.get("params"), str):
+        _limit_threads(load_params(file))
+    run(parsed.notebook, parsed.report, parameters)
+
+
+def _limit_threads(params: Params) -> None:
+    """A stage's share of the cores, whether others run beside it or not: results may depend on it by rounding.
+
+    PyTorch reads it when it is loaded, in the kernels and workers too that inherit it.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads_each(params.compute.workers)))
+
+
+def _repro(parsed: argparse.Namespace) -> None:
+    from pipeline.base.project import project_root
+    from pipeline.run.repro import repro
+
+    root = project_root()
+    ended = repro(root, load_params(root / "params.yaml").compute.workers, parsed.stage)
+    print(f"{len(ended)} stages ran" if ended else "everything is up to date")
 
 
 def _refresh(parsed: argparse.Namespace) -> None:
