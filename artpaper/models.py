@@ -10,12 +10,13 @@ from functools import lru_cache
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from artpaper.settings import Model
 from artpaper.shapes import Frames, Heads, Logits, Maps, Mask, Widths
 
-ALIVE = 2**21  # numbers in the attention maps of all heads that are alive at once: 8 MiB, which a cache holds
+ALIVE = 2**21  # numbers in the maps of all heads that are alive at once on a CPU: 8 MiB, which a cache holds
 
 
 class FrameTransformer(nn.Module):
@@ -145,10 +146,13 @@ class Encoder(nn.Module):
     def _attend(self, hidden: Tensor, mask: Tensor, with_map: bool) -> tuple[Tensor, Tensor | None]:
         """What the heads bring together (B, T, d) and their mean map (B, T, T), with few of their maps alive at a time.
 
-        Where all maps together are large, they are made for some videos at a time and once more on the way back.
+        On a CPU, where all maps together are large, they are made for some videos at a time and once more on the way
+        back; elsewhere for one head at a time.
         """
         query_key = hidden if self.query_key is None else self.query_key(hidden)  # (B, T, 2d)
         given = (query_key, self.value(hidden), mask)
+        if _fuses(hidden.device):
+            return self._fused(*given, with_map)
         size = max(1, ALIVE // (self.config.heads * hidden.shape[1] ** 2))  # videos
         if len(hidden) <= size:
             return self._mix(*given, with_map)
@@ -164,6 +168,25 @@ class Encoder(nn.Module):
         value = value.unflatten(-1, (self.config.heads, -1)).transpose(1, 2)  # (B, H, T, d/H)
         attended = (heads.to(value.dtype) @ value).transpose(1, 2).flatten(-2)  # (B, T, d)
         return attended, heads.mean(dim=1) if with_map else None
+
+    def _fused(self, query_key: Tensor, value: Tensor, mask: Tensor, with_map: bool) -> tuple[Tensor, Tensor | None]:
+        """The same by PyTorch's attention, which keeps no maps, and does not leave out rows of padding; and the map."""
+        heads = self.config.heads
+        if self.query_key is None:  # equal scores make attention uniform
+            query_key = value.new_zeros(1).expand(*value.shape[:2], 2 * self.dim)
+        query, key = query_key.unflatten(-1, (2, heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, H, T, d/H)
+        value = value.unflatten(-1, (heads, -1)).transpose(1, 2)
+        # the lowest finite number: see _heads
+        bias = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, torch.finfo(query.dtype).min)  # (B, T)
+        scale = 1 / (query.shape[-1] ** 0.5 * self.config.temperature)
+        attended = F.scaled_dot_product_attention(query, key, value, bias[:, None, None], scale=scale)
+        attended = attended.transpose(1, 2).flatten(-2)  # (B, T, d)
+        if not with_map:
+            return attended, None
+        summed = torch.zeros((), dtype=_full(query), device=query.device)
+        for each in zip(query.unbind(1), key.unbind(1), strict=True):
+            summed = summed + checkpoint(_map, *each, bias, scale, use_reentrant=False, preserve_rng_state=False)
+        return attended, summed / heads * (mask[:, :, None] & mask[:, None, :])  # (B, T, T)
 
     def _heads(self, query_key: Tensor, mask: Tensor) -> Tensor:
         batch, time, _ = query_key.shape
@@ -215,6 +238,17 @@ def sinusoids(time: int, dim: int, device: torch.device) -> Float[Tensor, "time 
     position = torch.arange(time, device=device, dtype=torch.float64)[:, None]
     rate = torch.exp(torch.arange(0, dim, 2, device=device, dtype=torch.float64) * (-math.log(10_000.0) / dim))
     return torch.stack([torch.sin(position * rate), torch.cos(position * rate)], dim=-1).flatten(-2).float()
+
+
+def _fuses(device: torch.device) -> bool:
+    """Whether a kernel that keeps no maps is the fastest way there: on an accelerator, which waits for its memory."""
+    return device.type != "cpu"
+
+
+def _map(query: Tensor, key: Tensor, bias: Tensor, scale: float) -> Tensor:
+    """One head's map (B, T, T), rows of padding included, of its queries and keys (B, T, d/H)."""
+    scores = torch.baddbmm(bias[:, None], query, key.transpose(-1, -2), alpha=scale)
+    return scores.softmax(dim=-1, dtype=_full(scores))
 
 
 def _full(tensor: Tensor) -> torch.dtype:

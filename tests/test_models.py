@@ -5,6 +5,9 @@ import dataclasses
 import pytest
 import torch
 from torch import nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from artpaper.models import Encoder, FrameTransformer, sinusoids
 from artpaper.settings import Model
@@ -54,25 +57,66 @@ def test_encoder_layer_equals_pytorchs(layer_norm: str) -> None:
 def test_maps_made_for_some_videos_at_a_time_change_nothing(alive: int, attention: str, monkeypatch) -> None:
     """Nor does going back through them, once or, as an aligned gradient needs it, twice."""
     net = toy.model(attention=attention, heads=2, dtype=torch.float64)
-    x, y, mask = toy.batch(dtype=torch.float64)
-    x = x.requires_grad_()
-
-    def asked() -> list[torch.Tensor]:
-        logits, maps = net(x, mask, return_attention=True)
-        value = (logits * y).sum() + sum(a.square().sum() for a in maps.values())
-        (slope,) = torch.autograd.grad(value, x, create_graph=True)
-        twice = torch.autograd.grad(slope.square().sum(), list(net.parameters()), allow_unused=True)
-        return [logits, *maps.values(), slope, *(part for part in twice if part is not None)]
-
-    whole = asked()
+    whole = asked(net)
     calls = []
     mix = Encoder._mix
     monkeypatch.setattr(Encoder, "_mix", lambda self, *given: calls.append(len(given[0])) or mix(self, *given))
     monkeypatch.setattr("artpaper.models.ALIVE", alive)
-    parts = asked()
-    assert max(calls) < len(x)
+    parts = asked(net)
+    assert max(calls) < 6
     for one, other in zip(parts, whole, strict=True):
         torch.testing.assert_close(one, other, atol=1e-12, rtol=1e-12)
+
+
+def asked(net: FrameTransformer, **shape: int) -> list[torch.Tensor]:
+    """Logits, maps, a slope along the frames that both have a part in, and the weights' slope of that."""
+    x, y, mask = toy.batch(dtype=torch.float64, **shape)
+    mask[2] = False  # a video without frames
+    logits, maps = net(x.requires_grad_(), mask, return_attention=True)
+    torch.testing.assert_close(net(x, mask), logits, atol=1e-12, rtol=1e-12)
+    value = (logits * y).sum() + sum(a.square().sum() for a in maps.values())
+    (slope,) = torch.autograd.grad(value, x, create_graph=True)
+    twice = torch.autograd.grad(slope.square().sum(), list(net.parameters()), allow_unused=True)
+    return [logits, *maps.values(), slope, *(part for part in twice if part is not None)]
+
+
+@pytest.mark.parametrize("attention", ["softmax", "uniform"])
+def test_an_accelerators_way_gives_the_same(attention: str, monkeypatch) -> None:
+    net = toy.model(attention=attention, heads=2, dtype=torch.float64, temperature=1.5)
+    plain = asked(net)
+    monkeypatch.setattr("artpaper.models._fuses", lambda _: True)
+    with sdpa_kernel(SDPBackend.MATH):  # only this goes back twice
+        fused = asked(net)
+    for one, other in zip(fused, plain, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-12, rtol=1e-12)
+
+
+def test_an_accelerators_way_holds_one_heads_maps_at_a_time(monkeypatch) -> None:
+    """On the way back, too; every tensor that is made outside of PyTorch's own kernel is looked at."""
+
+    class Made(TorchDispatchMode):
+        largest = 0
+
+        def __torch_dispatch__(self, function, types, arguments=(), options=None):
+            made = function(*arguments, **(options or {}))
+            for tensor in made if isinstance(made, tuple | list) else (made,):
+                self.largest = max(self.largest, tensor.numel() if isinstance(tensor, torch.Tensor) else 0)
+            return made
+
+    x, _, mask = toy.batch(time=100)
+    largest, kept = [], []
+    for fused in (True, False):
+        sizes: list[int] = []
+        monkeypatch.setattr("artpaper.models._fuses", lambda _, fused=fused: fused)
+        with Made() as made:
+            with saved_tensors_hooks(lambda t, sizes=sizes: sizes.append(t.numel()) or t, lambda t: t):
+                logits, maps = toy.model()(x, mask, return_attention=True)
+                value = logits.sum() + sum(a.square().sum() for a in maps.values())
+            value.backward()
+        largest.append(made.largest)
+        kept.append(sum(size for size in sizes if size >= 6 * 100 * 100))
+    assert largest == [6 * 100 * 100, 4 * 6 * 100 * 100]
+    assert kept[0] <= 2 * 2 * 6 * 100 * 100  # of each modality the mean, and where it is one of real frames
 
 
 @pytest.mark.parametrize("attention", ["softmax", "uniform"])

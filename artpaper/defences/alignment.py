@@ -6,6 +6,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from artpaper.defences.random_step import random_step, same_units
 from artpaper.shapes import Frames, LabelSets, Mask, Scalar
@@ -30,7 +31,7 @@ def alignment(
     gradients = []
     for frames in (x, x + radius * direction):
         frames.requires_grad_(True)
-        with same_units(x, draws):
+        with same_units(x, draws), sdpa_kernel(SDPBackend.MATH):  # the fused ones cannot be differentiated twice
             logits = model(frames, mask)
         loss = F.binary_cross_entropy_with_logits(logits, y.to(logits.dtype), reduction="sum")
         (gradient,) = torch.autograd.grad(loss, frames, create_graph=True)
