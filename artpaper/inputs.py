@@ -15,7 +15,7 @@ import typing
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -78,13 +78,19 @@ def entered(model: Any, x: Any, y: Any, mask: Any, *, labels: bool = True, train
             for name, buffer in part.named_buffers(recurse=False)
         ]
         try:
-            with torch.random.fork_rng(devices=[frames.device] if frames.is_cuda else []):
+            with forked(frames.device):
                 yield given
         finally:
             for part, name, buffer, value in kept:
                 setattr(part, name, buffer)
                 if not torch.equal(buffer, value):
                     buffer.data.copy_(value)  # not counted as a change: a graph of the caller's may still wait
+
+
+def forked(device: torch.device) -> AbstractContextManager[None]:
+    """What is drawn in here, on the CPU and on a device, leaves their generators as they were."""
+    own = device.type != "cpu"
+    return torch.random.fork_rng([device] if own else [], device_type=device.type if own else "cuda")
 
 
 def check_options(function: Callable[..., Any], options: Mapping[str, Any], x: Tensor) -> dict[str, Any]:

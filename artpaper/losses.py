@@ -25,16 +25,17 @@ from artpaper.defences.projected import projected
 from artpaper.defences.random_step import random_step, same_units
 from artpaper.defences.relative_attention import relative_change
 from artpaper.defences.virtual import virtual
-from artpaper.inputs import Guarded, entered
+from artpaper.inputs import Guarded, entered, forked
 from artpaper.settings import Control, Loss
 from artpaper.shapes import Frames, LabelSets, Logits, Maps, Mask, Scalar
 
-Parts = dict[str, float]
+Parts = dict[str, Scalar]
 COUNTED = ("zero_gradients", "gradients_not_finite")  # sums over the videos of a batch; the other parts are means
 PARTS = ("loss", "cross_entropy", "adversarial", "attention", "perturbation_norm", *COUNTED)
 """What a loss says of itself, as far as it has it: ``adversarial`` is before alpha, ``attention`` before beta;
 ``perturbation_norm`` is ||R||_2; ``zero_gradients`` are videos that the attack could not move, ``gradients_not_finite``
-those whose gradient is NaN or infinite on a real frame, which are not moved."""
+those whose gradient is NaN or infinite on a real frame, which are not moved. They stay on the device, for to fetch one
+is to wait for it: ``float(part)`` does."""
 LossFunction = Callable[[Any, Tensor, Tensor, Tensor, Loss], tuple[Tensor, Parts]]
 ADVERSARIES = {"projected": projected, "virtual": virtual}  # how they are found; "one_step" is the paper's own way
 
@@ -72,10 +73,10 @@ def cross_entropy(model: Any, x: Frames, y: LabelSets, mask: Mask, config: Loss)
         mask: True on real frames.
         config: ``bce_reduction`` says whether classes are averaged or summed.
     Returns:
-        The loss, and its parts as numbers, those of :data:`PARTS` that it has.
+        The loss, and its parts, those of :data:`PARTS` that it has, without their graph.
     """
     loss = _mean_bce(model(x, mask), y, config)
-    return loss, {"loss": loss.item(), "cross_entropy": loss.item()}
+    return loss, {"loss": loss.detach(), "cross_entropy": loss.detach()}
 
 
 @guarded
@@ -94,8 +95,8 @@ def adversarial(model: Any, x: Frames, y: LabelSets, mask: Mask, config: Loss) -
     perturbation = steepest(gradient, mask, **_ball(model, config))
     attacked = _mean_bce(model(x + perturbation, mask), y, config)
     loss = known + config.alpha * attacked
-    parts = {"loss": loss.item(), "cross_entropy": known.item(), "adversarial": attacked.item()}
-    return loss, parts | _step_parts(perturbation, gradient, mask)
+    parts = {"loss": loss, "cross_entropy": known, "adversarial": attacked}
+    return loss, _detached(parts) | _step_parts(perturbation, gradient, mask)
 
 
 @guarded
@@ -115,8 +116,8 @@ def attention_adversarial(model: Any, x: Frames, y: LabelSets, mask: Mask, confi
     attacked = _mean_bce(logits, y, config)
     attention = attention_change(maps, adversarial_maps, config)
     loss = known + config.alpha * attacked + config.beta * attention
-    parts = {"cross_entropy": known.item(), "adversarial": attacked.item(), "attention": attention.item()}
-    return loss, {"loss": loss.item()} | parts | _step_parts(perturbation, gradient, mask)
+    parts = {"loss": loss, "cross_entropy": known, "adversarial": attacked, "attention": attention}
+    return loss, _detached(parts) | _step_parts(perturbation, gradient, mask)
 
 
 def attention_change(clean: Maps, attacked: Maps, config: Loss) -> Scalar:
@@ -188,19 +189,19 @@ def defended(model: Any, x: Frames, y: LabelSets, mask: Mask, config: Loss) -> t
     else:
         term = _mean_bce(attacked, y, config)
     loss = config.clean * known + config.alpha * term
-    parts: Parts = {"cross_entropy": known.item(), "adversarial": term.item()}
+    parts: Parts = {"cross_entropy": known, "adversarial": term}
     if config.beta > 0:
         if config.attention_adversary == "random":
             _, attacked_maps = ask(x + random_step(x, mask, ball, noise))
         change = relative_change if config.attention_relative else attention_change
         attention = change(maps, attacked_maps, config)
         loss = loss + config.beta * attention
-        parts["attention"] = attention.item()
+        parts["attention"] = attention
     if config.entropy:
         loss = loss - config.entropy * mean_entropy(maps, mask)
     if config.alignment > 0:
         loss = loss + config.alignment * (1 - alignment(model, x, y, mask, ball, noise, draws))
-    return loss, {"loss": loss.item(), **parts, **_step_parts(perturbation, gradient, mask)}
+    return loss, _detached({"loss": loss, **parts}) | _step_parts(perturbation, gradient, mask)
 
 
 def _is_switched(config: Loss) -> bool:
@@ -233,7 +234,7 @@ def _clean_pass(
     model = Guarded(model, y.shape[1])
     x = x.detach().requires_grad_(True)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
+    with forked(x.device):
         logits, maps = model.with_maps(x, mask) if with_maps else (model(x, mask), {})
     loss = _mean_bce(logits, y, config)
     gradient, *known = torch.autograd.grad(loss, [x, *parameters], retain_graph=with_maps, allow_unused=True)
@@ -259,7 +260,11 @@ def _step_parts(perturbation: Frames, gradient: Frames, mask: Mask) -> Parts:
     gradient = gradient.masked_fill(~mask[:, :, None], 0.0)
     silent = gradient.flatten(1).abs().amax(dim=1) == 0
     counts = {"zero_gradients": silent.sum(), "gradients_not_finite": (~finite_rows(gradient)).sum()}
-    return {"perturbation_norm": l2_norm(perturbation).mean().item()} | {k: float(n.item()) for k, n in counts.items()}
+    return {"perturbation_norm": l2_norm(perturbation).mean()} | {k: n.to(gradient.dtype) for k, n in counts.items()}
+
+
+def _detached(parts: Parts) -> Parts:
+    return {name: part.detach() for name, part in parts.items()}
 
 
 def _mean_bce(logits: Logits, y: LabelSets, config: Loss) -> Scalar:

@@ -52,8 +52,8 @@ def gap(scores: Scores, labels: Labels, top_k: Whole = TOP_K) -> float:
     pool = np.empty((len(scores), most), inputs.numbers(scores[:0]).dtype)  # (videos, top_k)
     hits, positives, end = [], 0, 0
     for array in (scores, labels):
-        if isinstance(array, torch.Tensor) and array.is_cuda:  # threads have streams of their own
-            torch.cuda.current_stream(array.device).synchronize()
+        if isinstance(array, torch.Tensor) and not array.is_cpu:  # threads have streams of their own
+            torch.accelerator.current_stream(array.device).synchronize()
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # NumPy lets go of the interpreter
         for top, right, count in threads.map(partial(_pooled, k=most), chunks):
             start, end = end, end + len(top)

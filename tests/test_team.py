@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import distributed, multiprocessing
 
-from artpaper.losses import loss_for
+from artpaper.losses import Parts, loss_for
 from artpaper.models import FrameTransformer
 from artpaper.settings import Control, Loss
 from pipeline.base.errors import ArtpaperError
@@ -56,12 +56,12 @@ def gradients(name: str, share: slice) -> tuple[dict[str, float], list[torch.Ten
     """What Team.average makes of a part of a batch, in double precision."""
     net = toy.model(dtype=torch.float64)
     x, y, mask = (tensor[share] for tensor in toy.batch(videos=VIDEOS, dtype=torch.float64))
-    parts: dict[str, float] = {}
+    parts: Parts = {}
     if len(x):
         loss, parts = loss_for(LOSSES[name])(net, x, y, mask, LOSSES[name])
         loss.backward()
     parts = Team.here().average(net.parameters(), parts, len(x))
-    return parts, [torch.zeros_like(p) if p.grad is None else p.grad for p in net.parameters()]
+    return toy.numbers(parts), [torch.zeros_like(p) if p.grad is None else p.grad for p in net.parameters()]
 
 
 def member(rank: int, workspace: Path, folder: Path) -> None:
@@ -206,7 +206,7 @@ def test_seeds_of_the_first_process_are_those_of_one_alone() -> None:
 
 def test_a_process_alone_changes_nothing() -> None:
     parameter = torch.nn.Parameter(torch.ones(2))
-    parts = {"loss": 0.5}
+    parts = {"loss": torch.tensor(0.5)}
     assert Team.here() == Team()
     assert Team().average([parameter], parts, 3) == parts
     assert parameter.grad is None

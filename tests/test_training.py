@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import ClassVar
 
 import pandas as pd
 import pytest
 import torch
 from ruamel.yaml import YAML
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.base.errors import ArtpaperError, CheckpointError, ConfigError
 from pipeline.base.parameters import Params, as_dict, load_params
@@ -21,6 +23,7 @@ from pipeline.train.checkpoints import (
     save_model,
     save_tensors,
 )
+from pipeline.train.device import best_device
 from pipeline.train.training import clean_gap, train
 from tests import toy
 from tests.pipeline import changed, digest, kill_when, link_frames
@@ -101,22 +104,64 @@ def test_early_stopping_and_learning_rate(workspace: Path, small_params: Params,
     assert rates == pytest.approx([1e-3] * 7 + [1e-4])
 
 
+@pytest.mark.parametrize(("changes", "kept"), [({}, 20), ({"validate_every": 1000, "checkpoint_every": 8}, 24)])
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_state(
-    workspace: Path, small_params: Params, monkeypatch
+    workspace: Path, small_params: Params, changes: dict[str, int], kept: int, monkeypatch
 ) -> None:
+    """Losses are looked at before a row is made of them, and before a state is written: none of a broken model is."""
     real = training.loss_for(small_params.models["non_art"])
     calls = []
 
     def spoilt(model, x, y, mask, config):
         calls.append(1)
         value, parts = real(model, x, y, mask, config)
-        return value, parts if len(calls) < 30 else {**parts, "loss": float("nan")}
+        return value, parts if len(calls) != 30 else {**parts, "loss": torch.tensor(float("nan"))}
 
     monkeypatch.setattr(training, "loss_for", lambda _config: spoilt)
     with pytest.raises(ArtpaperError, match=r"the loss is nan at step 29.*train.learning_rate"):
-        train(small_params, "non_art", 0, workspace, progress=False)
+        train(changed(small_params, train=changes), "non_art", 0, workspace, progress=False)
     state = next((workspace / ".resume").glob("train-*/state.safetensors"))
-    assert load_tensors(state)[1]["progress"]["step"] == 20
+    assert load_tensors(state)[1]["progress"]["step"] == kept
+
+
+@pytest.mark.parametrize("name", ["non_art", "art", "a_art"])
+def test_a_step_waits_for_no_number(small: Path, small_params: Params, name: str) -> None:
+    """On an accelerator each would stop the queue; what nobody else would notice is a check or a part that asks."""
+
+    class Asked(TorchDispatchMode):
+        names: ClassVar[list[str]] = []
+
+        def __torch_dispatch__(self, function, types, arguments=(), options=None):
+            self.names.append(function._schema.name)
+            return function(*arguments, **(options or {}))
+
+    stores = [FrameStore(small / "frames" / split) for split in ("train", "validation")]
+    net = training.FrameTransformer(small_params.model, stores[0].modalities, len(stores[0].label_space.classes))
+    run = training.Run(
+        net, small_params.models[name], small_params.train, small_params.features, *stores, 0, {"name": name}
+    )
+    batches = run._batches()
+    run._train_step(next(batches))  # the first answer is looked at
+    with Asked() as asked:
+        run._train_step(next(batches))
+    assert "aten::mm" in asked.names or "aten::addmm" in asked.names
+    assert not {"aten::_local_scalar_dense", "aten::nonzero", "aten::equal"} & {*asked.names}
+    assert not torch.get_deterministic_debug_mode() > 1
+    run._fetch()
+    assert run.sums["steps"] == 2
+
+
+def test_an_accelerator_without_float64_is_not_taken(monkeypatch) -> None:
+    """Nor would anyone know before the first norm; one of another maker is, whatever its name."""
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("meta"))
+    assert best_device() == torch.device("meta")
+
+    def refused(*_: object, **__: object) -> None:
+        raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64")
+
+    monkeypatch.setattr(torch, "ones", refused)
+    assert best_device() == torch.device("cpu")
 
 
 def test_weights_that_blow_up_stop_the_run_at_the_validation(workspace: Path, small_params: Params) -> None:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from artpaper.losses import Parts
 from artpaper.models import FrameTransformer
 from artpaper.settings import Model
 
@@ -29,6 +30,11 @@ def batch(
     y = (torch.rand(videos, CLASSES, generator=generator) < 0.25).to(dtype)
     y[torch.arange(videos), torch.randint(CLASSES, (videos,), generator=generator)] = 1
     return x, y, mask
+
+
+def numbers(parts: Parts) -> dict[str, float]:
+    """What a loss says of itself, fetched."""
+    return {name: float(part) for name, part in parts.items()}
 
 
 class Linear(nn.Module):

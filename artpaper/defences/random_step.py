@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from artpaper.ball import steepest
+from artpaper.inputs import forked
 from artpaper.shapes import Frames, Mask
 
 
@@ -27,6 +28,6 @@ def random_step(x: Frames, mask: Mask, ball: dict[str, Any], noise: torch.Genera
 @contextmanager
 def same_units(x: Frames, draws: UInt8[Tensor, " state"]) -> Iterator[None]:
     """Passes over ``x`` in here drop the units that the generator's state ``draws`` says; it is left as it was."""
-    with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
+    with forked(x.device):
         torch.set_rng_state(draws)
         yield

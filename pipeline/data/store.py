@@ -202,19 +202,20 @@ class FrameStore:
     def _batch(self, indices: np.ndarray, max_frames: int) -> Batch:
         lengths = np.minimum(self._places[indices, 3], max_frames)  # (batch,)
         shape = (len(indices), int(lengths.max(initial=0)), sum(self.modalities.values()))
-        # pinned, a GPU fetches it by itself
-        room = torch.empty(shape, dtype=getattr(torch, self.dtype), pin_memory=torch.cuda.is_available())
+        pinned = torch.cuda.is_available()  # a GPU fetches it by itself
+        room = torch.empty(shape, dtype=getattr(torch, self.dtype), pin_memory=pinned)
         frames = room.numpy()  # (batch, time, dim)
-        labels = np.zeros((len(indices), len(self.label_space)), np.float32)  # (batch, classes)
+        labels = torch.zeros(len(indices), len(self.label_space), pin_memory=pinned)  # (batch, classes)
         ids = []
         for row, (index, length) in enumerate(zip(indices.tolist(), lengths.tolist(), strict=True)):
             video = self[index]
             ids.append(video.id)
             frames[row, :length] = video.frames[:length]
             frames[row, length:] = 0
-            labels[row, list(video.labels)] = 1
-        mask = np.arange(shape[1]) < lengths[:, None]  # (batch, time)
-        return Batch(ids, room, torch.from_numpy(mask), torch.from_numpy(labels))
+            labels.numpy()[row, list(video.labels)] = 1
+        mask = torch.empty(shape[:2], dtype=torch.bool, pin_memory=pinned)  # (batch, time)
+        np.less(np.arange(shape[1]), lengths[:, None], out=mask.numpy())
+        return Batch(ids, room, mask, labels)
 
     def _open_shard(self, shard: int) -> pa.ipc.RecordBatchFileReader:
         path = (self.path / self._shards[shard]).resolve()

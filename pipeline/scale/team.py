@@ -6,7 +6,7 @@ clean pass themselves and hand the known gradient over, so its hooks would miss 
 the gradients of all passes, and the parts of the loss with them, go around once a step, after the backward pass.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -38,19 +38,21 @@ class Team:
         """Whether this is the process that writes the files."""
         return self.rank == 0
 
-    def average(self, parameters: Iterable[nn.Parameter], parts: Mapping[str, float], videos: int) -> Parts:
+    def average(self, parameters: Iterable[nn.Parameter], parts: Parts, videos: int) -> Parts:
         """Make the gradients those of the whole batch, and the parts of its loss too: one message, to all from all.
 
         A mean over a share of the batch counts as much as the share has videos, so together they are the batch's mean:
         afterwards ``parameters`` have its gradients, the same bits in every process, and the parts of its loss are
-        returned. A batch may have too few videos for all; then ``videos`` is 0 and there are no ``parts``.
+        returned, on the CPU. A batch may have too few videos for all; then ``videos`` is 0 and there are no ``parts``.
         """
         if self.size == 1:
             return dict(parts)
         trained = [parameter for parameter in parameters if parameter.requires_grad]
-        values = [parts.get(name, 0.0) * (1 if name in COUNTED else videos) for name in PARTS]
         weights = [float(videos) if name in parts else 0.0 for name in PARTS]
-        numbers = torch.tensor([*values, *weights], dtype=trained[0].dtype, device=trained[0].device)
+        numbers = torch.tensor([*weights, *weights], dtype=trained[0].dtype, device=trained[0].device)
+        for place, name in enumerate(PARTS):
+            if name in parts:
+                numbers[place] = parts[name] * (1 if name in COUNTED else videos)
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad * videos for p in trained]
         message = torch.cat([numbers, *(gradient.flatten() for gradient in gradients)])
         distributed.all_reduce(message)
@@ -58,7 +60,7 @@ class Team:
         summed /= numbers[len(PARTS) :].max()  # the videos of the batch
         for parameter, gradient in zip(trained, summed.split([p.numel() for p in trained]), strict=True):
             parameter.grad = gradient.view_as(parameter)
-        sums = zip(PARTS, *numbers.double().view(2, -1).tolist(), strict=True)
+        sums = zip(PARTS, *numbers.double().view(2, -1).cpu(), strict=True)  # the one wait of a team's step
         return {name: value if name in COUNTED else value / weight for name, value, weight in sums if weight}
 
     def tell(self, value: Value) -> Value:

@@ -4,13 +4,23 @@ import torch
 
 
 def best_device() -> torch.device:
-    """The accelerator where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The accelerator where there is one that computes in float64, as norms are summed in; else the CPU.
+
+    Apple's GPUs (mps) do not, nor do some of Intel's (xpu).
+    """
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if found is not None:
+        try:
+            torch.ones(2, dtype=torch.float64, device=found).norm()
+            return found
+        except (TypeError, RuntimeError):
+            pass
+    return torch.device("cpu")
 
 
 def native_precision(device: torch.device) -> str:
     """bf16 where the device multiplies it in hardware, fp32 elsewhere."""
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    if device.type in ("cuda", "xpu"):
+        return "bf16" if torch.get_device_module(device).is_bf16_supported(including_emulation=False) else "fp32"
     abilities = torch.cpu.get_capabilities()
     return "bf16" if abilities.get("amx_bf16") or abilities.get("avx512_bf16") else "fp32"

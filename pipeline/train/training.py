@@ -6,6 +6,7 @@ each takes its share of every batch, all take the same steps and decisions, and 
 write.
 """
 
+import inspect
 import math
 import os
 import shutil
@@ -20,6 +21,7 @@ import numpy as np
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before CUDA starts, or its matrix products vary
 import torch
 
+from artpaper.inputs import Guarded
 from artpaper.losses import COUNTED, Parts, loss_for
 from artpaper.metrics import TOP_K, gap_from_top, top_scores
 from artpaper.models import FrameTransformer
@@ -142,6 +144,8 @@ class Run:
         self.step, self.best_gap, self.best_step, self.bad_validations = 0, -1.0, 0, 0
         self.history: list[Row] = []
         self.sums: dict[str, float] = {}
+        self.guarded = Guarded(self.model)  # one for all steps: it looks at the first answer, and waits for that alone
+        self.waiting: list[Parts] = []  # what the last steps say of their losses, still on the device
 
     @property
     def finished(self) -> bool:
@@ -167,6 +171,7 @@ class Run:
 
     def save(self, state_folder: Path) -> None:
         """Write everything :meth:`resume` needs, whole or not at all."""
+        self._fetch()
         if self.team.leads:
             save_tensors(state_folder / "state.safetensors", *self._state())
 
@@ -221,23 +226,39 @@ class Run:
         seed_everything(self.seed, self.step, self.team.rank)  # a zero at the end changes nothing
         self.optimizer.zero_grad(set_to_none=True)
         parts = self._backward(batch) if batch.ids else {}
-        parts = self.team.average(self.model.parameters(), parts, len(batch.ids))
-        if not math.isfinite(parts["loss"]):
-            raise self._diverged(f"the loss is {parts['loss']}")
+        self.waiting.append(self.team.average(self.model.parameters(), parts, len(batch.ids)))
         self.optimizer.step()
         self.step += 1
-        for key, value in {**parts, "steps": 1.0}.items():
-            self.sums[key] = self.sums.get(key, 0.0) + value
 
     def _backward(self, batch: Batch) -> Parts:
         x, y, mask = model_inputs(batch, self.inputs, self.model.modalities, self.device)
         self.model.train()
-        with self._autocast():
-            loss, parts = loss_for(self.loss)(self.model, x, y, mask, self.loss)
+        torch.set_deterministic_debug_mode("error")  # at "warn" CUDA's fused attention goes back in any order
+        with self._autocast():  # the loss without its checks, for what a store holds was checked when it was prepared
+            loss, parts = inspect.unwrap(loss_for(self.loss))(self.guarded, x, y, mask, self.loss)
         loss.backward(inputs=list(self.model.parameters()))  # not for x, whose gradient A-ART has already used
+        torch.set_deterministic_debug_mode("warn")
         return parts
 
+    def _fetch(self) -> None:
+        """Sum up what the steps say of their losses, before a row or a state is made of them: one wait for them all.
+
+        So a loss that is not finite stops the run when the next is due, with the step that it was first seen at.
+        """
+        if not self.waiting:
+            return
+        names, first = list(self.waiting[0]), self.step - len(self.waiting)
+        told = torch.stack([torch.stack([parts[name] for name in names]) for parts in self.waiting]).tolist()
+        self.waiting = []
+        for step, values in enumerate(told, first):
+            parts = dict(zip(names, values, strict=True))
+            if not math.isfinite(parts["loss"]):
+                raise self._diverged(f"the loss is {parts['loss']}", step)
+            for key, value in {**parts, "steps": 1.0}.items():
+                self.sums[key] = self.sums.get(key, 0.0) + value
+
     def _log(self, *, validate: bool, state_folder: Path) -> None:
+        self._fetch()
         steps = self.sums.pop("steps")
         counts = {name: int(self.sums.pop(name)) for name in COUNTED if name in self.sums}
         row: Row = {"step": self.step, "learning_rate": self._learning_rate}
@@ -254,7 +275,7 @@ class Run:
                     self.model, self.validation_store, self.config.batch_size, self.inputs, self.device, self.team
                 )
         except ValueError as error:  # NaN scores: the weights have outgrown the number format
-            raise self._diverged(str(error)) from None
+            raise self._diverged(str(error), self.step) from None
         if gap > self.best_gap:
             self.best_gap, self.best_step, self.bad_validations = gap, self.step, 0
             if self.team.leads:
@@ -265,9 +286,9 @@ class Run:
         self.schedule.step(gap)
         return gap
 
-    def _diverged(self, what: str) -> ArtpaperError:
+    def _diverged(self, what: str, step: int) -> ArtpaperError:
         return ArtpaperError(
-            f"training {self.identity['name']} seed {self.seed}: {what} at step {self.step}; the last state is kept. "
+            f"training {self.identity['name']} seed {self.seed}: {what} at step {step}; the last state is kept. "
             "Lower train.learning_rate, or set train.precision to fp32"
         )
 

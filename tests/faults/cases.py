@@ -166,7 +166,7 @@ def not_a_number(world: World, folder: Path, source: random.Random) -> tuple[str
         def spoilt(*arguments: Any) -> Any:
             calls[0] += 1
             value, parts = real(world.params.models["a_art"])(*arguments)
-            return value, {**parts, "loss": float("nan")} if calls[0] == step else parts
+            return value, {**parts, "loss": torch.tensor(float("nan"))} if calls[0] == step else parts
 
         training.loss_for = lambda _: spoilt
 
