@@ -116,11 +116,12 @@ def apart(work: Callable[..., Result], *given: object) -> Result:
 def peak_bytes(call: Call) -> int:
     """Bytes the call holds at most, on top of what was held before: of the GPU's memory, or of the process on Linux."""
     gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
+    if best_device().type != "cpu":
+        memory = torch.get_device_module(best_device())
+        memory.reset_peak_memory_stats()
+        before = memory.memory_allocated()
         call()
-        return torch.cuda.max_memory_allocated() - before
+        return memory.max_memory_allocated() - before
     libc = ctypes.CDLL(None)
     libc.mallopt(-3, 2**20)  # M_MMAP_THRESHOLD: arrays from 1 MiB on are given back when they are freed
     libc.malloc_trim(0)
@@ -153,7 +154,7 @@ def machine() -> dict[str, Any]:
         "processor": processor(),
         "cores": len(os.sched_getaffinity(0)),
         "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+        "device": "cpu" if device.type == "cpu" else torch.get_device_module(device).get_device_name(),
         "precision": native_precision(device),
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -171,5 +172,5 @@ def held(name: str) -> int:
 
 
 def _settle() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    if best_device().type != "cpu":
+        torch.accelerator.synchronize()

@@ -63,11 +63,11 @@ def _peak(own: bool, batch: int, time: int, classes: int) -> int:
     return peak_bytes(take(model, LOSSES["a_art"], videos(batch, time, classes)))
 
 
-def videos(batch: int, time: int, classes: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Random frames (batch, time, 1152) of norm 1, label sets, and a mask without padding."""
+def videos(batch: int, time: int, classes: int, dim: int = sum(MODALITIES.values())) -> tuple[Tensor, Tensor, Tensor]:
+    """Random frames (batch, time, dim) of norm 1, label sets, and a mask without padding."""
     device = best_device()
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(batch, time, sum(MODALITIES.values()), generator=generator)
+    x = torch.randn(batch, time, dim, generator=generator)
     y = (torch.rand(batch, classes, generator=generator) < 3 / classes).float()
     x /= x.norm(dim=-1, keepdim=True)
     return x.to(device), y.to(device), torch.ones(batch, time, dtype=torch.bool, device=device)

@@ -1,6 +1,8 @@
 """What the benchmarks hold ours against computes the same; and they say when a target is missed."""
 
 import json
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,18 +12,23 @@ from artpaper.losses import attention_adversarial
 from artpaper.metrics import gap
 from artpaper.models import FrameTransformer
 from artpaper.settings import Loss, Model
+from benchmarks import gpu
 from benchmarks.__main__ import RESULTS, markdown
 from benchmarks.measure import Line, Times, machine, peak_bytes, take_turns
 from benchmarks.projection import markdown as computed
 from benchmarks.projection import projection
 from benchmarks.straightforward import StraightforwardTransformer, global_average_precision, three_pass_step
+from benchmarks.training_step import LOSSES
+from pipeline.train.device import best_device
 from tests import toy
 from tests.pipeline import ROOT
 
 
-@pytest.mark.parametrize("alive", [2**21, 1])
-def test_a_step_of_a_art_has_the_gradients_of_the_usual_three_passes(alive: int, monkeypatch) -> None:
+@pytest.mark.parametrize(("alive", "fused"), [(2**21, False), (1, False), (2**21, True)])
+def test_a_step_of_a_art_has_the_gradients_of_the_usual_three_passes(alive: int, fused: bool, monkeypatch) -> None:
+    """All maps at once, some at a time, and as on an accelerator."""
     monkeypatch.setattr("artpaper.models.ALIVE", alive)
+    monkeypatch.setattr("artpaper.models._fuses", lambda _: fused)
     config = Model(heads=4, dropout=0.0)
     torch.manual_seed(0)
     ours = FrameTransformer(config, toy.MODALITIES, toy.CLASSES).double()
@@ -83,6 +90,36 @@ def test_the_table_says_which_target_is_missed() -> None:
     assert rows[-2] == ["one", "at most 2.15 x", "2 x", "other", "yes"]
     assert rows[-1] == ["two", "at least 2 GB/s", "1 GB/s", "", "no"]
     assert f"cores {machine()['cores']}" in page
+
+
+def test_what_measures_a_gpu_runs_where_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every part, and what one that fails had found; nobody has a GPU at hand who changes what it calls."""
+    if best_device().type != "cpu":
+        pytest.skip("there is a GPU; python -m benchmarks.gpu measures it")
+    with pytest.raises(SystemExit, match="nothing was measured: PyTorch's best device here is cpu"):
+        gpu.main([])
+
+    def breaks(_: gpu.Size) -> Iterator[gpu.Row]:
+        yield {"what": "first", "with": "", "ms": 2.0}
+        raise RuntimeError("out of order\nand more")
+
+    monkeypatch.setattr("benchmarks.measure.gc.collect", int)  # most of the time
+    monkeypatch.setattr(gpu, "PARTS", (breaks, *gpu.PARTS))
+    gpu.main(["--device", "cpu", "--small", "--out", str(tmp_path)])
+    rows = json.loads((tmp_path / "gpu.json").read_text())["rows"]
+    assert [row["what"] for row in rows] == [
+        "first", "breaks", "matrix products", *2 * [f"{name}'s step" for name in LOSSES],
+        *(f"{name}, trained" for name in LOSSES), "PGD", "DeepFool", "input",
+    ]  # fmt: skip
+    assert [row["with"] for row in rows if len(row) == 2] == ["RuntimeError: out of order"]
+    assert all(row["loss"] == row["on the CPU"] for row in rows if "loss" in row)  # this is the CPU
+    page = (tmp_path / "gpu.md").read_text()
+    assert ", commit " in page
+    assert "| 2 ms " in page
+
+
+def test_no_row_is_begun_when_the_time_is_up() -> None:
+    assert [row["with"] for row in gpu._until(gpu.steps, gpu.SMALL, 0.0)] == ["no time was left for more"]
 
 
 def test_the_documentation_shows_what_was_measured() -> None:
