@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int16
+from jaxtyping import Bool, Float, Int16
 from torch import Tensor
 
 from artpaper.attacks import apgd, fgm
 from artpaper.attention import attention_numbers
 from artpaper.metrics import TOP_K, top_scores
 from artpaper.models import FrameTransformer
-from artpaper.shapes import Mask
+from artpaper.shapes import LabelSets, Logits, Mask
 from pipeline.base.parameters import Params
 from pipeline.data.store import FrameStore
 from pipeline.stress.verdict.statistics import Gap
@@ -34,10 +34,10 @@ Numbers = dict[str, float]
 class Answers:
     """The best classes of some videos under one condition, collected batch by batch."""
 
-    scores: list[np.ndarray]
-    hits: list[np.ndarray]
+    scores: list[Float[np.ndarray, "videos top"]]
+    hits: list[Bool[np.ndarray, "videos top"]]
 
-    def add(self, logits: Tensor, labels: Tensor) -> None:
+    def add(self, logits: Logits, labels: LabelSets) -> None:
         """Those of one more batch."""
         scores, hits = top_scores(logits.float().cpu(), labels, min(TOP_K, logits.shape[1]))
         self.scores.append(scores)
@@ -177,7 +177,7 @@ def mean_maps(
 
 
 @contextmanager
-def swapped(model: FrameTransformer, how: str, mean: dict[str, Tensor]) -> Iterator[None]:
+def swapped(model: FrameTransformer, how: str, mean: dict[str, Float[Tensor, "heads time time"]]) -> Iterator[None]:
     """In here the model pays attention by other maps; a model without queries and keys is left as it is.
 
     ``swap_uniform``: every real frame the same weight; ``swap_other``: that of the next video of the batch, whose

@@ -15,6 +15,7 @@ from artpaper.losses import attention_change
 from artpaper.metrics import TOP_K, gap_from_top, top_scores
 from artpaper.models import FrameTransformer
 from artpaper.settings import Control, Loss
+from artpaper.shapes import Frames, LabelSets, Mask
 from pipeline.base.atomic import atomic_file
 from pipeline.base.errors import DataError
 from pipeline.base.parameters import Params
@@ -189,6 +190,6 @@ def loss_and_change(
     return loss_, change, contrast
 
 
-def inputs(model: FrameTransformer, batch: Batch, params: Params) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def inputs(model: FrameTransformer, batch: Batch, params: Params) -> tuple[Frames, LabelSets, Mask]:
     """What a model is given of a batch: frames, label sets, mask."""
     return model_inputs(batch, params.features, model.modalities, best_device())

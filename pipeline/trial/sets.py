@@ -35,11 +35,11 @@ class TrialSet:
 
 SETS = {
     "utd_mhad": TrialSet(128, people=r"_s(\d+)_"),
-    "default": TrialSet(512),
+    "default": TrialSet(256),
     "audioset": TrialSet(512),
-    "long_40": TrialSet(128),
-    "yt8m_speech": TrialSet(192),
-    "long_5": TrialSet(128),
+    "long_40": TrialSet(64),
+    "yt8m_speech": TrialSet(128),
+    "long_5": TrialSet(64),
 }
 """By the name of their profile, the cheapest evidence first."""
 

@@ -104,7 +104,7 @@ class Results:
     """The finished units of one set: what each says of itself, and its draws, by variant and seed."""
 
     about: dict[tuple[str, int], dict[str, Any]]
-    draws: dict[tuple[str, int], dict[str, np.ndarray]]
+    draws: dict[tuple[str, int], dict[str, Float64[np.ndarray, " draws"]]]
 
     @property
     def variants(self) -> list[str]:
@@ -115,8 +115,8 @@ class Results:
         """The seeds that all these variants have."""
         return sorted(set.intersection(*({s for v, s in self.about if v == name} for name in names)))
 
-    def points(self, variant: str, condition: str, seeds: list[int]) -> np.ndarray:
-        """GAP in percent (seeds,)."""
+    def points(self, variant: str, condition: str, seeds: list[int]) -> Float64[np.ndarray, " seeds"]:
+        """GAP in percent."""
         return np.array([self.about[variant, seed]["gap"][condition] for seed in seeds])
 
     def drawn(self, condition: str) -> int:

@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from jaxtyping import Float64, Int16
 
 from pipeline.base.alone import alone
 from pipeline.base.atomic import atomic_file
@@ -121,14 +122,14 @@ def attention_share(params: Params, variant: str, history: pd.DataFrame) -> floa
     return float((term / (last["loss"] - term)).mean())
 
 
-def write_unit(path: Path, about: Mapping[str, Any], draws: Mapping[str, np.ndarray]) -> None:
+def write_unit(path: Path, about: Mapping[str, Any], draws: Mapping[str, Int16[np.ndarray, " draws"]]) -> None:
     """One Parquet file: a column of draws for each condition, all else in its metadata."""
     schema = pa.schema(dict.fromkeys(draws, pa.int16()), {"artpaper": json.dumps(about, sort_keys=True)})
     with atomic_file(path) as temporary:
         pq.write_table(pa.table(dict(draws), schema), temporary, compression="zstd")
 
 
-def read_unit(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def read_unit(path: Path) -> tuple[dict[str, Any], dict[str, Float64[np.ndarray, " draws"]]]:
     """What :func:`write_unit` wrote: all about the unit, and its draws in percent of GAP."""
     try:
         table = pq.read_table(path)
