@@ -105,6 +105,9 @@ def test_units_use_what_the_rules_give(tmp_path: Path) -> None:
     own = with_variant(trial_params("utd_mhad", ROOT), RULES, "a_art")
     assert own.attack.epsilon == 0.2
     assert own.models["a_art"] == losses["a_art"]
+    paper = with_variant(trial_params("utd_mhad", ROOT), RULES, "a_art_paper")
+    assert paper.attack.epsilon == paper.models["a_art_paper"].epsilon == pytest.approx(0.034 * 70**0.5)
+    assert paper.models["a_art_paper"].beta == losses["a_art"].beta
     assert list(units(RULES))[:5] == [*(Unit(name, 0) for name in PLANNED), Unit("non_art", 1)]
     values = json.loads(json.dumps(RULES.to_json()))
     for name, changed in (("epsilon", 0.4), ("beta", values["beta"] | {"0.2": 1.0})):

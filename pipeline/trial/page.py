@@ -13,6 +13,7 @@ from pipeline.base.errors import DataError
 from pipeline.paper.style import markdown_table, number_or_dash, save_figure, save_table, save_text
 from pipeline.trial.rules import CALIBRATED, LOST, PAPER, base_radius, lost_share, read_rules
 from pipeline.trial.statistics import ALIVE_COST, ALIVE_SHARE, LEVEL, Results, planned, read_results, won_back
+from pipeline.trial.variants import undefended
 
 NAMES = {"non_art": "Non-ART", "art": "ART", "a_art": "A-ART", "uniform_art": "uniform + ART"}
 WORDS = {"one_step": "one step", "apgd": "APGD", "clean": "clean"}
@@ -67,7 +68,7 @@ def model_table(results: Results) -> pd.DataFrame:
         row |= {
             name: results.points(variant, name, seeds).mean() for name in ("clean", "one_step", "clean_part", "apgd")
         }
-        paired = len(results.seeds(variant, "non_art")) > 1 and variant != "non_art"
+        paired = len(results.seeds(variant, undefended(variant))) > 1 and variant != undefended(variant)
         for name in ("one_step", "apgd"):
             row[f"won_back_{name}"] = won_back(results, variant, name).value if paired else np.nan
         for swap in ("uniform", "other", "position"):

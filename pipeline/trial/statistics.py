@@ -26,7 +26,7 @@ from pipeline.base.parameters import as_dict
 from pipeline.stress.verdict.statistics import holm
 from pipeline.trial.rules import read_rules
 from pipeline.trial.units import read_unit
-from pipeline.trial.variants import variants
+from pipeline.trial.variants import radius, undefended, variants
 
 LEVEL, POWER = 0.05, 0.8
 CLEAN = {"one_step": "clean", "apgd": "clean_part"}  # the same videos without an attack
@@ -148,8 +148,8 @@ def read_results(folder: Path) -> Results:
             raise DataError(
                 f"{path}: its loss is not what {folder / 'rules.json'} makes; take it away and run it again"
             )
-        if about["parameters"]["attack"]["epsilon"] != rules.epsilon:
-            raise DataError(f"{path}: attacked at another epsilon than the calibrated {rules.epsilon:g}; run it again")
+        if about["parameters"]["attack"]["epsilon"] != (epsilon := radius(rules, about["variant"])):
+            raise DataError(f"{path}: attacked at another epsilon than {epsilon:g}, which the rules give; run it again")
         same = about["frames"], about["videos"], about["drawn"]
         if same != (first := first or same):
             raise DataError(f"{path}: about other videos than {next(iter(found))}; take it away and run it again")
@@ -202,10 +202,10 @@ def won_back(results: Results, variant: str, condition: str) -> Difference:
 
     The ratio of the means over seeds; its error is that of the ratio made linear at its value.
     """
-    clean = CLEAN[condition]
-    gained = (1.0, variant, condition), (-1.0, "non_art", condition)
-    lost = (1.0, "non_art", clean), (-1.0, "non_art", condition)
-    seeds = results.seeds(variant, "non_art")
+    clean, other = CLEAN[condition], undefended(variant)
+    gained = (1.0, variant, condition), (-1.0, other, condition)
+    lost = (1.0, other, clean), (-1.0, other, condition)
+    seeds = results.seeds(variant, other)
     top, bottom = (
         float(np.mean(sum(w * results.points(v, c, seeds) for w, v, c in terms))) for terms in (gained, lost)
     )

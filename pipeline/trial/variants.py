@@ -5,10 +5,11 @@ from collections.abc import Iterator
 
 from artpaper.settings import Attention, Control
 from pipeline.base.parameters import Params
-from pipeline.trial.rules import CALIBRATED, Rules
+from pipeline.trial.rules import CALIBRATED, Rules, base_radius
 from pipeline.trial.sets import with_loss
 
 PLANNED = ("non_art", "art", "a_art", "uniform_art")
+PAPER_RADIUS = "_paper"
 PLANNED_SEEDS, SEEDS = 8, 5
 ATTENTIONS: tuple[Attention, ...] = ("softmax", "uniform", "position", "random")
 
@@ -30,7 +31,8 @@ def variants(rules: Rules) -> dict[str, Control]:
     """The losses by name, in the order in which the exploratory ones are worth their time.
 
     ``4e`` and the like are multiples of the calibrated radius, in training alone; ``share`` is that of ART's loss which
-    beta times the attention term had on validation videos; ``nominal`` is the paper's own beta.
+    beta times the attention term had on validation videos; ``nominal`` is the paper's own beta. What ends in
+    :data:`PAPER_RADIUS` is trained and attacked at 3.4 % of a median video's norm.
     """
     epsilon = rules.epsilon
     none, art = Control(), Control(alpha=1.0, epsilon=epsilon)  # as the calibration trained them
@@ -49,6 +51,9 @@ def variants(rules: Rules) -> dict[str, Control]:
     named |= {"a_art_share0.1": a_art(0.1), "a_art_share0.4": a_art(0.4)}
     named["a_art_nominal"] = dataclasses.replace(art, beta=0.001)
     named["contrast"] = dataclasses.replace(art, beta=rules.contrast_beta(CALIBRATED), attention_contrast=True)
+    paper = base_radius(rules.frames)
+    for name in ("non_art", "art", "a_art"):
+        named[name + PAPER_RADIUS] = dataclasses.replace(named[name], epsilon=paper)
     for loss, control in losses.items():  # the table of attention by loss; the first names stay where they are
         named |= {_name(a, loss): _of(a, control) for a in ATTENTIONS if _name(a, loss) not in named}
     for times in (0.5, 2.0):  # the fronts
@@ -83,4 +88,14 @@ def units(rules: Rules) -> Iterator[Unit]:
 
 def with_variant(params: Params, rules: Rules, variant: str) -> Params:
     """The parameters that train and attack one variant."""
-    return with_loss(params, variant, variants(rules)[variant], rules.epsilon)
+    return with_loss(params, variant, variants(rules)[variant], radius(rules, variant))
+
+
+def radius(rules: Rules, variant: str) -> float:
+    """Of the ball that a variant is attacked in, unit of the normalised features."""
+    return base_radius(rules.frames) if variant.endswith(PAPER_RADIUS) else rules.epsilon
+
+
+def undefended(variant: str) -> str:
+    """Non-ART under the same attack, whose loss of GAP a variant's is compared with."""
+    return "non_art" + PAPER_RADIUS * variant.endswith(PAPER_RADIUS)
