@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from artpaper.ball import finite_rows, l2_norm, steepest
 from artpaper.defences.alignment import alignment
 from artpaper.defences.consistency import bernoulli_divergence
+from artpaper.defences.contrastive_attention import contrastive_change
 from artpaper.defences.entropy import mean_entropy
 from artpaper.defences.projected import projected
 from artpaper.defences.random_step import random_step, same_units
@@ -193,8 +194,11 @@ def defended(model: Any, x: Frames, y: LabelSets, mask: Mask, config: Loss) -> t
     if config.beta > 0:
         if config.attention_adversary == "random":
             _, attacked_maps = ask(x + random_step(x, mask, ball, noise))
-        change = relative_change if config.attention_relative else attention_change
-        attention = change(maps, attacked_maps, config)
+        if config.attention_contrast:
+            attention = contrastive_change(maps, attacked_maps, mask, config)
+        else:
+            change = relative_change if config.attention_relative else attention_change
+            attention = change(maps, attacked_maps, config)
         loss = loss + config.beta * attention
         parts["attention"] = attention
     if config.entropy:

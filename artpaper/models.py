@@ -96,12 +96,15 @@ class Encoder(nn.Module):
             raise ValueError(
                 f"width {self.dim} is not divisible by {config.heads} heads; set model.projection to a multiple of them"
             )
-        if config.positions == "sinusoidal" and self.dim % 2:
+        coded = config.positions == "sinusoidal" or config.attention == "position"
+        if coded and self.dim % 2:
             raise ValueError(f"sinusoidal positions need an even width, not {self.dim}; set model.projection to one")
         self.config = config
         self.project = nn.Linear(width, self.dim) if config.projection else nn.Identity()
         # uniform attention has no use for queries and keys, so it owns none
-        self.query_key = nn.Linear(self.dim, 2 * self.dim) if config.attention == "softmax" else None
+        self.query_key = None if config.attention == "uniform" else nn.Linear(self.dim, 2 * self.dim)
+        if self.query_key is not None and config.attention == "random":
+            _freeze(self.query_key)
         self.value = nn.Linear(self.dim, self.dim)
         self.output = nn.Linear(self.dim, self.dim)
         hidden = config.ffn_multiple * self.dim
@@ -133,7 +136,16 @@ class Encoder(nn.Module):
     def attention(self, x: Float[Tensor, "batch time width"], mask: Mask) -> Float[Tensor, "batch heads time time"]:
         """The attention map of every head, alone."""
         hidden = self._before(0, self.dropout(self._embed(x)))
-        return self._heads(hidden if self.query_key is None else self.query_key(hidden), mask)
+        return self._heads(self._queries_and_keys(hidden), mask)
+
+    def _queries_and_keys(self, hidden: Tensor) -> Tensor:
+        """Side by side (B, T, 2d); uniform attention, which has none, is given its input back."""
+        if self.query_key is None:
+            return hidden
+        if self.config.attention == "position":
+            codes = sinusoids(hidden.shape[1], self.dim, hidden.device).to(hidden.dtype)  # (T, d)
+            return self.query_key(codes).expand(len(hidden), -1, -1)
+        return self.query_key(hidden)
 
     def _embed(self, x: Tensor) -> Tensor:
         embedded = self.project(x)  # (B, T, d)
@@ -149,8 +161,7 @@ class Encoder(nn.Module):
         On a CPU, where all maps together are large, they are made for some videos at a time and once more on the way
         back; elsewhere for one head at a time.
         """
-        query_key = hidden if self.query_key is None else self.query_key(hidden)  # (B, T, 2d)
-        given = (query_key, self.value(hidden), mask)
+        given = (self._queries_and_keys(hidden), self.value(hidden), mask)
         if _fuses(hidden.device):
             return self._fused(*given, with_map)
         size = max(1, ALIVE // (self.config.heads * hidden.shape[1] ** 2))  # videos
@@ -249,6 +260,14 @@ def _map(query: Tensor, key: Tensor, bias: Tensor, scale: float) -> Tensor:
     """One head's map (B, T, T), rows of padding included, of its queries and keys (B, T, d/H)."""
     scores = torch.baddbmm(bias[:, None], query, key.transpose(-1, -2), alpha=scale)
     return scores.softmax(dim=-1, dtype=_full(scores))
+
+
+def _freeze(layer: nn.Linear) -> None:
+    """Keep a layer as it was drawn: saved with the model, and none of its parameters."""
+    for name in ("weight", "bias"):
+        drawn = getattr(layer, name).detach()
+        delattr(layer, name)
+        layer.register_buffer(name, drawn)
 
 
 def _full(tensor: Tensor) -> torch.dtype:

@@ -19,14 +19,20 @@ Share = Annotated[float, Field(gt=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Scope = Literal["joint", "modality", "frame"]
+Attention = Literal["softmax", "uniform", "position", "random"]
 
 
 @dataclass(frozen=True, config=CHECKED)
 class Model:
-    """Group ``model``: the frame Transformer, one encoder layer per modality."""
+    """Group ``model``: the frame Transformer, one encoder layer per modality.
+
+    ``attention`` is the paper's ``softmax``, or a control: ``uniform`` gives every real frame the same weight, the
+    scores of ``position`` are learnt from the positions alone, those of ``random`` come from queries and keys that stay
+    as they were drawn.
+    """
 
     heads: Count = 8
-    attention: Literal["softmax", "uniform"] = "softmax"
+    attention: Attention = "softmax"
     temperature: Positive = 1.0
     projection: Count | None = None
     scale_input: bool = True
@@ -42,7 +48,7 @@ class Loss:
     """One entry of group ``models``: the training loss of one model (Eq. 1, 2 and section 2.2).
 
     ``alpha`` 0 leaves out the adversarial term, ``beta`` 0 the attention term. ``attention`` overrides
-    ``model.attention`` for this model alone, which makes the uniform-attention control. ``vertical`` trains and
+    ``model.attention`` for this model alone, which makes the controls of attention. ``vertical`` trains and
     validates on the videos of one vertical (AudioSet: family) alone, the second reading of Tables 2 and 3.
     """
 
@@ -54,7 +60,7 @@ class Loss:
     attention_modalities: Literal["sum", "mean"] = "sum"
     attention_squared: bool = False
     attention_detach_clean: bool = False
-    attention: Literal["softmax", "uniform"] | None = None
+    attention: Attention | None = None
     vertical: str | None = None
 
 
@@ -66,8 +72,9 @@ class Control(Loss):
     video. ``clean`` weighs L_CE. ``adversary`` says how they are found: ``one_step`` (Eq. 4), ``projected`` (from a
     random start, ``steps`` steps) or ``virtual`` (no labels). The attention term compares with the maps of the
     adversaries or, with ``attention_adversary`` random, of a random step; ``attention_relative`` divides it by the
-    clean map's distance to uniform. ``entropy`` rewards flat maps, below 0 peaked ones. ``alignment`` asks for
-    gradients that agree with those at a random point of the ball. ``temperature`` overrides ``model.temperature``.
+    clean map's distance to uniform, ``attention_contrast`` by its distance to another video's. ``entropy`` rewards flat
+    maps, below 0 peaked ones. ``alignment`` asks for gradients that agree with those at a random point of the ball.
+    ``temperature`` overrides ``model.temperature``.
 
     Raises:
         ValueError: switches that exclude one another.
@@ -79,6 +86,7 @@ class Control(Loss):
     consistency: bool = False
     attention_adversary: Literal["same", "random"] = "same"
     attention_relative: bool = False
+    attention_contrast: bool = False
     entropy: Annotated[float, Field(allow_inf_nan=False)] = 0.0
     alignment: NonNegative = 0.0
     temperature: Positive | None = None
@@ -100,7 +108,10 @@ class Control(Loss):
             raise ValueError("adversary 'virtual' asks for no labels and needs consistency")
         if self.adversary != "projected" and self.steps != 1:
             raise ValueError(f"steps {self.steps}: only adversary 'projected' takes more than one")
-        if not self.beta and (self.attention_relative or self.attention_adversary == "random"):
-            raise ValueError("attention_relative and attention_adversary need a beta above 0")
+        own = self.attention_relative or self.attention_contrast
+        if not self.beta and (own or self.attention_adversary == "random"):
+            raise ValueError("attention_relative, attention_contrast and attention_adversary need a beta above 0")
+        if self.attention_relative and self.attention_contrast:
+            raise ValueError("attention_relative and attention_contrast divide the same term; choose one")
         if not self.clean and (self.consistency or self.beta or self.entropy):
             raise ValueError("clean 0 leaves no clean pass for consistency, beta or entropy to compare with")

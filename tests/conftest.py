@@ -35,6 +35,7 @@ SECONDS = {
     "attacks/test_auto_projected_gradient.py": 20,
     "attacks/test_minimum_norm.py": 17,
     "test_benchmarks.py": 15,
+    "test_trial.py": 15,
     "test_reference_training.py": 15,
     "test_git.py": 15,
     "data/test_arrays.py": 14,

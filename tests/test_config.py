@@ -47,7 +47,10 @@ def test_the_paper_profile_is_the_papers_setting() -> None:
         ({"train": {"learning_rate": -1.0}}, "train.learning_rate: .*greater than 0, got -1.0"),
         ({"train": {"learning_rate": float("nan")}}, "train.learning_rate: .*finite"),
         ({"model": {"heads": True}}, "model.heads: .*valid integer, got True"),
-        ({"model": {"attention": "soft"}}, "model.attention: .*'softmax' or 'uniform', got 'soft'"),
+        (
+            {"model": {"attention": "soft"}},
+            "model.attention: .*'softmax', 'uniform', 'position' or 'random', got 'soft'",
+        ),
         ({"data": {"source": "audioset"}}, "audioset has audioset527"),
         ({"data": {"source": "audoset"}}, r"data.source: no source 'audoset'; did you mean audioset\?"),
         ({"data": {"source": "arrays"}}, "label_space 'h317' does not fit source 'arrays': .*arrays has given"),

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from artpaper.ball import l2_norm, steepest
 from artpaper.defences.consistency import bernoulli_divergence
+from artpaper.defences.contrastive_attention import FLOOR, contrastive_change
 from artpaper.defences.entropy import mean_entropy
 from artpaper.defences.relative_attention import relative_change
 from artpaper.losses import adversarial, attention_adversarial, attention_change, defended, loss_for
@@ -95,6 +96,35 @@ def test_the_relative_term_has_a_gradient_everywhere(share: float) -> None:
     assert term.item() == 0
     assert clean["rgb"].grad is not None
     assert clean["rgb"].grad.isfinite().all()
+
+
+def test_neither_flat_nor_position_only_maps_gain_by_the_contrastive_term() -> None:
+    """The fault it alone catches: lengths or padding keep the distance large, although no map tells of its video."""
+    x, _, mask = toy.batch(dtype=torch.float64)
+    kept = None
+    for attention in ("uniform", "position"):
+        net = toy.model(attention=attention, heads=1, dtype=torch.float64)
+        maps = net(x, mask, return_attention=True)[1]
+        moved = {name: a + 0.01 * mask[:, :, None] * mask[:, None, :] for name, a in maps.items()}
+        term = contrastive_change(maps, moved, mask, Loss()).item()
+        per_video = 2 * 0.01 * mask.sum(dim=1).double() / FLOOR  # two modalities, no distance at all but the floor
+        assert term == pytest.approx(per_video.mean().item(), rel=1e-6)
+        kept = maps
+    assert contrastive_change(kept, kept, mask, Loss()).item() == 0
+
+
+def test_the_contrastive_term_is_the_change_over_the_distance_to_the_next_map() -> None:
+    net = toy.model(heads=2, dtype=torch.float64)
+    x, _, _ = toy.batch(videos=3, dtype=torch.float64)
+    mask = torch.ones(3, 9, dtype=torch.bool)
+    clean, moved = (net(frames, mask, return_attention=True)[1] for frames in (x, x + 0.1))
+    expected = 0.0
+    for name, maps in clean.items():
+        a, b = maps.detach().numpy(), moved[name].detach().numpy()
+        for video in range(3):
+            distance = np.linalg.norm(a[video] - a[(video + 1) % 3])
+            expected += np.linalg.norm(a[video] - b[video]) / np.hypot(distance, FLOOR) / 3
+    assert contrastive_change(clean, moved, mask, Loss()).item() == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.5])
@@ -237,6 +267,7 @@ def test_a_random_step_stands_in_for_the_adversary_in_the_attention_term_alone()
     "switches",
     [
         {"beta": 1.0, "attention_relative": True},
+        {"beta": 1.0, "attention_contrast": True},
         {"beta": 1.0, "attention_adversary": "random"},
         {"adversary": "projected", "consistency": True},
         {"adversary": "virtual", "consistency": True},

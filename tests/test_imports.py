@@ -8,7 +8,8 @@ ROOT = Path(__file__).resolve().parents[1]
 ORDER = (
     *("artpaper", "pipeline.base", "pipeline.scale", "pipeline.data", "pipeline.records", "pipeline.arrays"),
     *("pipeline.synthetic", "pipeline.prepare", "pipeline.train", "pipeline.predict", "pipeline.paper"),
-    *("pipeline.stress.attacks", "pipeline.stress.verdict", "pipeline.run", "pipeline.report", "pipeline.explorer"),
+    *("pipeline.stress.attacks", "pipeline.stress.verdict", "pipeline.trial", "pipeline.run", "pipeline.report"),
+    "pipeline.explorer",
     "pipeline.run.cli",
 )
 

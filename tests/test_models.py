@@ -52,7 +52,7 @@ def test_encoder_layer_equals_pytorchs(layer_norm: str) -> None:
     torch.testing.assert_close(averaged[real[:, 0]], maps.mean(dim=1)[real[:, 0]], atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize("attention", ["softmax", "uniform"])
+@pytest.mark.parametrize("attention", ["softmax", "uniform", "position", "random"])
 @pytest.mark.parametrize("alive", [1, 2 * 3 * 9 * 9])  # one video at a time, three at a time
 def test_maps_made_for_some_videos_at_a_time_change_nothing(alive: int, attention: str, monkeypatch) -> None:
     """Nor does going back through them, once or, as an aligned gradient needs it, twice."""
@@ -119,7 +119,7 @@ def test_an_accelerators_way_holds_one_heads_maps_at_a_time(monkeypatch) -> None
     assert kept[0] <= 2 * 2 * 6 * 100 * 100  # of each modality the mean, and where it is one of real frames
 
 
-@pytest.mark.parametrize("attention", ["softmax", "uniform"])
+@pytest.mark.parametrize("attention", ["softmax", "uniform", "position", "random"])
 def test_maps_are_stochastic_on_real_frames_and_zero_on_padding(attention: str) -> None:
     net = toy.model(attention=attention)
     x, _, mask = toy.batch()
@@ -249,6 +249,28 @@ def test_the_maps_of_the_heads_are_those_that_the_answer_was_made_with() -> None
     _, maps = net(x, mask, return_attention=True)
     torch.manual_seed(1)
     torch.testing.assert_close(net.attention_heads(x, mask)["rgb"].mean(dim=1), maps["rgb"])
+
+
+def test_maps_by_position_do_not_depend_on_the_frames_and_learn() -> None:
+    """The fault it alone catches: frames that reach queries or keys of a control that is to see positions only."""
+    net = toy.model(attention="position", dtype=torch.float64)
+    x, _, mask = toy.batch(dtype=torch.float64)
+    maps, other = (net(frames, mask, return_attention=True)[1] for frames in (x, x.flip(0) + 1))
+    for name, a in maps.items():
+        assert torch.equal(a, other[name])
+        assert (a[0] - 1 / 9).abs().max() > 1e-3  # not uniform
+    net(x, mask).square().sum().backward()
+    assert all(encoder.query_key.weight.grad.abs().max() > 0 for encoder in net.encoders.values())
+
+
+def test_random_queries_and_keys_stay_as_they_were_drawn() -> None:
+    """No optimiser is given them, yet they are saved; maps depend on the frames, and seeds differ."""
+    net, softmax = toy.model(attention="random"), toy.model()
+    frozen = {name for name, _ in softmax.named_parameters()} - {name for name, _ in net.named_parameters()}
+    assert frozen == {f"encoders.{m}.query_key.{k}" for m in toy.MODALITIES for k in ("weight", "bias")}
+    assert net.state_dict().keys() == softmax.state_dict().keys()
+    x, _, mask = toy.batch()
+    assert torch.equal(net(x, mask), softmax(x, mask))  # drawn as those that learn are
 
 
 def test_the_temperature_divides_the_scores() -> None:

@@ -82,7 +82,11 @@ class Data:
 
 @dataclass(frozen=True, config=CHECKED)
 class Synthetic:
-    """Group ``synthetic``: size and difficulty of the built-in data; read by source ``synthetic`` only."""
+    """Group ``synthetic``: size and difficulty of the built-in data; read by source ``synthetic`` only.
+
+    With ``order`` the most frequent entity depends on order alone: its evidence is followed by its opposite, and half
+    of the videos that do not have it show the two the other way round.
+    """
 
     train_videos: Count = 12_000
     validate_videos: Count = 5_000
@@ -93,6 +97,7 @@ class Synthetic:
     evidence: Annotated[float, Field(gt=0, le=1)] = 0.4
     difficulty: NonNegative = 1.0
     rare_vertical_floor: Annotated[float, Field(ge=0, le=0.02)] = 0.0
+    order: bool = False
 
     def __post_init__(self) -> None:
         if self.max_frames < self.min_frames:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Bool, Float32, Integer, UInt8
 from torch import Tensor
 
 from pipeline.base.errors import DataError
@@ -120,6 +120,11 @@ class FrameStore:
     def ids(self) -> list[str]:
         """The id of each video, in the order of the store."""
         return self._ids.to_pylist()
+
+    @property
+    def lengths(self) -> Integer[np.ndarray, " videos"]:
+        """How many frames each video has, in the order of the store."""
+        return self._places[:, 3]
 
     @property
     def fingerprint(self) -> str:

@@ -149,6 +149,15 @@ def _parser() -> argparse.ArgumentParser:
             )
         step.set_defaults(run=_step, step=name)
 
+    trial = commands.add_parser(
+        "trial", help="go on with the trial of docs/trial.md: units of one data set, until the time is used"
+    )
+    trial.add_argument("set", help="a data set of the trial, such as utd_mhad")
+    trial.add_argument("--path", type=_path, help="data.path: the archive or folder with the data")
+    trial.add_argument("--minutes", type=_count, default=60, help="no unit is begun that would not be done by then")
+    trial.add_argument("--report", action="store_true", help="table, figure and page from the finished units alone")
+    trial.set_defaults(run=_trial)
+
     clean = commands.add_parser("clean", help="write clean copies of the notebooks")
     clean.add_argument("--source", type=_path, default=Path("notebooks"))
     clean.add_argument("--target", type=_path, default=Path(".clean"))
@@ -251,6 +260,19 @@ def _step(parsed: argparse.Namespace) -> None:
         from pipeline.paper.tables import tables
 
         print(tables(params, workspace))
+
+
+def _trial(parsed: argparse.Namespace) -> None:
+    from pipeline.base.project import project_root
+
+    root = project_root()
+    if not parsed.report:
+        from pipeline.trial.units import run_trial
+
+        run_trial(parsed.set, root, parsed.path, parsed.minutes, say=lambda text: print(text, flush=True))
+    from pipeline.trial.page import write_page
+
+    print(write_page(root / "results" / parsed.set / "trial"))
 
 
 def _clean(parsed: argparse.Namespace) -> None:

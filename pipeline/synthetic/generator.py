@@ -56,6 +56,7 @@ KINSHIP = 0.10  # share of a prototype's energy that is its verticals' (means: c
 EXPRESSION = 0.9  # log-std over videos of one label's evidence (means: spread of the cosines)
 REFERENCE = 0.4  # fraction of frames with evidence at which the cosines hold
 SEGMENT = 16  # frames; evidence is split into about this long segments
+ORDERED, DECOYS = 0, 0.5  # the entity that ``order`` is about, and the share of the others' videos that reverse it
 LENGTH = 0.47  # mean of the exponential law of the length above min_frames, in max - min (published: 205 s on average)
 
 
@@ -103,25 +104,28 @@ def make_video(
 
     ``evidence`` is the fraction of frames in which a label shows; its strength there does not depend on it. Each unit
     of ``difficulty`` halves the amplitude of all evidence; style and noise take over its energy, so norms, spread and
-    clipping stay what they are.
+    clipping stay what they are. With ``order`` the entity :data:`ORDERED` is told by the order of its evidence alone.
     """
     config = world.config
+    shown = labels
+    if config.order and ORDERED not in labels and rng.random() < DECOYS:
+        shown = np.append(labels, ORDERED)
     most = config.max_frames - config.min_frames  # of an exponential law, cut as the features of longer videos are
     frames = config.min_frames + min(most, int(rng.exponential(LENGTH) * (most + 1)))
-    present = np.stack([_segments(rng, frames, config.evidence) for _ in labels])  # (labels, frames)
+    present = np.stack([_segments(rng, frames, config.evidence) for _ in shown])  # (shown, frames)
     first, second = rng.standard_normal(2)
     spread = (first, TOGETHER * first + np.sqrt(1 - TOGETHER**2) * second)
     result = np.empty((frames, WIDTH), dtype=np.uint8)
     start = 0
-    for modality, normal, energy in zip(MODALITIES, spread, world.energy[labels].T, strict=True):
+    for modality, normal, energy in zip(MODALITIES, spread, world.energy[shown].T, strict=True):
         columns = slice(start, start + modality.width)
         between = _between(modality)  # (dim,)
         room = modality.variance / float(np.mean(between**2))  # energy a frame has, in units of a mean's
         size = min(float(np.exp(2 * modality.spread * (normal - modality.spread))), 0.9 * room)  # energy of this mean
-        gain = energy * size / REFERENCE**2 * 4 ** (1 - config.difficulty)  # (labels,) energy in a frame that shows it
+        gain = energy * size / REFERENCE**2 * 4 ** (1 - config.difficulty)  # (shown,) energy in a frame that shows it
         gain *= rng.lognormal(-(EXPRESSION**2) / 2, EXPRESSION, size=len(gain))
-        shown = gain @ present.mean(axis=1) ** 2
-        gain *= min(1.0, 0.8 * size / shown, 0.7 * room / gain.sum())
+        visible = gain @ present.mean(axis=1) ** 2
+        gain *= min(1.0, 0.8 * size / visible, 0.7 * room / gain.sum())
         style = size - gain @ present.mean(axis=1) ** 2
         taken = style + gain @ present  # (frames,)
 
@@ -130,11 +134,14 @@ def make_video(
         left = modality.variance - taken.astype(np.float32)[:, None] * between**2  # (frames, dim) variance for noise
         x *= np.sqrt(np.maximum(left, 0.1 * modality.variance)) * flicker[:, None]
         x += rng.standard_normal(modality.width, dtype=np.float32) * (between * np.float32(np.sqrt(style)))
-        for label, where, amount in zip(labels, present, np.sqrt(gain).astype(np.float32), strict=True):
-            x[where] += amount * world.prototypes[label, columns]
+        for label, where, amount in zip(shown, present, np.sqrt(gain).astype(np.float32), strict=True):
+            evidence = amount * world.prototypes[label, columns]  # (dim,)
+            if config.order and label == ORDERED:
+                evidence = _signs(int(where.sum()), first=1 if label in labels else -1) * evidence  # (on, dim)
+            x[where] += evidence
         result[:, columns] = np.rint((np.clip(x, -2, 2) + 2) * np.float32(255 / 4))  # the extractor's quantisation
         start += modality.width
-    return result, present
+    return result, present[: len(labels)]
 
 
 def resolve(params: Params, workspace: Path, progress: bool) -> Dataset:
@@ -253,6 +260,12 @@ def _segments(rng: np.random.Generator, frames: int, fraction: float) -> Bool[np
     for gap, length, before in zip(gaps, lengths, np.cumsum(lengths) - lengths, strict=True):
         present[gap + before : gap + before + length] = True
     return present
+
+
+def _signs(frames: int, *, first: int) -> Float32[np.ndarray, "frames 1"]:
+    """One sign in the first half of the frames, the other in the second; of an odd number the middle has 0."""
+    place = np.sign((frames - 1) / 2 - np.arange(frames))  # (frames,)
+    return (first * place).astype(np.float32)[:, None]
 
 
 def _noise(rng: np.random.Generator, frames: int, modality: Appearance) -> Float32[np.ndarray, "frames dim"]:

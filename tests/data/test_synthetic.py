@@ -268,6 +268,23 @@ def test_evidence_shows_only_in_its_segments(evidence: float) -> None:
     assert abs(np.mean(outside)) < 0.02
 
 
+def test_an_ordered_entity_is_told_by_order_alone() -> None:
+    """The fault it alone catches: evidence whose mean over frames still tells the label, so that no order is needed."""
+    config = Synthetic(min_frames=100, max_frames=100, difficulty=0.0, order=True, evidence=0.4)
+    world = make_world(config, seed=0)
+    direction = world.prototypes[0] / np.linalg.norm(world.prototypes[0])
+    means, slopes = [], []
+    for labels in ([0], [1]):
+        videos = [make_video(world, np.random.default_rng(k), np.array(labels))[0] for k in range(200)]
+        seen = np.array([(frames * (4 / 255) - 2) @ direction for frames in videos])  # (videos, frames)
+        means.append(seen.mean(axis=1))
+        slopes.append(seen @ np.linspace(-1, 1, 100))
+    gap = abs(means[0].mean() - means[1].mean()) / np.sqrt(means[0].var() / 200 + means[1].var() / 200)
+    assert gap < 4
+    assert slopes[0].mean() < -5 * slopes[0].std() / 200**0.5  # first itself, then its opposite
+    assert slopes[1].mean() > 5 * slopes[1].std() / 200**0.5  # half of the others the other way round
+
+
 def test_difficulty_makes_labels_harder_to_find_and_leaves_norms() -> None:
     """A nearest-prototype probe on mean frames: no model is trained, so none can be favoured."""
     hits, norms = [], []

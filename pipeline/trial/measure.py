@@ -1,0 +1,223 @@
+"""One trained model under the trial's conditions: GAP with its bootstrap draws, what the maps do, what swaps cost."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int16
+from torch import Tensor
+
+from artpaper.attacks import apgd, fgm
+from artpaper.attention import attention_numbers
+from artpaper.metrics import TOP_K, top_scores
+from artpaper.models import FrameTransformer
+from artpaper.shapes import LabelSets, Logits, Mask
+from pipeline.base.parameters import Params
+from pipeline.data.store import FrameStore
+from pipeline.stress.verdict.statistics import Gap
+from pipeline.trial.rules import inputs
+from pipeline.trial.sets import draw_counts
+
+STEPS, RESTARTS = 100, 5  # of the costly attack
+TOGETHER = 64  # videos of one length
+SMALL = 16  # videos attacked at a time by the costly attack: their maps stay in a cache
+UNIT = 0.01  # of the draws: a hundredth of a point of GAP
+SWAPS = ("swap_uniform", "swap_other", "swap_position")
+Numbers = dict[str, float]
+
+
+@dataclass
+class Answers:
+    """The best classes of some videos under one condition, collected batch by batch."""
+
+    scores: list[Float[np.ndarray, "videos top"]]
+    hits: list[Bool[np.ndarray, "videos top"]]
+
+    def add(self, logits: Logits, labels: LabelSets) -> None:
+        """Those of one more batch."""
+        scores, hits = top_scores(logits.float().cpu(), labels, min(TOP_K, logits.shape[1]))
+        self.scores.append(scores)
+        self.hits.append(hits)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """GAP by condition: ``points`` in percent, ``draws`` in hundredths of a point; ``maps`` and how many were drawn.
+
+    ``clean``, ``one_step`` and the swaps are on all test videos of the trial, ``clean_part``, ``one_step_part`` and
+    ``apgd`` on those that the costly attack is run on.
+    """
+
+    points: Numbers
+    draws: dict[str, Int16[np.ndarray, " draws"]]
+    maps: Numbers
+    drawn: dict[str, int]
+
+
+def measure(
+    model: FrameTransformer, params: Params, train: FrameStore, test: FrameStore, part: FrameStore, people: str
+) -> Measured:
+    """Everything about one model, in eval mode, under the attack of ``params``; ``train`` is for the mean map."""
+    test, part = by_length(test, params), by_length(part, params)
+    answers: dict[str, Answers] = {}
+    maps: dict[str, list[np.ndarray]] = {}
+    positives = _whole(model, params, test, mean_maps(model, params, train), answers, maps)
+    some = _part(model, params, part, answers, maps)
+    points, draws, drawn = {}, {}, {}
+    for store, counts, names in ((test, positives, ("clean", "one_step", *SWAPS)),
+                                 (part, some, ("clean_part", "one_step_part", "apgd"))):  # fmt: skip
+        taken, units = draw_counts(store.ids, people)
+        drawn["part" if store is part else "all"] = units
+        for name in names:
+            gap = Gap(np.concatenate(answers[name].scores), np.concatenate(answers[name].hits), counts)
+            points[name] = 100 * gap.value
+            resampled = np.array([gap.resampled(row) for row in taken])
+            draws[name] = np.rint(100 * resampled / UNIT).astype(np.int16)
+    numbers = {name: float(np.nanmean(np.concatenate(values))) for name, values in maps.items()}
+    return Measured(points, draws, numbers, drawn)
+
+
+def by_length(store: FrameStore, params: Params) -> FrameStore:
+    """The same videos, those of one length together: they are one another's partners, and little is padded."""
+    return store.subset(np.argsort(_lengths(store, params), kind="stable").tolist())
+
+
+def _lengths(store: FrameStore, params: Params) -> np.ndarray:
+    return np.minimum(store.lengths, params.features.max_frames)
+
+
+def _whole(
+    model: FrameTransformer, params: Params, store: FrameStore, mean: dict[str, Tensor],
+    answers: dict[str, Answers], maps: dict[str, list[np.ndarray]],
+) -> np.ndarray:  # fmt: skip
+    """Clean, one step and the swaps; the number of labels of each video."""
+    contexts: dict[str, Callable[[], Any]] = {"clean": nullcontext}
+    contexts |= {name: partial(swapped, model, name, mean) for name in SWAPS}
+    positives = []
+    for group in _groups(store, params):
+        for batch in group.batches(TOGETHER, max_frames=params.features.max_frames):
+            x, y, mask = inputs(model, batch, params)
+            attack = fgm(model, x, y, mask, epsilon=params.attack.epsilon)
+            _answer(answers, "one_step", attack.adversarial_logits, batch.labels)
+            for name, context in contexts.items():
+                with context(), torch.no_grad():
+                    _answer(answers, name, model(x, mask), batch.labels)
+            _maps(model, x, x + attack.perturbation, mask, "one_step", maps)
+            positives.append(batch.labels.sum(dim=1).long().numpy())
+    return np.concatenate(positives)
+
+
+def _part(
+    model: FrameTransformer, params: Params, store: FrameStore, answers: dict[str, Answers],
+    maps: dict[str, list[np.ndarray]],
+) -> np.ndarray:  # fmt: skip
+    """Clean, one step and the costly attack; the number of labels of each video."""
+    positives = []
+    for batch in store.batches(SMALL, max_frames=params.features.max_frames):
+        x, y, mask = inputs(model, batch, params)
+        once = fgm(model, x, y, mask, epsilon=params.attack.epsilon)
+        long = apgd(model, x, y, mask, epsilon=params.attack.epsilon, steps=STEPS, restarts=RESTARTS)
+        for name, logits in (("clean_part", once.clean_logits), ("one_step_part", once.adversarial_logits),
+                             ("apgd", long.adversarial_logits)):  # fmt: skip
+            _answer(answers, name, logits, batch.labels)
+        _maps(model, x, x + long.perturbation, mask, "apgd", maps)
+        positives.append(batch.labels.sum(dim=1).long().numpy())
+    return np.concatenate(positives)
+
+
+def _answer(answers: dict[str, Answers], name: str, logits: Tensor, labels: Tensor) -> None:
+    answers.setdefault(name, Answers([], [])).add(logits, labels)
+
+
+def _maps(
+    model: FrameTransformer, x: Tensor, attacked: Tensor, mask: Mask, attack: str, maps: dict[str, list[np.ndarray]]
+) -> None:
+    """Per video, summed over modalities as in the attention term: ||A - A_adv||, ||A - A of its partner||, ||A - 1/T||.
+
+    Norms are in those of the uniform map, which is 1; the mean over videos leaves out those without a partner.
+    """
+    with torch.no_grad():
+        clean, moved = (model.attention_heads(frames, mask) for frames in (x, attacked))
+    numbers = [attention_numbers(heads, moved[name], mask) for name, heads in clean.items()]
+    frames = mask.sum(dim=1)
+    named = {f"change_{attack}": "mse"} | ({"unrelated": "unrelated_mse", "uniform": "uniform_mse"}
+                                           if attack == "one_step" else {})  # fmt: skip
+    for name, key in named.items():
+        total = torch.stack([each[key].sqrt() * frames for each in numbers]).sum(dim=0)
+        maps.setdefault(name, []).append(total.cpu().numpy())
+
+
+def _groups(store: FrameStore, params: Params) -> Iterator[FrameStore]:
+    """The videos of each length."""
+    lengths = _lengths(store, params)
+    for length in np.unique(lengths):
+        yield store.subset(np.flatnonzero(lengths == length).tolist())
+
+
+def mean_maps(
+    model: FrameTransformer, params: Params, store: FrameStore
+) -> dict[str, Float[Tensor, "heads time time"]]:
+    """Of every modality the mean map by position, over all videos that have both positions; uniform where none has."""
+    size = params.features.max_frames
+    sums: dict[str, Tensor] = {name: torch.zeros(params.model.heads, size, size) for name in model.modalities}
+    counts = torch.zeros(size, size)
+    for batch in store.batches(SMALL, max_frames=size):
+        x, _, mask = inputs(model, batch, params)
+        time = mask.shape[1]
+        with torch.no_grad():
+            for name, heads in model.attention_heads(x, mask).items():
+                sums[name][:, :time, :time] += heads.sum(dim=0).cpu()
+        counts[:time, :time] += torch.einsum("bi,bj->ij", mask.float(), mask.float()).cpu()
+    known = counts > 0
+    return {name: torch.where(known, total / counts.clamp(min=1), 1 / size) for name, total in sums.items()}
+
+
+@contextmanager
+def swapped(model: FrameTransformer, how: str, mean: dict[str, Float[Tensor, "heads time time"]]) -> Iterator[None]:
+    """In here the model pays attention by other maps; a model without queries and keys is left as it is.
+
+    ``swap_uniform``: every real frame the same weight; ``swap_other``: that of the next video of the batch, whose
+    videos must be of one length; ``swap_position``: ``mean``, scaled to rows that sum to 1.
+    """
+    every: dict[str, Any] = dict(model.encoders.items())
+    encoders = {name: encoder for name, encoder in every.items() if encoder.query_key is not None}
+    hooks = []
+    for name, encoder in encoders.items():
+        if how == "swap_position":
+            encoder._heads = partial(_by_position, mean[name])
+            encoder._attend = partial(_plainly, encoder)
+            encoder._attend = partial(_with_heads, encoder)  # whatever other way to the same there is
+        else:
+            change = torch.zeros_like if how == "swap_uniform" else _next
+            hooks.append(encoder.query_key.register_forward_hook(lambda layer, given, out, change=change: change(out)))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for encoder in encoders.values() if how == "swap_position" else ():
+            del encoder._heads, encoder._attend  # the class's own are there again
+
+
+def _plainly(encoder: Any, hidden: Tensor, mask: Mask, with_map: bool) -> tuple[Tensor, Tensor | None]:
+    """What the heads bring together, by their maps; an accelerator's own way makes none."""
+    return encoder._mix(hidden, encoder.value(hidden), mask, with_map)
+
+
+def _next(query_key: Tensor) -> Tensor:
+    return query_key.roll(-1, 0)
+
+
+def _with_heads(encoder: Any, hidden: Tensor, mask: Mask, with_map: bool) -> tuple[Tensor, Tensor | None]:
+    return encoder._mix(encoder._queries_and_keys(hidden), encoder.value(hidden), mask, with_map)
+
+
+def _by_position(mean: Tensor, query_key: Tensor, mask: Mask) -> Tensor:
+    time = mask.shape[1]
+    pairs = mask[:, None, :, None] & mask[:, None, None, :]
+    heads = mean[:, :time, :time].to(query_key) * pairs  # (B, H, T, T)
+    return heads / heads.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(heads.dtype).tiny)

@@ -1,0 +1,204 @@
+"""What the finished units of a set say: tables, the fronts in one figure, and the page that holds them."""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from scipy.stats import t as student
+
+from pipeline.base.errors import DataError
+from pipeline.paper.style import markdown_table, number_or_dash, save_figure, save_table, save_text
+from pipeline.trial.rules import CALIBRATED, LOST, PAPER, base_radius, lost_share, read_rules
+from pipeline.trial.statistics import ALIVE_COST, ALIVE_SHARE, LEVEL, Results, planned, read_results, won_back
+from pipeline.trial.variants import undefended
+
+NAMES = {"non_art": "Non-ART", "art": "ART", "a_art": "A-ART", "uniform_art": "uniform + ART"}
+WORDS = {"one_step": "one step", "apgd": "APGD", "clean": "clean"}
+NOTES = {"yt8m_speech": "Features are of words, not pictures.", "utd_mhad": "People are drawn, not recordings."}
+FRONTS = {  # line of the figure -> its variants, along its own parameter
+    "ART, over ε": ("art_0.5e", "art", "art_2e", "art_4e"),
+    "A-ART, over β": ("a_art_nominal", "a_art_share0.1", "a_art", "a_art_share0.4"),
+    "A-ART at 4ε, over β": ("a_art_share0.1_4e", "a_art_share0.2_4e", "a_art_share0.4_4e"),
+    "uniform + ART, over ε": ("uniform_art_0.5e", "uniform_art", "uniform_art_2e", "uniform_art_4e"),
+    "position + ART, over ε": ("position_art_0.5e", "position_art", "position_art_2e", "position_art_4e"),
+    "contrastive": ("contrast", "contrast_4e"),
+    "Non-ART": ("non_art",),
+    "temperature": ("temperature_art",),
+    "entropy": ("entropy_art",),
+}
+MARKERS = dict(zip(FRONTS, "osDv^P*Xp", strict=True))
+DASHES = dict(
+    zip(FRONTS, ["-", (0, (5, 2)), (0, (1, 1)), "-.", (0, (3, 1, 1, 1, 1, 1)), "--", "-", "-", "-"], strict=True)
+)
+
+
+def write_page(folder: Path) -> Path:
+    """Make ``units.csv``, ``models.csv``, ``planned.csv``, ``fronts.*`` and the page itself from a set's units."""
+    results = read_results(folder)
+    if not results.about:
+        raise DataError(f"{folder / 'units'}: no unit is finished; `artpaper trial {folder.parent.name}` makes them")
+    models, compared = model_table(results), planned(results)
+    save_table(unit_table(results), folder / "units.csv")
+    save_table(models, folder / "models.csv")
+    save_table(compared, folder / "planned.csv")
+    save_figure(fronts_figure(results, folder.parent.name), folder / "fronts")
+    return save_text(page(folder, results, models, compared), folder / "README.md")
+
+
+def unit_table(results: Results) -> pd.DataFrame:
+    """A row a unit: GAP by condition (percent), numbers of the maps, training, seconds, commit and code."""
+    rows = []
+    for (variant, seed), about in results.about.items():
+        row = {"variant": variant, "seed": seed} | about["gap"] | about["maps"]
+        row |= {key: about["training"][key] for key in ("steps", "stopped")} | {"share": about["attention_share"]}
+        row |= {f"seconds_{key}": value for key, value in about["seconds"].items()}
+        rows.append(row | {key: about["provenance"][key] for key in ("commit", "code")})
+    return pd.DataFrame(rows)
+
+
+def model_table(results: Results) -> pd.DataFrame:
+    """A row a variant: means over seeds of GAP, the share won back, what swaps cost; whether attention is alive."""
+    rows = []
+    for variant in results.variants:
+        seeds = results.seeds(variant)
+        row: dict[str, object] = {"variant": variant, "seeds": len(seeds)}
+        row |= {
+            name: results.points(variant, name, seeds).mean() for name in ("clean", "one_step", "clean_part", "apgd")
+        }
+        paired = len(results.seeds(variant, undefended(variant))) > 1 and variant != undefended(variant)
+        for name in ("one_step", "apgd"):
+            row[f"won_back_{name}"] = won_back(results, variant, name).value if paired else np.nan
+        for swap in ("uniform", "other", "position"):
+            clean, changed = (results.points(variant, name, seeds) for name in ("clean", f"swap_{swap}"))
+            row[f"cost_{swap}"] = (clean - changed).mean()
+        row |= {
+            name: results.maps(variant, name) for name in ("change_one_step", "change_apgd", "unrelated", "uniform")
+        }
+        has_art = bool(results.seeds("art"))
+        share = results.maps(variant, "unrelated") / results.maps("art", "unrelated") if has_art else np.nan
+        row |= {"unrelated_share": share, "alive": share >= ALIVE_SHARE and row["cost_other"] >= ALIVE_COST}  # type: ignore[operator]
+        of_seeds = [results.about[variant, seed] for seed in seeds]
+        row["share"] = np.mean([about["attention_share"] for about in of_seeds])
+        row["steps"] = np.mean([about["training"]["steps"] for about in of_seeds])
+        row["early"] = all(about["training"]["stopped"] == "early" for about in of_seeds)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def fronts_figure(results: Results, name: str) -> Figure:
+    """Clean GAP against GAP under APGD, on the same videos; crosses are 95 % over seeds, Student's."""
+    with sns.axes_style("whitegrid"):
+        figure, axes = plt.subplots(figsize=(7.2, 5.4), layout="constrained")
+    shades = sns.color_palette("cubehelix", len(FRONTS) + 2)
+    for (label, variants), color in zip(FRONTS.items(), shades, strict=False):
+        found = [variant for variant in variants if results.seeds(variant)]
+        if not found:
+            continue
+        points = [_centre(results, variant) for variant in found]
+        x, y, wide, high = (np.array(column) for column in zip(*points, strict=True))
+        axes.errorbar(x, y, xerr=wide, yerr=high, color=color, alpha=0.5, linestyle="none", linewidth=1)
+        axes.plot(x, y, color=color, marker=MARKERS[label], linestyle=DASHES[label], label=label, markersize=8)
+    counts = [len(results.seeds(variant)) for variant in results.variants]
+    seeds = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+    axes.set(xlabel="GAP, clean (%)", ylabel="GAP under APGD, 100 steps, 5 restarts (%)")
+    axes.set_title(f"{name}: better is up and to the right; {seeds} seeds, bars 95 % over seeds", fontsize=10)
+    axes.legend(fontsize=8)
+    return figure
+
+
+def _centre(results: Results, variant: str) -> tuple[float, float, float, float]:
+    seeds = results.seeds(variant)
+    columns = [results.points(variant, name, seeds) for name in ("clean_part", "apgd")]
+    edge = student.ppf(1 - LEVEL / 2, len(seeds) - 1) / len(seeds) ** 0.5 if len(seeds) > 1 else 0.0
+    x, y = (float(values.mean()) for values in columns)
+    wide, high = (float(edge * values.std(ddof=1)) if len(seeds) > 1 else 0.0 for values in columns)
+    return x, y, wide, high
+
+
+def page(folder: Path, results: Results, models: pd.DataFrame, compared: pd.DataFrame) -> str:
+    """The page for people."""
+    name, rules = folder.parent.name, read_rules(folder / "rules.json")
+    any_unit = next(iter(results.about.values()))
+    text = [
+        f"# The trial on {name}",
+        "",
+        f"By the rules of [docs/trial.md](../../../docs/trial.md). {NOTES.get(name, '')} All of it is made "
+        f"from `rules.json` and `units/` by `artpaper trial {name} --report`. {len(results.about)} units; clean and "
+        f"one step on {any_unit['videos']['all']:,} test videos, APGD on {any_unit['videos']['part']:,} of them; a "
+        "fifth of the test set is put aside. Trained and attacked at commit "
+        + ", ".join(sorted({about["provenance"]["commit"][:12] for about in results.about.values()}))
+        + ".",
+        "",
+        "## Epsilon and beta",
+        "",
+        f"The median video has {rules.frames:g} frames, and {100 * PAPER:g} % of its norm is "
+        f"{base_radius(rules.frames):.3g}. Nearest to the paper's {LOST:.1%} of lost GAP is epsilon {rules.epsilon:g}. "
+        f"ART's loss there is {rules.loss:.4g}, the change of its maps {rules.change:.4g}: beta "
+        f"{rules.beta(CALIBRATED):.4g} has a share of {CALIBRATED:g}.",
+        "",
+        markdown_table(
+            ["radius", "Non-ART, clean", "one step", "lost (%)"],
+            [[f"{radius:g}", *(f"{100 * gap:.2f}" for gap in np.mean(rows, axis=0)), f"{100 * lost_share(rows):.1f}"]
+             for radius, rows in rules.curve.items()],
+        ),
+        "## Planned comparisons",
+        "",
+        *_planned_lines(compared),
+        "## Models",
+        "",
+        f"GAP in percent, means over seeds. *Won back* is the share of the GAP that Non-ART loses. *Swaps* cost so "
+        "many points of clean GAP. *Unrelated* is the difference between unrelated videos' maps over ART's. Attention "
+        f"is alive where that is at least {ALIVE_SHARE:g} and another video's map costs {ALIVE_COST:g} points or more; "
+        "*share* is beta's of the loss at the end of the training. All but the planned models are exploratory.",
+        "",
+        markdown_table(
+            ["model", "seeds", "clean", "one step", "APGD", "won back, one step", "APGD", "swap: uniform", "other",
+             "position", "unrelated", "alive", "share", "steps"],
+            [_model_line(row) for row in models.to_dict("records")],
+        ),
+        "![fronts](fronts.png)",
+        "",
+    ]  # fmt: skip
+    if not models["early"].all():
+        late = ", ".join(models.loc[~models["early"], "variant"])
+        text += [f"Not all trainings ended early: {late}.", ""]
+    return "\n".join(text)
+
+
+def _planned_lines(compared: pd.DataFrame) -> list[str]:
+    if compared.empty:
+        return ["Not two seeds of any are finished.", ""]
+    lines = []
+    for row in compared.to_dict("records"):
+        what = f"{NAMES[row['model']]} - {NAMES[row['over']]}, {WORDS[row['condition']]}"
+        found = f"{row['difference']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]"
+        lines.append([str(row["number"]), what, found, f"{row['told']:.2f}", _verdict(row), str(row["seeds"])])
+    return [
+        "Points of GAP with 95 % intervals over seeds and videos; *told* is the smallest difference that would have "
+        "been told with a power of 80 %.",
+        "",
+        markdown_table(["", "difference", "found", "told", "says", "seeds"], lines, 2),
+    ]
+
+
+def _verdict(row: dict) -> str:
+    if row["number"] == 4:
+        p = row.get("equivalence_p", np.nan)
+        if np.isnan(p):
+            return "cannot be told"
+        words = "equivalent" if p <= LEVEL else "worse" if row["high"] < 0 else "better" if row["low"] > 0 else ""
+        return f"{words or 'cannot be told'} (margin {row['margin']:.2f}, p {p:.2g})"
+    words = ("more" if row["difference"] > 0 else "less") if row["holm_p"] <= LEVEL else "cannot be told"
+    return f"{words} (Holm p {row['holm_p']:.2g})"
+
+
+def _model_line(row: dict) -> list[str]:
+    cells = [NAMES.get(row["variant"], row["variant"].replace("_", " ")), str(row["seeds"])]
+    cells += [f"{row[name]:.2f}" for name in ("clean", "one_step", "apgd")]
+    cells += [number_or_dash(row[f"won_back_{name}"], ".0f") for name in ("one_step", "apgd")]
+    cells += [f"{row[f'cost_{swap}']:.2f}" for swap in ("uniform", "other", "position")]
+    cells += [number_or_dash(row["unrelated_share"], ".2f"), "yes" if row["alive"] else "no"]
+    return [*cells, f"{row['share']:.3f}", f"{row['steps']:,.0f}"]

@@ -1,0 +1,302 @@
+"""The trial: its statistics against scipy and simulation, rules, swaps, and its numbers from published files."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import torch
+from scipy import stats
+
+from pipeline.base.errors import ArtpaperError, DataError
+from pipeline.base.parameters import as_dict, load_params
+from pipeline.trial import units as unit_module
+from pipeline.trial.measure import SWAPS, swapped
+from pipeline.trial.page import write_page
+from pipeline.trial.rules import LOST, Rules, epsilon_of, grid, read_rules
+from pipeline.trial.sets import ASIDE, SETS, draw_counts, in_trial, trial_params
+from pipeline.trial.statistics import difference, read_results, won_back
+from pipeline.trial.units import read_unit, run_trial, write_unit
+from pipeline.trial.variants import PLANNED, Unit, units, variants, with_variant
+from tests import toy
+
+ROOT = Path(__file__).resolve().parents[1]
+PUBLISHED = sorted(path.parent for path in (ROOT / "results").glob("*/trial/rules.json"))
+RULES = Rules(70.0, {0.1: [(0.9, 0.8)], 0.2: [(0.9, 0.72)], 0.4: [(0.9, 0.4)]}, 0.05, 0.8, 1.5, {"commit": "none"})
+CONDITIONS = ("clean", "one_step", *SWAPS, "clean_part", "one_step_part", "apgd")
+
+
+def test_without_chance_over_videos_it_is_students_paired_test() -> None:
+    """The fault it alone catches: a variance or degrees of freedom that are not those of the seeds."""
+    points = np.random.default_rng(0).normal(0.5, 1.0, 8)
+    found = difference(points, np.repeat(points[:, None], 30, axis=1), 500)
+    expected = stats.ttest_1samp(points, 0.0)
+    interval = expected.confidence_interval(0.95)
+    assert [found.p, found.low, found.high] == pytest.approx([expected.pvalue, interval.low, interval.high])
+    sides = (
+        stats.ttest_1samp(points, end, alternative=side).pvalue for end, side in ((-1.5, "greater"), (1.5, "less"))
+    )
+    assert found.equivalent(1.5) == pytest.approx(max(sides))
+
+
+def test_without_chance_over_seeds_it_is_students_test_of_the_people() -> None:
+    """The fault it alone catches: a bootstrap of three people taken at its face value, or as if they were many."""
+    people = np.array([1.0, 4.0, 2.5])  # the difference of each, the same for every seed
+    rng = np.random.default_rng(1)
+    draws = people[rng.integers(3, size=(20_000, 3))].mean(axis=1)
+    found = difference(np.full(8, people.mean()), np.tile(draws, (8, 1)), 3)
+    expected = stats.ttest_1samp(people, 0.0)
+    assert found.freedom == pytest.approx(2)
+    assert found.p == pytest.approx(expected.pvalue, rel=0.03)
+
+
+@pytest.mark.parametrize(("drawn", "residual"), [(60, 12.0), (60, 0.0), (4, 1.0)])
+def test_intervals_cover_what_they_say(drawn: int, residual: float) -> None:
+    """Seeds, videos and what a seed adds on single videos, crossed: in 95 of 100 worlds the interval has the truth."""
+    rng = np.random.default_rng(2)
+    counts = rng.multinomial(drawn, [1 / drawn] * drawn, size=300) / drawn  # (draws, videos)
+    worlds, inside = 1500, 0
+    for _ in range(worlds):
+        seeds, videos = rng.normal(0, 0.5, (8, 1)), rng.normal(0, 3.0, (1, drawn))
+        values = 0.7 + seeds + videos + rng.normal(0, residual, (8, drawn))  # (seeds, videos)
+        found = difference(values.mean(axis=1), values @ counts.T, drawn)
+        inside += found.low <= 0.7 <= found.high
+    assert inside / worlds == pytest.approx(0.95, abs=0.02)
+
+
+def test_the_smallest_difference_told_is_told_eight_times_in_ten() -> None:
+    points = np.random.default_rng(3).normal(0, 1.0, 8)
+    found = difference(points, np.repeat(points[:, None], 30, axis=1), 500)
+    worlds = np.random.default_rng(4).normal(found.told(), found.error * 8**0.5, (20_000, 8))
+    told = (stats.ttest_1samp(worlds, 0.0, axis=1).pvalue < 0.05).mean()
+    # the spread of each world is estimated, as that of the noncentral t has it
+    assert told == pytest.approx(0.8, abs=0.01)
+
+
+def test_one_seed_decides_nothing() -> None:
+    with pytest.raises(ValueError, match="1 seeds"):
+        difference(np.ones(1), np.ones((1, 30)), 100)
+
+
+def test_epsilon_is_the_nearest_and_must_be_bracketed() -> None:
+    curve = {radius: [(0.9, 0.9 * (1 - lost))] for radius, lost in ((1, 0.1), (2, LOST - 0.02), (3, LOST + 0.03))}
+    assert epsilon_of(curve) == 2
+    for lacking in ({1: curve[1], 2: curve[2]}, {3: curve[3]}):
+        with pytest.raises(DataError, match="of GAP, not 20"):
+            epsilon_of(lacking)
+    radii = grid(212.0)
+    assert radii[6] == pytest.approx(0.495, abs=1e-3)  # the paper's 0.5, to the two digits of 3.4 %
+    assert [radii[0] * 8, radii[-1] / 4] == pytest.approx([radii[6]] * 2, rel=1e-5)
+    assert np.diff(np.log2(radii)) == pytest.approx(0.5, abs=1e-4)
+
+
+def test_units_use_what_the_rules_give(tmp_path: Path) -> None:
+    """The fault it alone catches: an epsilon or a beta in a model, or in rules.json, that no measurement led to."""
+    losses = variants(RULES)
+    assert RULES.epsilon == 0.2
+    assert losses["a_art"].beta * RULES.change == pytest.approx(0.2 * RULES.loss)
+    assert losses["contrast"].beta * RULES.contrast == pytest.approx(0.2 * RULES.loss)
+    assert {losses[name].epsilon for name in PLANNED[1:]} == {0.2}
+    assert losses["art_4e"].epsilon == losses["a_art_share0.4_4e"].epsilon == 0.8
+    own = with_variant(trial_params("utd_mhad", ROOT), RULES, "a_art")
+    assert own.attack.epsilon == 0.2
+    assert own.models["a_art"] == losses["a_art"]
+    paper = with_variant(trial_params("utd_mhad", ROOT), RULES, "a_art_paper")
+    assert paper.attack.epsilon == paper.models["a_art_paper"].epsilon == pytest.approx(0.034 * 70**0.5)
+    assert paper.models["a_art_paper"].beta == losses["a_art"].beta
+    assert list(units(RULES))[:5] == [*(Unit(name, 0) for name in PLANNED), Unit("non_art", 1)]
+    values = json.loads(json.dumps(RULES.to_json()))
+    for name, changed in (("epsilon", 0.4), ("beta", values["beta"] | {"0.2": 1.0})):
+        (tmp_path / "rules.json").write_text(json.dumps(values | {name: changed}))
+        with pytest.raises(DataError, match="calibrate again"):
+            read_rules(tmp_path / "rules.json")
+
+
+def test_every_set_follows_the_same_rules() -> None:
+    every = [trial_params(name, ROOT) for name in SETS]
+    assert {(p.features.norm, p.attack.scope, p.model.scale_input) for p in every} == {("l2_frame", "joint", True)}
+    assert len({p.train.early_stop_patience for p in every}) == 1
+
+
+@pytest.mark.parametrize("folder", PUBLISHED, ids=lambda path: path.parent.name)
+def test_a_profile_of_the_trial_holds_what_the_rules_gave(folder: Path) -> None:
+    """Those of ``default`` and ``audioset`` are the stress test's, whose results are published under them."""
+    rules, name = read_rules(folder / "rules.json"), folder.parent.name
+    if name in ("default", "audioset"):
+        pytest.skip("the stress test's profile")
+    profile = load_params(ROOT / "profiles" / f"{name}.yaml")
+    assert profile.attack.epsilon == profile.models["art"].epsilon == pytest.approx(rules.epsilon, rel=0.01)
+    assert profile.models["a_art"].beta == pytest.approx(rules.beta(0.2), rel=0.01)
+
+
+def test_a_fifth_is_put_aside_by_id_alone() -> None:
+    ids = [f"video{number}" for number in range(5000)]
+    kept = {ids[place] for place in in_trial(ids)}
+    assert len(kept) == pytest.approx((1 - ASIDE) * 5000, rel=0.03)
+    backwards = ids[::-1]
+    assert {backwards[place] for place in in_trial(backwards)} == kept
+    few = {ids[place] for place in in_trial(ids, 100)}
+    assert few < kept
+    more = [ids[place] for place in in_trial(ids[:2500])]
+    assert set(more) == kept & set(ids[:2500])
+
+
+def test_people_are_drawn_whole() -> None:
+    ids = [f"a{action}_s{person}_t1" for person in (2, 4, 6) for action in range(5)]
+    counts, drawn = draw_counts(ids, SETS["utd_mhad"].people)
+    assert drawn == 3
+    by_person = counts.reshape(-1, 3, 5)
+    assert (by_person == by_person[:, :, :1]).all()
+    assert (by_person[:, :, 0].sum(axis=1) == 3).all()
+
+
+def test_swaps_are_the_maps_that_they_say() -> None:
+    """Against models that have these maps by construction; the hooks and the map by position are gone afterwards."""
+    net, uniform = toy.model(dtype=torch.float64), toy.model(attention="uniform", dtype=torch.float64)
+    uniform.load_state_dict(net.state_dict(), strict=False)
+    x, _, _ = toy.batch(videos=3, dtype=torch.float64)
+    mask = torch.ones(3, 9, dtype=torch.bool)
+    with torch.no_grad():
+        clean, heads = net(x, mask), net.attention_heads(x, mask)
+        with swapped(net, "swap_uniform", {}):
+            assert torch.allclose(net(x, mask), uniform(x, mask), atol=1e-12)
+        with swapped(net, "swap_other", {}):
+            assert torch.allclose(net.attention_heads(x, mask)["rgb"], heads["rgb"].roll(-1, 0), atol=1e-12)
+            other = net(x, mask)
+        mean = {name: maps[1] for name, maps in heads.items()}  # the map that video 0 was given just now
+        with swapped(net, "swap_position", mean):
+            assert torch.allclose(net(x, mask)[0], other[0], atol=1e-12)
+            short = net.attention_heads(x[:, :5], mask[:, :5])["rgb"]
+            assert torch.allclose(short.sum(dim=-1), torch.ones_like(short[..., 0]), atol=1e-12)
+        assert (other - clean).abs().max() > 1e-3
+        assert torch.equal(net(x, mask), clean)
+
+
+def fabricated(folder: Path, seeds: int = 4) -> Path:
+    """Units of the planned models whose numbers are drawn, and the rules they would follow."""
+    (folder / "units").mkdir(parents=True)
+    (folder / "rules.json").write_text(json.dumps(RULES.to_json()))
+    rng = np.random.default_rng(5)
+    shared = rng.normal(0, 100, 200)  # of the videos
+    params = trial_params("utd_mhad", ROOT)
+    for place, variant in enumerate(PLANNED):
+        for seed in range(seeds):
+            gap = {name: 80 - 5 * number + place + rng.normal() for number, name in enumerate(CONDITIONS)}
+            draws = {name: np.rint(100 * value + shared + rng.normal(0, 30, 200)).astype(np.int16)
+                     for name, value in gap.items()}  # fmt: skip
+            own = with_variant(params, RULES, variant)
+            about: dict[str, Any] = {
+                "set": "utd_mhad", "variant": variant, "seed": seed, "gap": gap, "frames": "f", "attention_share": 0.1,
+                "maps": dict.fromkeys(("change_one_step", "change_apgd", "unrelated", "uniform"), 1.0),
+                "videos": {"all": 258, "part": 128}, "drawn": {"all": 3, "part": 3},
+                "seconds": {"train": 1.0, "attack": 1.0, "wall": 3.0}, "training": {"steps": 9, "stopped": "early"},
+                "parameters": {"loss": as_dict(own.models[variant]), "attack": as_dict(own.attack)},
+                "provenance": {"commit": "0" * 40, "code": "c"},
+            }  # fmt: skip
+            write_unit(folder / "units" / Unit(variant, seed).file, about, draws)
+    return folder
+
+
+def recomputed(folder: Path) -> dict[int, dict[str, float]]:
+    """The planned comparisons once more, from the files alone: nothing of the project is used in here."""
+    gap: dict[tuple[str, int], dict[str, float]] = {}
+    draws: dict[tuple[str, int], dict[str, np.ndarray]] = {}
+    drawn: dict[str, int] = {}
+    for path in folder.glob("units/*.parquet"):
+        table = pq.read_table(path)
+        about = json.loads(table.schema.metadata[b"artpaper"])
+        key = about["variant"], about["seed"]
+        gap[key], drawn = about["gap"], about["drawn"]
+        draws[key] = {name: table[name].to_numpy() / 100 for name in table.column_names}
+    rows: dict[int, dict[str, float]] = {}
+    comparisons = ((1, "art", "one_step"), (2, "art", "apgd"), (3, "uniform_art", "apgd"), (4, "art", "clean"))
+    for number, over, attack in comparisons:
+        seeds = sorted(seed for model, seed in gap if model == "a_art" and (over, seed) in gap)
+        if len(seeds) < 2:
+            continue
+        n, clusters = len(seeds), drawn["part" if attack == "apgd" else "all"]
+        d = np.array([gap["a_art", seed][attack] - gap[over, seed][attack] for seed in seeds])
+        b = np.array([draws["a_art", seed][attack] - draws[over, seed][attack] for seed in seeds])
+        of_seeds = d.var(ddof=1) / n
+        deviation = b - b.mean(axis=1)[:, None]
+        single = np.mean([np.var(column, ddof=1) for column in deviation.T]) / n
+        of_videos = max(np.var(b.mean(axis=0), ddof=1) - single, 0) * clusters / (clusters - 1)
+        variance = of_seeds + of_videos
+        freedom = variance**2 / (of_seeds**2 / (n - 1) + of_videos**2 / (clusters - 1))
+        error = math.sqrt(variance)
+        half = stats.t.ppf(0.975, freedom) * error
+        rows[number] = {"difference": d.mean(), "low": d.mean() - half, "high": d.mean() + half}
+        rows[number]["p"] = 2 * stats.t.sf(abs(d.mean()) / error, freedom)
+        if number == 4 and sum(model == "non_art" for model, _ in gap) > 1:
+            width = 2 * np.std([values["clean"] for (model, _), values in gap.items() if model == "non_art"], ddof=1)
+            rows[number]["equivalence_p"] = stats.t.sf((width - abs(d.mean())) / error, freedom)
+    ps = sorted((rows[number]["p"], number) for number in rows if number < 4)
+    highest = 0.0
+    for place, (p, number) in enumerate(ps):
+        highest = rows[number]["holm_p"] = max(highest, min(1.0, (len(ps) - place) * p))
+    return rows
+
+
+@pytest.mark.parametrize("folder", [None, *PUBLISHED], ids=lambda path: path.parent.name if path else "fabricated")
+def test_planned_comparisons_are_recomputed_from_published_files(folder: Path | None, tmp_path: Path) -> None:
+    """And the page of a set that is published is the one that its files make."""
+    if folder is None:
+        folder = fabricated(tmp_path / "utd_mhad" / "trial")
+        write_page(folder)
+    elif not any(folder.glob("units/*.parquet")):
+        pytest.skip(f"{folder}: no unit is finished yet")
+    text = (folder / "planned.csv").read_text()
+    table = pd.read_csv(folder / "planned.csv").set_index("number") if text.strip() else pd.DataFrame()
+    rows = recomputed(folder)
+    assert sorted(rows) == sorted(table.index)
+    for number, expected in rows.items():
+        for name, value in expected.items():
+            assert table.loc[number, name] == pytest.approx(value, rel=1e-6), (number, name)
+
+
+def test_the_share_won_back_is_all_of_it_where_nothing_is_lost(tmp_path: Path) -> None:
+    results = read_results(fabricated(tmp_path / "utd_mhad" / "trial"))
+    clean, attacked = (results.points("non_art", name, [0, 1, 2, 3]) for name in ("clean", "one_step"))
+    lost, won = clean - attacked, results.points("art", "one_step", [0, 1, 2, 3]) - attacked
+    found = won_back(results, "art", "one_step")
+    assert found.value == pytest.approx(100 * won.mean() / lost.mean())
+    assert found.low < found.value < found.high
+    for (variant, _), about in results.about.items():
+        if variant == "art":
+            about["gap"]["one_step"] = results.about["non_art", about["seed"]]["gap"]["clean"]
+    assert won_back(results, "art", "one_step").value == pytest.approx(100)
+
+
+def test_units_of_other_rules_are_refused(tmp_path: Path) -> None:
+    folder = fabricated(tmp_path / "utd_mhad" / "trial", seeds=1)
+    path = folder / "units" / "a_art-seed0.parquet"
+    about, _ = read_unit(path)
+    about["parameters"]["loss"]["beta"] = 0.5
+    write_unit(path, about, {"clean": np.zeros(5, np.int16)})
+    with pytest.raises(DataError, match="not what"):
+        read_results(folder)
+    path.write_bytes(b"no Parquet")
+    with pytest.raises(DataError, match="no unit of the trial"):
+        read_results(folder)
+
+
+def test_what_is_finished_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fault it alone catches: a resumed run that makes a unit twice, or begins one that has no time left."""
+    (tmp_path / "profiles").symlink_to(ROOT / "profiles")
+    folder = fabricated(tmp_path / "results" / "utd_mhad" / "trial", seeds=1)
+    made: list[Path] = []
+    monkeypatch.setattr(unit_module, "revision", lambda root: ("0" * 40, []))
+    monkeypatch.setattr(unit_module, "prepare", lambda *given, **how: None)
+    monkeypatch.setattr(unit_module, "make_unit", lambda *given: made.append(given[4]) or ({"clean": 1.0}, 1e9))
+    said: list[str] = []
+    run_trial("utd_mhad", tmp_path, minutes=1, say=said.append)
+    assert [path.name for path in made] == [Unit(name, 1).file for name in PLANNED]  # then Non-ART has no time left
+    assert {path.parent for path in made} == {folder / "units"}
+    assert said[-1].startswith("stopped")
+    monkeypatch.setattr(unit_module, "revision", lambda root: ("0" * 40, ["artpaper/losses.py"]))
+    with pytest.raises(ArtpaperError, match="commit these first"):
+        run_trial("utd_mhad", tmp_path, minutes=1)
