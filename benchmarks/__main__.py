@@ -49,8 +49,8 @@ def main() -> None:
     arguments = parser.parse_args()
     path = arguments.out / "bench.json"
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    bar = tqdm(arguments.parts or list(PARTS), unit="part")
-    for name in bar:
+    parts = arguments.parts or list(PARTS)
+    for name in (bar := tqdm(parts, unit="part")):
         bar.set_postfix_str(name)
         started = time.perf_counter()
         if not (rows := apart(PARTS[name])):
@@ -65,7 +65,7 @@ def main() -> None:
             temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     page = markdown(found)
     (arguments.out / "bench.md").write_text(page, encoding="utf-8")
-    if "growth" in found:
+    if "growth" in parts:
         draw(found["growth"]["rows"], arguments.out / "growth.png")
     print(page)
 

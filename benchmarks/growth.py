@@ -96,11 +96,13 @@ def draw(points: list[dict[str, Any]], path: Path) -> None:
         for axis, panel in zip(SIZES, panels, strict=True):
             own = [point for point in points if point["axis"] == axis]
             sizes, values = ([point[key] for point in own] for key in ("size", cost))
-            panel.loglog(sizes, [values[-1] * size / sizes[-1] for size in sizes], "--", color="0.6", lw=1)
+            as_size = [values[-1] * size / sizes[-1] for size in sizes]
+            panel.loglog(sizes, as_size, "--", color="0.6", lw=1, label="in proportion")
             panel.loglog(sizes, values, marker="o", color="0.15")
             for size, value in zip(sizes, values, strict=True):
                 panel.annotate(f"{value:,.0f}" if value >= 100 else f"{value:.2g}", (size, value), (0, 8),
-                               textcoords="offset points", ha="right", fontsize=8)  # fmt: skip
+                               textcoords="offset points", ha="right", fontsize=8,
+                               bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6})  # fmt: skip
             middle = math.sqrt(min(values) * max(values))  # at least a decade, or noise would look like growth
             panel.set_ylim(min(0.5 * min(values), middle / 4), max(2.5 * max(values), 4 * middle))
             powers = [
@@ -114,5 +116,6 @@ def draw(points: list[dict[str, Any]], path: Path) -> None:
             if cost == "megabytes":
                 panel.set_xlabel("videos in the index" if axis == "videos" else f"{axis}, A-ART's step")
         panels[0].set_ylabel(label)
+    rows[0, 0].legend(loc="lower right", fontsize=8)
     figure.savefig(path, dpi=120)
     plt.close(figure)
