@@ -29,7 +29,7 @@ from artpaper.metric_inputs import Array, Counts, Hits, Labels, Scores, TopScore
 
 Chunk = Callable[[], tuple[np.ndarray, np.ndarray]]
 TOP_K = 20
-CHUNK = 2**20  # numbers that a thread reads at a time; bounds the memory above the input
+CHUNK = 2**19  # numbers that a thread reads at a time; bounds the memory above the input
 
 
 def gap(scores: Scores, labels: Labels, top_k: Whole = TOP_K) -> float:
@@ -48,22 +48,20 @@ def gap(scores: Scores, labels: Labels, top_k: Whole = TOP_K) -> float:
     """
     top_k = _top_k(top_k)
     scores, labels = inputs.pair(scores, labels)
-    chunks, most = _chunks(scores, labels), min(top_k, scores.shape[1])
-    pool = np.empty((len(scores), most), inputs.numbers(scores[:0]).dtype)  # (videos, top_k)
-    hits, positives, end = [], 0, 0
+    pool = np.empty((len(scores), min(top_k, scores.shape[1])), inputs.numbers(scores[:0]).dtype)  # (videos, top_k)
+    chunks, rows = _chunks(scores, labels), _rows(scores)
+    rooms = (pool[start : start + rows] for start in range(0, len(pool), rows))
     for array in (scores, labels):
         if isinstance(array, torch.Tensor) and not array.is_cpu:  # threads have streams of their own
             torch.accelerator.current_stream(array.device).synchronize()
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # NumPy lets go of the interpreter
-        for top, right, count in threads.map(partial(_pooled, k=most), chunks):
-            start, end = end, end + len(top)
-            pool[start:end] = top
-            hits.append(right)
-            positives += count
-        right = np.sort(np.concatenate(hits))  # (hits,) ascending
+        hits, positives = zip(*threads.map(_pooled, chunks, rooms), strict=True)
         parts = np.array_split(pool.reshape(-1), torch.get_num_threads())
+        sorting = threads.map(np.ndarray.sort, parts)
+        right = np.sort(np.concatenate(hits))  # (hits,) ascending, meanwhile
+        list(sorting)
         rank = sum(threads.map(partial(_at_least, hits=right), parts), np.zeros(right.size, np.int64))  # (hits,)
-    return _average_precision(rank, right, positives)
+    return _average_precision(rank, right, sum(positives))
 
 
 def perr(scores: Scores, labels: Labels) -> float:
@@ -187,12 +185,11 @@ def average_precision(scores: Shaped[Array, "..."] | Any, hits: Bool[Array, "...
 
 def _precision(scores: np.ndarray, hits: np.ndarray, positives: int) -> float:
     right = np.sort(scores[hits])  # (hits,) ascending
-    return _average_precision(_at_least(scores.flatten(), right), right, positives)
+    return _average_precision(_at_least(np.sort(scores, axis=None), right), right, positives)
 
 
 def _at_least(scores: np.ndarray, hits: np.ndarray) -> np.ndarray:
-    """How many scores (pairs,) are at least as high as each of those of the hits (hits,); sorts the scores in place."""
-    scores.sort()
+    """How many scores (pairs,), ascending, are at least as high as each of those of the hits (hits,)."""
     return scores.size - np.searchsorted(scores, hits)
 
 
@@ -208,18 +205,20 @@ def _average_precision(rank: np.ndarray, hits: np.ndarray, positives: int) -> fl
     return float(np.sum(hits_above / rank) / positives)
 
 
-def _pooled(chunk: Chunk, k: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """What a chunk gives to the pool: its top scores (rows, k), those that are right (hits,), its number of labels."""
+def _pooled(chunk: Chunk, room: np.ndarray) -> tuple[np.ndarray, int]:
+    """Put a chunk's top scores into the pool (rows, k); gives those that are right (hits,) and the number of labels."""
     scores, labels = chunk()
+    k = room.shape[1]
     outside = scores.shape[1] - k
-    parted = np.partition(scores, outside, axis=1)  # (rows, classes)
-    row, label = np.divmod(np.flatnonzero(labels), scores.shape[1])  # (labels,) each; nonzero is ten times as slow
-    own, last = scores[row, label], parted[row, outside]  # (labels,) each
+    room[:] = np.partition(scores, outside, axis=1)[:, outside:]
+    places = np.flatnonzero(labels)  # (labels,) nonzero is ten times as slow
+    row = places // scores.shape[1]
+    own, last = scores.reshape(-1)[places], room[row, 0]  # (labels,) each
     right = own > last
     level = np.flatnonzero(own == last)  # where others may be as high, of which some do not count
     rows, back = np.unique(row[level], return_inverse=True)
-    right[level] = _best(scores[rows], k)[back, label[level]]
-    return parted[:, outside:].copy(), own[right], len(row)
+    right[level] = _best(scores[rows], k)[back, places[level] % scores.shape[1]]
+    return own[right], len(places)
 
 
 def _top(scores: np.ndarray, labels: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -245,8 +244,12 @@ def _best(scores: np.ndarray, k: int) -> np.ndarray:
 
 def _chunks(scores: Array, labels: Array) -> Iterator[Chunk]:
     """Functions that fetch and check some rows: scores (rows, classes) and labels bool (rows, classes)."""
-    rows = max(1, CHUNK // scores.shape[1])
+    rows = _rows(scores)
     return (partial(_chunk, scores, labels, start, start + rows) for start in range(0, scores.shape[0], rows))
+
+
+def _rows(scores: Array) -> int:
+    return max(1, CHUNK // scores.shape[1])
 
 
 def _chunk(scores: Array, labels: Array, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:

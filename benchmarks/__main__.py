@@ -10,18 +10,15 @@ was measured before.
 
 import argparse
 import json
-import math
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
-import seaborn as sns
 from tqdm import tqdm
 
-from benchmarks.attack_rate import attack_rate
-from benchmarks.growth import SIZES, growth
+from benchmarks.attack_rate import deepfool, projected_gradient
+from benchmarks.growth import draw, growth
 from benchmarks.input_rate import input_rate
 from benchmarks.measure import Line, apart, machine
 from benchmarks.metric_rate import metric_rate
@@ -34,7 +31,8 @@ RESULTS = Path(__file__).parent / "results"
 PARTS: dict[str, Callable[[], Any]] = {
     "training_step": training_step,
     "input_rate": input_rate,
-    "attack_rate": attack_rate,
+    "projected_gradient": projected_gradient,
+    "deepfool": deepfool,
     "metric_rate": metric_rate,
     "start_up": start_up,
     "growth": growth,
@@ -51,11 +49,12 @@ def main() -> None:
     arguments = parser.parse_args()
     path = arguments.out / "bench.json"
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    bar = tqdm(arguments.parts or list(PARTS), unit="part")
-    for name in bar:
+    parts = arguments.parts or list(PARTS)
+    for name in (bar := tqdm(parts, unit="part")):
         bar.set_postfix_str(name)
         started = time.perf_counter()
-        rows = apart(PARTS[name])
+        if not (rows := apart(PARTS[name])):
+            continue  # it has said what is missing
         found[name] = {
             "machine": machine(),
             "seconds": round(time.perf_counter() - started),
@@ -66,7 +65,7 @@ def main() -> None:
             temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     page = markdown(found)
     (arguments.out / "bench.md").write_text(page, encoding="utf-8")
-    if "growth" in found:
+    if "growth" in parts:
         draw(found["growth"]["rows"], arguments.out / "growth.png")
     print(page)
 
@@ -83,39 +82,13 @@ def markdown(found: dict[str, Any]) -> str:
             if "target" in row:
                 wanted = f"{'at least' if row['at_least'] else 'at most'} {row['target']:g} {row['unit']}".strip()
                 measured = f"{row['measured']:.3g} {row['unit']}".strip()
-                lines.append([row["name"], wanted, measured, row["against"], "yes" if row["met"] else "no"])
+                met = "yes" if row["met"] else ": ".join(filter(None, ["no", row.get("bound", "")]))
+                lines.append([row["name"], wanted, measured, row["against"], met])
     machines = {json.dumps(part["machine"], sort_keys=True): part["machine"] for part in found.values()}
     told = "; ".join(", ".join(f"{key} {value}" for key, value in one.items()) for one in machines.values())
     table = markdown_table(["what", "target", "measured", "held against", "met"], lines, 1)
     seconds = sum(part["seconds"] for part in found.values())
     return f"# Benchmarks\n\n`make bench`, {seconds} s. Measured on: {told}.\n\n{table}"
-
-
-def draw(points: list[dict[str, Any]], path: Path) -> None:
-    """Cost against size, a panel an axis, both logarithmic.
-
-    Args:
-        points: as :func:`benchmarks.growth.growth` returns them.
-        path: of the picture.
-    """
-    with sns.axes_style("whitegrid"):
-        figure, axes = plt.subplots(1, len(SIZES), figsize=(3.4 * len(SIZES), 3.3), layout="constrained")
-    for axis, panel in zip(SIZES, axes, strict=True):
-        own = [point for point in points if point["axis"] == axis]
-        seconds = [point["median_s"] for point in own]
-        panel.loglog([point["size"] for point in own], seconds, marker="o")
-        for point in own:
-            panel.annotate(f"{point['median_s']:.2g}", (point["size"], point["median_s"]), (-4, 7),
-                           textcoords="offset points", ha="center", fontsize=8)  # fmt: skip
-        middle = math.sqrt(min(seconds) * max(seconds))  # at least a decade, or noise would look like growth
-        panel.set_ylim(min(0.6 * min(seconds), middle / 3), max(2 * max(seconds), 3 * middle))
-        what = "GAP" if axis == "videos" else "A-ART's step"
-        panel.set(xlabel=axis, ylabel="seconds", title=f"{what} grows as {axis}$^{{{own[-1]['power']:g}}}$")
-        panel.set_xticks([point["size"] for point in own], [f"{point['size']:,}" for point in own])
-        panel.minorticks_off()
-        panel.margins(x=0.12)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Attacks: projected gradient against the passes it cannot do without, DeepFool against foolbox's."""
 
-from collections.abc import Iterator
 from functools import partial
 
 import torch
@@ -19,16 +18,15 @@ STEPS = 20
 MODEL = "a_art/seed0"
 
 
-def attack_rate(rounds: int = 5) -> list[Line]:
-    """The lines about attacks.
+def projected_gradient(rounds: int = 5, batch: int = 8, time: int = 60, classes: int = 317) -> list[Line]:
+    """The line about projected gradient.
 
     Args:
         rounds: how often each is timed.
+        batch: videos.
+        time: frames a video, all of them real.
+        classes: K.
     """
-    return [_projected_gradient(rounds), *_deepfool(rounds)]
-
-
-def _projected_gradient(rounds: int, batch: int = 8, time: int = 60, classes: int = 317) -> Line:
     x, y, mask = videos(batch, time, classes)
     model = FrameTransformer(Model(), MODALITIES, classes).to(best_device()).eval()
 
@@ -43,14 +41,19 @@ def _projected_gradient(rounds: int, batch: int = 8, time: int = 60, classes: in
     times = take_turns({"pgd": ours, "passes": passes}, rounds)
     shape = {"batch": batch, "frames": time, "classes": classes, "steps": STEPS}
     against = f"{STEPS} forward and backward passes"
-    return Line("projected gradient", times.ratio("pgd", "passes"), 1.1, False, "x", against, times.details() | shape)
+    ratio = times.ratio("pgd", "passes")
+    return [Line("projected gradient", ratio, 1.1, False, "x", against, times.details() | shape)]
 
 
-def _deepfool(rounds: int) -> Iterator[Line]:
-    """On the A-ART of the default run: how many steps DeepFool takes depends on what a model has learnt."""
+def deepfool(rounds: int = 5) -> list[Line]:
+    """The line about DeepFool, on the A-ART of the default run: its steps depend on what a model has learnt.
+
+    Args:
+        rounds: how often each is timed.
+    """
     if not (ROOT / "models" / MODEL).is_dir():
         print(f"DeepFool is not measured: no models/{MODEL}; `dvc repro` makes it")
-        return
+        return []
     data = load(ROOT, MODEL, 256)
     found: dict[str, Tensor] = {}
 
@@ -63,4 +66,4 @@ def _deepfool(rounds: int) -> Iterator[Line]:
         "videos": len(data[1]), "frames": data[1].shape[1], "classes": data[2].shape[1], "candidates": 10,
         "largest_relative_difference": float((lengths["ours"] / lengths["foolbox"] - 1).abs().max()),
     }  # fmt: skip
-    yield Line("DeepFool", times.ratio("foolbox", "ours"), 5, True, "x", "foolbox's, as fast", details)
+    return [Line("DeepFool", times.ratio("foolbox", "ours"), 5, True, "x", "foolbox's, as fast", details)]

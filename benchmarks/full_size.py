@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from benchmarks.input_rate import read_records
 from benchmarks.measure import apart, held, machine
-from benchmarks.prepare_scale import read_records
 from pipeline.base.atomic import atomic_file
 from pipeline.base.groups import Compute, Data
 from pipeline.base.parameters import Params, load_params
@@ -128,18 +128,21 @@ def epoch(folder: Path, size: Size) -> Row:
 
 
 def whole_index(folder: Path, size: Size) -> Row:
-    """An index of the size of the whole training set: each video of the store many times, under names of its own."""
-    real = folder / "frames" / "train"
-    with pa.memory_map(str(real / "index.arrow")) as file:
+    """An index of the size of the whole training set."""
+    return apart(_read_whole, make_index(folder / "frames", size.index))
+
+
+def make_index(frames: Path, videos: int) -> Path:
+    """A split of so many videos: those of the training set, again and again, under names of their own."""
+    with pa.memory_map(str(frames / "train" / "index.arrow")) as file:
         index = pa.ipc.open_file(file).read_all()
-    rows = np.arange(size.index) % len(index)
-    split = folder / "frames" / "whole"
-    split.mkdir(exist_ok=True)
-    large = index.take(pa.array(rows)).set_column(0, "id", pa.array([f"{number:08x}" for number in range(size.index)]))
+    split = frames / str(videos)
+    split.mkdir()
+    names = pa.array([f"{number:08x}" for number in range(videos)])
+    large = index.take(pa.array(np.arange(videos) % len(index))).set_column(0, "id", names)
     write_table(split / "index.arrow", large.unify_dictionaries())
-    shutil.copy(real / "store.json", split / "store.json")
-    del large, index, rows
-    return apart(_read_whole, split)
+    shutil.copy(frames / "train" / "store.json", split / "store.json")
+    return split
 
 
 def _read_whole(split: Path) -> Row:

@@ -1,16 +1,21 @@
 """Input: preparing shards beside merely reading them, and batches from the store beside copying memory."""
 
+import shutil
+import statistics
 import tempfile
+import time
 from pathlib import Path
 
 from artpaper.models import FrameTransformer
 from artpaper.settings import Model
 from benchmarks.measure import Line, apart, copy_rate, take_turns
-from benchmarks.prepare_scale import measure
 from benchmarks.training_step import LOSSES, MODALITIES, step, videos
-from pipeline.base.groups import Features
+from pipeline.base.groups import Compute, Data, Features, Synthetic
+from pipeline.base.parameters import Params
 from pipeline.data.batches import model_inputs
 from pipeline.data.store import FrameStore
+from pipeline.prepare.prepare import prepare
+from pipeline.synthetic.generator import write_synthetic
 from pipeline.train.device import best_device
 
 BATCH = 64
@@ -54,3 +59,44 @@ def input_rate(count: int = 1500, frames: int = 300, rounds: int = 5) -> list[Li
         Line("a batch, made floats", 100 * cost, 5, False, "%", "Non-ART's step", share),
         Line("preparation", 100 * prepared["rate_beside_iterating"], 60, True, "%", "a bare TFRecordDataset", prepared),
     ]
+
+
+def read_records(folder: Path) -> tuple[int, float]:
+    """Merely read the shards in a folder with a bare ``TFRecordDataset``: bytes of the records, and seconds."""
+    import tensorflow as tf
+
+    started = time.perf_counter()
+    shards = sorted(folder.glob("*.tfrecord"))
+    read = sum(len(one) for path in shards for one in tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
+    return read, time.perf_counter() - started
+
+
+def measure(videos: int, folder: str, frames: int, rounds: int = 5) -> dict[str, float]:
+    """Generate ``videos`` synthetic videos, then in turns merely read and prepare them, in one process."""
+    sizes = Synthetic(
+        train_videos=videos * 9 // 10, validate_videos=videos // 10, min_frames=frames // 2, max_frames=frames,
+        videos_per_shard=500,
+    )  # fmt: skip
+    shards = Path(folder) / "shards"
+    write_synthetic(shards, sizes, seed=0, progress=False)
+    total = sum(path.stat().st_size for path in shards.glob("*.tfrecord"))
+    params = Params(data=Data(source="yt8m", path=str(shards)), compute=Compute(workers=1))
+
+    def once() -> float:
+        shutil.rmtree(Path(folder) / "frames", ignore_errors=True)
+        start = time.perf_counter()
+        prepare(params, Path(folder), progress=False)
+        return time.perf_counter() - start
+
+    read_records(shards), once()  # the page cache then holds the shards, and has room for what is written
+    turns = [(read_records(shards)[1], once()) for _ in range(rounds)]
+    raw, seconds = (statistics.median(column) for column in zip(*turns, strict=True))
+    return {
+        "videos": videos,
+        "longest_video_frames": frames,
+        "input_mb": round(total / 1e6, 1),
+        "prepare_s": round(seconds, 2),
+        "iterate_s": round(raw, 2),
+        "rate_beside_iterating": round(statistics.median(one / other for one, other in turns), 3),
+        "rounds": rounds,
+    }

@@ -35,6 +35,7 @@ class Line:
         unit: "x" for a ratio, "%", "GB/s", "s".
         against: what the number is a ratio to.
         details: what it was made from: medians and their spread, sizes.
+        bound: what it stands at where the target is missed, measured too.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Line:
     unit: str
     against: str
     details: Mapping[str, Any] = field(default_factory=dict)
+    bound: str = ""
 
     @property
     def met(self) -> bool:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from artpaper.attacks.objectives import Objective, bce
 from artpaper.attacks.result import Attack, ask, checked, comparable, diagnosed, follow
-from artpaper.ball import Norm, Scope, finite_rows, l2_norm, project, steepest, uniform
+from artpaper.ball import Norm, Scope, along, finite_rows, l2_norm, project, shrunk, uniform
 from artpaper.settings import Count, Natural, NonNegative
 from artpaper.shapes import Classifier, Frames, LabelSets, Mask, PerVideo, Widths
 
@@ -106,11 +106,10 @@ class Ascent:
         with torch.set_grad_enabled(gradient):
             logits = self.model(frames, self.mask)
             values = self.objective(logits, self.y)  # (B,)
-        slope = torch.zeros_like(point)
+        slope = torch.where(self.movable, follow(values, frames), 0.0) if gradient else torch.zeros_like(point)
         if gradient:
-            slope = torch.where(self.movable, follow(values, frames), 0.0)
             finite = finite_rows(slope)
-            slope = slope.masked_fill(~finite[:, None, None], 0.0)
+            slope.masked_fill_(~finite[:, None, None], 0.0)
             self.not_finite = self.not_finite | ~finite
             steepness = l2_norm(slope.double()).flatten()
             self.gradient_norm = self.gradient_norm if self.iterations else steepness
@@ -126,8 +125,8 @@ class Ascent:
         return value, slope
 
     def step(self, point: Frames, gradient: Frames, length: float | Float[Tensor, "batch 1 1"]) -> Frames:
-        """Go a length (unit of x, of every video or one for all) along a finite gradient, and back into the ball."""
-        return self.project(point + length * steepest(gradient, self.mask, **self.ball | {"epsilon": 1.0}))
+        """Go a length (unit of x, of every video or one for all) along a gradient of :meth:`visit`, and back."""
+        return shrunk(point + length * along(gradient, **self.ball | {"epsilon": 1.0}), **self.ball)
 
     def project(self, point: Frames) -> Frames:
         """The nearest perturbation inside the ball that moves only what may be moved."""

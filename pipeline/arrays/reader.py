@@ -92,7 +92,7 @@ class Rows:
             for row in reading.labels.rows(self.span.start, self.span.stop, self.span.line):
                 if row.partition == self.partition:
                     labels = tuple(reading.classes[name] for name in row.labels)
-                    yield row.line, Video(row.id, labels, _frames(row, reading, opened))
+                    yield row.line, Video(row.id, labels, (_frames(row, reading, opened),))
 
 
 def resolve(params: Params, workspace: Path, progress: bool) -> Dataset:

@@ -7,9 +7,10 @@ surrogate with the same numbers of classes: the 24 verticals and the most freque
 import csv
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from pipeline.base.atomic import atomic_file
 from pipeline.base.errors import DataError
@@ -109,10 +110,15 @@ class LabelSpace:
             raise DataError(f"label space {self.name} has no group {group!r}; it has {', '.join(self.group_names)}")
         return classes
 
+    @property
+    def content(self) -> dict[str, Any]:
+        """What JSON takes; ``asdict`` would copy each of some thousand entities."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
     def save(self, path: str | Path) -> None:
         """Write the space as JSON."""
         with atomic_file(path) as temporary:
-            temporary.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            temporary.write_text(json.dumps(self.content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> "LabelSpace":

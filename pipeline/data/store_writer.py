@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.base.atomic import atomic_file
-from pipeline.data.store import BATCH_ROWS, FORMAT, PLACE, StoredVideo
+from pipeline.data.store import BATCH_ROWS, FORMAT, PLACE
+from pipeline.data.video import Video
 
 
 def shard_schema(modalities: dict[str, int], dtype: str = "uint8") -> pa.Schema:
@@ -27,10 +28,11 @@ def shard_schema(modalities: dict[str, int], dtype: str = "uint8") -> pa.Schema:
 
 
 def write_shard(
-    path: str | Path, videos: Iterable[StoredVideo], modalities: dict[str, int], dtype: str = "uint8"
+    path: str | Path, videos: Iterable[tuple[Video, Sequence[int]]], modalities: dict[str, int], dtype: str = "uint8"
 ) -> tuple[int, str]:
-    """Write one shard in constant memory; video i of it is row ``i % BATCH_ROWS`` of record batch ``i // BATCH_ROWS``.
+    """Write one shard, of videos and their classes, in constant memory.
 
+    Video i of it is row ``i % BATCH_ROWS`` of record batch ``i // BATCH_ROWS``.
     The file's size in bytes and its SHA-256 are returned. A second thread hashes and writes a record batch while the
     next one is read; both let go of the interpreter's lock.
     """
@@ -52,18 +54,20 @@ def write_shard(
     return sink.size, sink.hash.hexdigest()
 
 
-def _record_batch(videos: Iterator[StoredVideo], schema: pa.Schema, rooms: deque[np.ndarray]) -> pa.RecordBatch | None:
+def _record_batch(
+    videos: Iterator[tuple[Video, Sequence[int]]], schema: pa.Schema, rooms: deque[np.ndarray]
+) -> pa.RecordBatch | None:
     """The next ``BATCH_ROWS`` videos, their frames in the first of the rooms; None after the last."""
     ids, ends, labels, entities = [], [0], [], []
     # one video at a time: 32 of them freed at once would make the allocator fault their pages in anew
-    for video in itertools.islice(videos, BATCH_ROWS):
-        ends.append(ends[-1] + len(video.frames))
+    for video, classes in itertools.islice(videos, BATCH_ROWS):
+        ends.append(ends[-1] + len(video.parts[0]))
         if ends[-1] > len(rooms[0]):
             rooms[0] = np.concatenate([rooms[0][: ends[-2]], np.empty((ends[-1], rooms[0].shape[1]), rooms[0].dtype)])
-        rooms[0][ends[-2] : ends[-1]] = video.frames
+        np.concatenate(video.parts, axis=1, out=rooms[0][ends[-2] : ends[-1]])
         ids.append(video.id)
-        labels.append(video.labels)
-        entities.append(video.entities)
+        labels.append(classes)
+        entities.append(video.labels)
     if not ids:
         return None
     listed = schema.field("frames").type

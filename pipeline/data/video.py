@@ -28,11 +28,16 @@ class Modality:
 
 @dataclass(frozen=True)
 class Video:
-    """One video: its id, label indices as stored, and frames (frames, dim), the modalities side by side."""
+    """One video: its id, label indices as stored, and frames, in parts (frames, width) that are laid side by side."""
 
     id: str
     labels: tuple[int, ...]
-    frames: UInt8[np.ndarray, "frames dim"] | Float32[np.ndarray, "frames dim"]
+    parts: tuple[UInt8[np.ndarray, "frames _"] | Float32[np.ndarray, "frames _"], ...]
+
+    @property
+    def frames(self) -> UInt8[np.ndarray, "frames dim"] | Float32[np.ndarray, "frames dim"]:
+        """The parts side by side, a copy."""
+        return np.concatenate(self.parts, axis=1)
 
 
 @runtime_checkable

@@ -134,7 +134,7 @@ def _key(params: Params, dataset: Dataset) -> str:
     """Changes with everything that each unit depends on, its own files aside."""
     reader = code(SOURCES[params.data.source].reader)  # which nothing here imports by its name
     modalities = [asdict(modality) for modality in dataset.modalities]
-    content = [modalities, dataset.dtype, asdict(dataset.label_space)]
+    content = [modalities, dataset.dtype, dataset.label_space.content]
     data = [params.base.seed, params.data.source, params.data.path]
     return resume_key(__name__, reader, content, data, FORMAT, BATCH_ROWS, UNIT_BYTES)
 

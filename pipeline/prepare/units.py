@@ -21,7 +21,7 @@ from pipeline.base.atomic import atomic_file
 from pipeline.base.errors import DataError
 from pipeline.base.groups import Compute
 from pipeline.data.labels import LabelSpace
-from pipeline.data.store import BATCH_ROWS, StoredVideo
+from pipeline.data.store import BATCH_ROWS
 from pipeline.data.store_writer import write_shard, write_table
 from pipeline.data.video import Modality, Piece, Video
 from pipeline.scale.engine import each
@@ -125,20 +125,20 @@ def _make_unit(unit: Unit, label_space: LabelSpace, damaged: dict[int, str]) -> 
     columns: dict[str, list[str | int]] = {name: [] for name in LISTING.names}
     positives = np.zeros(len(label_space), np.int64)  # (classes,)
 
-    def videos() -> Iterator[StoredVideo]:
+    def videos() -> Iterator[tuple[Video, tuple[int, ...]]]:
         kept = 0
         for position, piece in enumerate(unit.inputs):
             for number, video in piece.read() if position not in damaged else ():
                 classes = label_space.map(video.labels, where=f"{piece.place(number)} (id {video.id})")
                 place = (kept // BATCH_ROWS, kept % BATCH_ROWS) if classes else (LEFT_OUT, LEFT_OUT)
                 row: tuple[str | int, ...] = (video.id, _hash(video.id, unit.seed), position, number, *place)
-                row += (len(video.frames), _check(video))
+                row += (len(video.parts[0]), _check(video))
                 for column, value in zip(columns.values(), row, strict=True):
                     column.append(value)
                 if classes:
                     kept += 1
                     positives[list(classes)] += 1
-                    yield StoredVideo(video.id, video.frames, classes, video.labels)
+                    yield video, classes
 
     with atomic_file(unit.shard, durable=False) as temporary:  # waiting for the disk would halve the rate
         widths = {modality.name: modality.width for modality in unit.modalities}
@@ -171,4 +171,5 @@ def _hash(name: str, seed: int) -> int:
 
 def _check(video: Video) -> int:
     """Tells apart videos of the same id and length: a checksum of labels and first frame, as int32."""
-    return zlib.crc32(video.frames[0].tobytes(), zlib.crc32(repr(video.labels).encode())) - (1 << 31)
+    first = b"".join(part[0].tobytes() for part in video.parts)
+    return zlib.crc32(first, zlib.crc32(repr(video.labels).encode())) - (1 << 31)

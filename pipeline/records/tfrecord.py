@@ -243,7 +243,7 @@ def _video(record: bytes, modalities: tuple[Modality, ...], where: str, start: i
         if len(lengths) != 1:
             raise DataError(f"{where}: modalities of different lengths, in frames: {counts}; {AGAIN}")
         raise DataError(f"{where}: has no frames ({counts}); {AGAIN}")
-    return Video(name, labels, np.concatenate(parts, axis=1))  # (frames, dim)
+    return Video(name, labels, tuple(parts))
 
 
 def _of_width(frames: np.ndarray | list[bytes], modality: Modality, where: str) -> UInt8[np.ndarray, "frames width"]:

@@ -203,7 +203,7 @@ def _write_shard(folder: Path, config: Synthetic, seed: int, task: tuple[int, in
     rng = np.random.Generator(np.random.SFC64([seed, 2, partition, shard]))  # draws normals fastest
     before = first + partition * config.train_videos
     videos = (
-        Video(_identifier(seed, before + number), tuple(labels.tolist()), make_video(world, rng, labels)[0])
+        Video(_identifier(seed, before + number), tuple(labels.tolist()), (make_video(world, rng, labels)[0],))
         for number, labels in enumerate(draw_label_sets(world.vocabulary, rng, count))
     )
     with atomic_file(_shard_path(folder, partition, shard)) as temporary:

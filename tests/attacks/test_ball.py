@@ -6,7 +6,7 @@ from jaxtyping import TypeCheckError
 from scipy import stats
 
 from artpaper.attacks import l2_norm, project, steepest
-from artpaper.ball import uniform
+from artpaper.ball import finite_rows, uniform
 from tests import toy
 
 SCOPES = ("joint", "modality", "frame")
@@ -105,3 +105,11 @@ def test_bad_arguments_are_refused() -> None:
             function(x, mask, epsilon=-1.0)
         with pytest.raises(ValueError, match="widths"):
             function(x, mask, epsilon=1.0, scope="modality")
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf, torch.finfo(torch.float32).min])
+def test_finite_rows_are_those_whose_every_entry_is(value: float) -> None:
+    """Alone catches that a highest entry is looked at, which -inf never is."""
+    x = torch.zeros(2, 3, 4)
+    x[1, 2, 1] = value
+    assert finite_rows(x).tolist() == x.isfinite().flatten(1).all(dim=1).tolist()

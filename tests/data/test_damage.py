@@ -180,7 +180,7 @@ def test_a_store_of_before_there_were_hashes_still_opens(made):
 def test_labels_of_another_vocabulary_are_no_damage(damaged, tmp_path):
     """They are the parameters' fault, and would empty every shard."""
     data, _ = damaged
-    foreign = Video("far", (4000,), np.zeros((1, 1152), np.uint8))
+    foreign = Video("far", (4000,), (np.zeros((1, 1152), np.uint8),))
     write_videos(data / "train0002.tfrecord", [*make_videos(["ok"]), foreign], YT8M_MODALITIES)
     with pytest.raises(DataError, match=r"train0002\.tfrecord: record 1 \(id far\): label 4000 is outside"):
         prepare(params(data, damaged="skip"), tmp_path, progress=False)

@@ -240,7 +240,7 @@ def _running(process: Path) -> bool:
 def test_videos_without_class_are_counted(tmp_path):
     data = tmp_path / "data"
     write_world(data, train=1, validate=1, videos=20)
-    odd = [Video(name, (UNKNOWN,), np.zeros((2, 1152), np.uint8)) for name in ("u1", "u2")]
+    odd = [Video(name, (UNKNOWN,), (np.zeros((2, 1152), np.uint8),)) for name in ("u1", "u2")]
     write_videos(data / "train0001.tfrecord", odd, YT8M_MODALITIES)
     summary = prepare(params(data), tmp_path / "work", progress=False)
     assert summary["partitions"]["train"] == {"videos_read": 22, "left_out_without_class": 2}
@@ -275,11 +275,11 @@ def test_errors_leave_the_former_frames(made, tmp_path):
     (bad / "train0000.tfrecord").write_bytes(whole[:-7])
     with pytest.raises(DataError, match=r"train0000\.tfrecord: record 9: .*truncated"):
         prepare(params(bad), work, progress=False)
-    foreign = Video("far", (4000,), np.zeros((1, 1152), np.uint8))
+    foreign = Video("far", (4000,), (np.zeros((1, 1152), np.uint8),))
     write_videos(bad / "train0000.tfrecord", [*make_videos(["ok"]), foreign], YT8M_MODALITIES)
     with pytest.raises(DataError, match=r"train0000\.tfrecord: record 1 \(id far\): label 4000 is outside"):
         prepare(params(bad), work, progress=False)
-    unknown = Video("u", (UNKNOWN,), np.zeros((1, 1152), np.uint8))
+    unknown = Video("u", (UNKNOWN,), (np.zeros((1, 1152), np.uint8),))
     write_videos(bad / "train0000.tfrecord", [unknown], YT8M_MODALITIES)
     with pytest.raises(DataError, match=r"split train is empty; partition train has 1 videos, 0 of them with a class"):
         prepare(params(bad), work, progress=False)

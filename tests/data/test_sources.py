@@ -226,7 +226,7 @@ class Numbers:
     def read(self):
         for number, value in enumerate(json.loads(self.path.read_text())):
             if value % 3 in self.chosen:
-                yield number, Video(f"n{value}", (value % 2,), np.full((2, 4), value, np.uint8))
+                yield number, Video(f"n{value}", (value % 2,), (np.full((2, 4), value, np.uint8),))
 
     def place(self, number):
         return f"{self.path}: number {number}"

@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from pipeline.base.errors import DataError
-from pipeline.data.store import BATCH_ROWS, FrameStore, StoredVideo
+from pipeline.data.store import BATCH_ROWS, FrameStore
 from pipeline.data.store_writer import write_shard
+from pipeline.data.video import Video
 from pipeline.prepare import units
 from pipeline.prepare.prepare import prepare
 from tests.data.worlds import params, write_world
@@ -234,7 +235,7 @@ def test_few_descriptors_suffice_for_many_shards(many_shards, monkeypatch):
 
 
 def stored(count):
-    return (StoredVideo(str(number), np.ones((300, 3), np.uint8), (0,), (0,)) for number in range(count))
+    return ((Video(str(number), (0,), (np.ones((300, 3), np.uint8),)), (0,)) for number in range(count))
 
 
 def test_a_full_disk_is_told_though_another_thread_writes():

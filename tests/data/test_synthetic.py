@@ -67,7 +67,7 @@ def videos_of(config: Synthetic, count: int, seed: int = 0) -> list[Video]:
     world = make_world(config, seed=seed)
     rng = np.random.default_rng(seed)
     sets = draw_label_sets(world.vocabulary, rng, count)
-    return [Video("", tuple(one.tolist()), make_video(world, rng, one)[0]) for one in sets]
+    return [Video("", tuple(one.tolist()), (make_video(world, rng, one)[0],)) for one in sets]
 
 
 def videos_by_vertical(made: SyntheticVocabulary, sets: list[np.ndarray]) -> Counter[str]:

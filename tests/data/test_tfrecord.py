@@ -94,7 +94,7 @@ def test_written_videos_come_back(tmp_path):
 
 
 def test_id_key_of_audioset(tmp_path):
-    video = Video("a-_b", (3, 500), np.arange(1280, dtype=np.uint8).reshape(10, 128))
+    video = Video("a-_b", (3, 500), (np.arange(1280, dtype=np.uint8).reshape(10, 128),))
     write_videos(tmp_path / "a.tfrecord", [video], audioset.MODALITIES, id_key="video_id")
     [found] = read_videos(tmp_path / "a.tfrecord", audioset.MODALITIES)
     assert (found.id, found.labels) == ("a-_b", (3, 500))
@@ -194,8 +194,8 @@ def test_writes_what_tensorflow_writes(tmp_path):
     """Byte for byte, whichever key of the context comes first, and labels of any size or none."""
     videos = make_videos(["v1", "é-2"], frames=(1, 9))
     videos += [
-        Video("n", (-1, 0, 127, 128, 2**63 - 1, -(2**63)), videos[0].frames),
-        Video("none", (), videos[0].frames),
+        Video("n", (-1, 0, 127, 128, 2**63 - 1, -(2**63)), videos[0].parts),
+        Video("none", (), videos[0].parts),
     ]
     for id_key in ("id", "video_id"):
         write_videos(tmp_path / "ours", videos, YT8M_MODALITIES, id_key=id_key)
@@ -218,9 +218,13 @@ def test_writes_what_tensorflow_writes(tmp_path):
 @pytest.mark.parametrize(
     ("video", "error", "message"),
     [
-        (Video("f", (1,), np.zeros((2, 1152), np.float32)), DataError, r"type float32, expected \(n, 1152\) and uint8"),
-        (Video("w", (1,), np.zeros((2, 1151), np.uint8)), DataError, r"shape \(2, 1151\)"),
-        (Video("l", (2**63,), np.zeros((2, 1152), np.uint8)), ValueError, "out of range: 9223372036854775808"),
+        (
+            Video("f", (1,), (np.zeros((2, 1152), np.float32),)),
+            DataError,
+            r"type float32, expected \(n, 1152\) and uint8",
+        ),
+        (Video("w", (1,), (np.zeros((2, 1151), np.uint8),)), DataError, r"shape \(2, 1151\)"),
+        (Video("l", (2**63,), (np.zeros((2, 1152), np.uint8),)), ValueError, "out of range: 9223372036854775808"),
     ],
 )
 def test_what_cannot_be_written_is_refused(tmp_path, video, error, message):

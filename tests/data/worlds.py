@@ -37,7 +37,7 @@ def make_videos(names: list[str], seed: int = 0, frames: tuple[int, int] = (2, 6
     for name in names:
         content = random.integers(0, 256, (random.integers(*frames, endpoint=True), 1152), dtype=np.uint8)
         labels = tuple(sorted({int(label) for label in random.integers(0, ENTITIES - 1, 3)}))
-        videos.append(Video(name, labels, content))
+        videos.append(Video(name, labels, (content,)))
     return videos
 
 

@@ -75,7 +75,7 @@ class Corpus:
         self.folder = folder
         source = np.random.default_rng(0)
         made = [
-            Video(f"vid{number}", (number, number + 40), source.integers(0, 256, (1 + number % 4, 1152), np.uint8))
+            Video(f"vid{number}", (number, number + 40), (source.integers(0, 256, (1 + number % 4, 1152), np.uint8),))
             for number in range(12)
         ]
         path = folder / "good.tfrecord"

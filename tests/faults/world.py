@@ -243,4 +243,4 @@ def _variations(params: Params) -> list[Variation]:
 def _video(source: np.random.Generator, name: str) -> Video:
     frames = source.integers(0, 256, (source.integers(2, 7), 1152), dtype=np.uint8)
     labels = tuple(sorted({int(label) for label in source.integers(0, ENTITIES - 1, 3)}))
-    return Video(name, labels, frames)
+    return Video(name, labels, (frames,))

@@ -64,7 +64,7 @@ def test_nothing_is_said_or_changed_where_the_font_has_all(capsys):
 def test_figures_that_are_shown_and_not_saved(capsys):
     labels = MagicMock(classes=["A$AP $^ 音"])  # two dollars would start a formula
     store = MagicMock(spec=FrameStore, modalities={"音": 4}, dtype="uint8", label_space=labels)
-    store.__getitem__.return_value = Video("$id", (0,), np.ones((3, 4), np.uint8))
+    store.__getitem__.return_value = Video("$id", (0,), (np.ones((3, 4), np.uint8),))
     assert video_figure(store, 0, Features()).get_suptitle() == r"video \$id: A\$AP \$^ Yin"
     assert training_curves([{"step": 1, "cross_entropy": 1.0}], "模型 seed 0").get_suptitle() == "MoXing seed 0"
     for number in plt.get_fignums():
