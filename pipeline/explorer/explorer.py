@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -81,21 +81,24 @@ class Label:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model makes of some frames: the map of every head (rows attend, columns are attended to), its logits."""
+    """What a model says of a video: its best classes, best first, and its margin.
 
-    heads: Heads
-    logits: Tensor  # (1, K)
+    The margin is the best true logit less the best wrong one, so above 0 where the top label is a true one; NaN for a
+    video without true or without wrong labels.
+    """
+
+    top: tuple[Label, ...]
+    margin: float
 
 
 @dataclass(frozen=True)
 class View:
     """What one model makes of a video and of its adversary.
 
-    ``clean`` and ``adversarial`` hold per modality the map of every head, ``top`` and ``attacked_top`` the best
-    classes, best first; ``margin`` and ``attacked_margin`` are the best true logit less the best wrong one (NaN for a
-    video without true or without wrong labels), so above 0 where the top label is a true one; ``frame_norms`` are the
-    L2 norms of each frame's perturbation, in the unit of the features, ``norm`` and ``video_norm`` those of the
-    perturbation and of the video.
+    ``clean`` and ``adversarial`` hold per modality the map of every head (rows attend, columns are attended to);
+    ``before`` is the answer to the clean video, and ``ask`` gives that to the attacked one, which takes several times
+    as long as its maps. ``frame_norms`` are the L2 norms of each frame's perturbation, in the unit of the features,
+    ``norm`` and ``video_norm`` those of the perturbation and of the video.
     """
 
     video: str
@@ -103,23 +106,26 @@ class View:
     run: Run
     clean: Heads
     adversarial: Heads
-    top: tuple[Label, ...]
-    attacked_top: tuple[Label, ...]
-    margin: float
-    attacked_margin: float
+    before: Answer
+    ask: Callable[[], Answer]
     frame_norms: Float64[np.ndarray, " time"]
     norm: float
     video_norm: float
 
+    @cached_property
+    def after(self) -> Answer:
+        """The answer to the attacked video."""
+        return self.ask()
+
     @property
     def right(self) -> bool:
         """Whether the clean top label is a true one."""
-        return self.top[0].true
+        return self.before.top[0].true
 
     @property
     def attacked_right(self) -> bool:
         """Whether the adversarial top label is a true one."""
-        return self.attacked_top[0].true
+        return self.after.top[0].true
 
     def maps(self, modality: str, head: int | None = None) -> tuple[Maps, Maps]:
         """The clean and the adversarial map of one head, or with None the mean over heads (the paper's A)."""
@@ -172,21 +178,20 @@ class Explorer:
         Frames that are ``masked``, counted from 0, are padding to the model.
         """
         model, (x, y, mask) = self._model(run), self._video(row, run, tuple(masked))
-        clean = self._clean(row, run, tuple(masked))
+        clean, before = self._clean(row, run, tuple(masked))
         perturbation = self._perturbation(row, run, attack, epsilon, tuple(masked))
-        adversarial = _answer(model, x + perturbation, mask)
+        adversarial = x + perturbation
         moved = perturbation[0].double().norm(dim=1).cpu().numpy()  # (T,)
         return View(
-            self.videos.id(row), self.videos.labels(row), run, clean.heads, adversarial.heads,
-            self._top(clean.logits[0], y[0]), self._top(adversarial.logits[0], y[0]),
-            lead(clean.logits[0], y[0]), lead(adversarial.logits[0], y[0]),
-            moved, float(np.linalg.norm(moved)), float(x[0][mask[0]].double().norm()),
+            self.videos.id(row), self.videos.labels(row), run, clean, _heads(model, adversarial, mask), before,
+            lambda: self._answer(model, adversarial, y, mask), moved, float(np.linalg.norm(moved)),
+            float(x[0][mask[0]].double().norm()),
         )  # fmt: skip
 
     def margins(
         self, row: int, run: Run, attack: str, epsilons: Iterable[float], masked: Sequence[int] = ()
     ) -> Iterator[float]:
-        """The margin of the true labels under the attack at each epsilon, as :attr:`View.attacked_margin` has it."""
+        """The margin of the true labels under the attack at each epsilon, as :class:`Answer` has it."""
         model, (x, y, mask) = self._model(run), self._video(row, run, tuple(masked))
         for epsilon in epsilons:
             with torch.no_grad():
@@ -255,9 +260,9 @@ class Explorer:
             raise ArtpaperError(f"every frame of test video {self.videos.id(row)} is masked; leave one at least")
         return x, y, mask
 
-    def _clean_answer(self, row: int, run: Run, masked: tuple[int, ...]) -> Answer:
-        x, _, mask = self._video(row, run, masked)
-        return _answer(self._model(run), x, mask)
+    def _clean_answer(self, row: int, run: Run, masked: tuple[int, ...]) -> tuple[Heads, Answer]:
+        model, (x, y, mask) = self._model(run), self._video(row, run, masked)
+        return _heads(model, x, mask), self._answer(model, x, y, mask)
 
     def _unit_step(self, row: int, run: Run, attack: str, masked: tuple[int, ...]) -> Tensor:
         """The perturbation at the pipeline's epsilon, or at 1 if that is 0."""
@@ -278,19 +283,18 @@ class Explorer:
             raise DataError(f"{self._store.path}: not the videos of the predictions; make both anew with `dvc repro`")
         return model_inputs(batch, self.params.features, model.modalities, next(model.parameters()).device)
 
-    def _top(self, logits: Tensor, y: Tensor) -> tuple[Label, ...]:
-        best = logits.argsort(descending=True, stable=True)[:TOP]
+    @torch.no_grad()
+    def _answer(self, model: FrameTransformer, x: Tensor, y: Tensor, mask: Tensor) -> Answer:
+        logits, true = model(x, mask)[0], y[0] > 0  # (K,)
+        best = logits.argsort(descending=True, stable=True)[:TOP].tolist()
         probabilities = logits.double().sigmoid()
-        return tuple(
-            Label(self.classes[index], float(probabilities[index]), bool(y[index] > 0)) for index in best.tolist()
-        )
+        top = tuple(Label(self.classes[index], float(probabilities[index]), bool(true[index])) for index in best)
+        return Answer(top, lead(logits, y[0]))
 
 
 @torch.no_grad()
-def _answer(model: FrameTransformer, x: Tensor, mask: Tensor) -> Answer:
-    logits = model(x, mask)
-    heads = {name: maps[0].double().cpu().numpy() for name, maps in model.attention_heads(x, mask).items()}
-    return Answer(heads, logits)
+def _heads(model: FrameTransformer, x: Tensor, mask: Tensor) -> Heads:
+    return {name: maps[0].double().cpu().numpy() for name, maps in model.attention_heads(x, mask).items()}
 
 
 def lead(logits: Tensor, y: Tensor) -> float:

@@ -1,7 +1,7 @@
 """What the page draws: a choice of what to look at, as JSON that can be sent, and its numbers, ready to travel."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,6 +101,12 @@ def about(explorer: Explorer) -> dict[str, Any]:
 
 def scene_of(explorer: Explorer, state: State, pixels: int) -> Scene:
     """The numbers behind a view, each map brought to at most so many pixels a side: a pixel is a mean over frames."""
+    *_, whole = scenes_of(explorer, state, pixels)
+    return whole
+
+
+def scenes_of(explorer: Explorer, state: State, pixels: int) -> Iterator[Scene]:
+    """The same in two parts: first with the maps, while the models are yet to be asked, then whole."""
     look = look_of(state, explorer)
     views = [explorer.look(look.row, run, look.attack, look.epsilon, look.masked) for run in look.runs]
     frames = len(views[0].frame_norms)
@@ -112,12 +118,15 @@ def scene_of(explorer: Explorer, state: State, pixels: int) -> Scene:
         | drawn(*view.maps(modality, head), slice(first, last), step)
         for number, view in enumerate(views) for modality in look.modalities for head in look.heads
     ]  # fmt: skip
-    return {
-        "asked": [state[name] for name in ASKED], "video": views[0].video, "labels": views[0].labels,
+    scene: Scene = {
+        "video": views[0].video, "labels": views[0].labels,
         "address": public_address(explorer.videos.source, views[0].video),
         "frames": frames, "window": [first, last], "step": step, "strength": strength(explorer, look, views),
         "models": [model_of(explorer, view) for view in views], "maps": maps,
     }  # fmt: skip
+    yield scene
+    models = [model | answer_of(view) for model, view in zip(scene["models"], views, strict=True)]
+    yield scene | {"asked": [state[name] for name in ASKED], "models": models}
 
 
 def drawn(before: Map, after: Map, window: slice, step: int) -> Scene:
@@ -148,13 +157,21 @@ def packed(values: np.ndarray, most: float) -> bytes:
 
 
 def model_of(explorer: Explorer, view: View) -> Scene:
-    """One model's answer in words and numbers."""
+    """One model, and its answer to the clean video."""
     return {
-        "key": run_key(view.run), "title": run_title(view.run, explorer.runs), "verdict": verdict(view),
-        "top": [label(one) for one in view.top], "attacked_top": [label(one) for one in view.attacked_top],
-        "margins": [number(view.margin), number(view.attacked_margin)],
-        "norms": view.frame_norms.astype("<f4").tobytes(),
+        "key": run_key(view.run), "title": run_title(view.run, explorer.runs), "verdict": "…",
+        "top": [label(one) for one in view.before.top], "norms": view.frame_norms.astype("<f4").tobytes(),
     }  # fmt: skip
+
+
+def answer_of(view: View) -> Scene:
+    """Its answer to the attacked one."""
+    top = [label(one) for one in view.after.top]
+    return {
+        "verdict": verdict(view),
+        "attacked_top": top,
+        "margins": [number(view.before.margin), number(view.after.margin)],
+    }
 
 
 def label(one: Label) -> list[Any]:

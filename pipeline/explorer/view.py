@@ -23,15 +23,16 @@ from pipeline.explorer.scene import (
     moved_of,
     number,
     run_key,
-    scene_of,
+    scenes_of,
 )
 from pipeline.explorer.static import one_page
 
 HERE = Path(__file__).parent
 PIXELS = 256  # of a map on the screen, until the page has said how many it has
-PATIENCE = (
-    1.0  # seconds that a view may take before a newer one is begun in its place: a drag shows what lies on its way
+SLOW = (
+    150  # milliseconds that a view took, from which on the maps of the next are shown before the models have answered
 )
+PATIENCE = 1.0  # seconds that a view may take before a newer one is begun: a drag shows what lies on its way
 
 
 class Superseded(Exception):
@@ -115,6 +116,7 @@ class ExplorerView(anywidget.AnyWidget):
     def __init__(self, explorer: Explorer, shown: str = "") -> None:
         self.explorer = explorer
         self._done: dict[str, Any] = {}
+        self._slow = False
         super().__init__(about=about(explorer), state=first_state(explorer) | json.loads(shown or "{}"))
         self._worker = Newest(self._work)
         explorer.pause = self._worker.give_way
@@ -163,9 +165,13 @@ class ExplorerView(anywidget.AnyWidget):
             self._done[name] = asked
 
     def _scene(self, state: dict[str, Any], pixels: int) -> dict[str, Any]:
-        started = time.perf_counter()
-        made = scene_of(self.explorer, state, pixels)
-        return made | {"milliseconds": 1000 * (time.perf_counter() - started)}
+        started, parts = time.perf_counter(), scenes_of(self.explorer, state, pixels)
+        maps = next(parts)
+        if self._slow:
+            self.scene = maps
+        whole, milliseconds = next(parts), 1000 * (time.perf_counter() - started)
+        self._slow = milliseconds > SLOW
+        return whole | {"milliseconds": milliseconds}
 
     def _margins(self, state: dict[str, Any]) -> None:
         """The margins of every model on show, an epsilon after the other, as long as nothing newer is asked for."""

@@ -107,7 +107,7 @@ function frameAxis(svg, of, left, width, y, name) {
 }
 
 function mapPanel(kind, map, of, pick, tip, small) {
-  const caption = kind === "difference" ? `difference, MSE ${map.mse.toExponential(1)}` : kind;
+  const mse = `MSE ${map.mse.toExponential(1)}`, caption = kind !== "difference" ? kind : small ? mse : `difference, ${mse}`;
   return panel(caption, (plot, width) => {
     const left = small ? 0 : 26, side = Math.max(20, width - left), { size } = of, values = map.values[kind];
     const canvas = h("canvas", { width: size, height: size, role: "img", "aria-label":
@@ -194,7 +194,7 @@ function chartPanel(caption, { of, lines = [], bars, high, low = 0, floor = 0, t
   }, "chart");
 }
 
-function movedPanel(moved, open, tip, current) {
+function movedPanel(moved, open, tip, current, has) {
   const count = moved.ids.length, [one, two] = [floats(moved.moved).subarray(0, count), floats(moved.moved).subarray(count)];
   const fooled = new Uint8Array(bytes(moved.fooled)), [across, upwards] = [one, two].map(values => Math.max(...values) || 1);
   const few = count < moved.of ? `${count.toLocaleString("en")} of ${moved.of.toLocaleString("en")}` : `all ${count.toLocaleString("en")}`;
@@ -228,6 +228,7 @@ function movedPanel(moved, open, tip, current) {
         const box = canvas.getBoundingClientRect(), [px, py] = [event.clientX - box.left, event.clientY - box.top];
         let best = -1, least = 15 ** 2;
         for (let k = 0; k < count; k++) {
+          if (!has(moved.ids[k])) continue;
           const [x, y] = place(k), far = (x - px) ** 2 + (y - py) ** 2;
           if (far < least) [best, least] = [k, far];
         }
@@ -331,11 +332,12 @@ export function mount(root, host) {
 
   function model(number, scene, of, ends) {
     const { key, title, verdict, top, attacked_top, norms } = scene.models[number], maps = of.maps.filter(map => map.model === number);
-    const small = get("state").head === "all", children = [];
+    const small = get("state").head === "all", heads = h("div", { class: "heads" }), children = [heads];
     for (const map of maps) {
       const triple = ["clean", "adversarial", "difference"].map(kind => mapPanel(kind, map, of, pick, tip, small));
-      children.push(h("div", { class: "triple" }, h("p", { class: "said" }, map.name), ...triple));
-      if (small) continue;
+      const together = h("div", { class: "triple" }, h("p", { class: "said" }, map.name), ...triple);
+      if (small) { heads.append(together); continue; }
+      children.push(together);
       const all = Array.from(map.received[0], (_, k) => k + 1), shown = all.slice(of.first, of.last), cut = values => Array.from(values).slice(of.first, of.last);
       const receives = (event, frame) => tip(event, `frame ${frame + 1} receives ${short(map.received[0][frame])} clean, ${short(map.received[1][frame])} attacked`);
       const uniform = 1 / scene.frames, rows = Array.from({ length: of.size }, (_, k) => of.first + k * of.step + (of.counts[k] + 1) / 2);
@@ -352,9 +354,9 @@ export function mount(root, host) {
     children.push(chartPanel("norm of each frame's perturbation", { of, pick, xName: "frame", bars: Array.from(moved), top: ends.norm,
       tip: (event, frame) => tip(event, `frame ${frame + 1} is moved by ${short(moved[frame])}`) }));
     const cells = ([name, probability, is]) => [h("td", { title: name }, is ? h("b", {}, name) : name),
-      h("td", {}, `${(100 * probability).toFixed(1)} %`), h("td", {}, is ? h("b", {}, "✓ true") : "")];
+      h("td", {}, probability === undefined ? "" : `${(100 * probability).toFixed(1)} %`), h("td", {}, is ? h("b", {}, "✓ true") : "")];
     const table = h("table", {}, h("colgroup", {}, ...[26, 12, 12, 26, 12, 12].map(share => h("col", { style: `width:${share}%` }))), h("tr", {}, ...["clean: top labels", "adversarial: top labels"].map(name => h("th", { colspan: 3, scope: "colgroup" }, name))),
-      ...top.map((one, k) => h("tr", {}, ...cells(one), ...cells(attacked_top[k]))));
+      ...top.map((one, k) => h("tr", {}, ...cells(one), ...cells(attacked_top?.[k] ?? ["…"]))));
     return h("section", { "data-model": key }, h("h3", {}, title), h("p", { class: "verdict" }, verdict), h("div", { class: "scrolls", tabindex: 0, role: "group", "aria-label": `top labels of ${title}` }, table), ...children);
   }
 
@@ -373,7 +375,8 @@ export function mount(root, host) {
       children.push(chartPanel(h("span", {}, "margin of the true labels over ε ", legend), { lines, marks, low: 0, high: epsilons.at(-1) || 1,
         floor: Math.min(0, ...all), top: Math.max(0, ...all) || 1, xName: "ε", summary: `margin of the true labels over epsilon. ${words.join("; ")}` }));
     }
-    if (get("moved").ids) children.push(movedPanel(get("moved"), video => change({ video, frames: null, zoom: null, masked: [] }), tip, state.video));
+    if (get("moved").ids) children.push(movedPanel(get("moved"), video => change({ video, frames: null, zoom: null, masked: [] }), tip, state.video,
+      video => live || get("listing").videos.some(([one]) => one === video)));
     return h("div", { class: "together" }, ...children);
   }
 

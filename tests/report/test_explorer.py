@@ -67,7 +67,7 @@ def test_maps_and_top_labels_are_those_of_figures_1_and_2(explorer: Explorer, sm
             before, after = view.maps(modality)
             np.testing.assert_allclose(before, seen.clean[modality], atol=1e-12)
             np.testing.assert_allclose(after, seen.adversarial[modality], atol=1e-12)
-        assert (view.top[0].name, view.attacked_top[0].name) == (seen.top, seen.attacked_top)
+        assert (view.before.top[0].name, view.after.top[0].name) == (seen.top, seen.attacked_top)
         assert (view.right, view.attacked_right) == (seen.right, seen.attacked_right)
     assert explorer.videos.labels(row) == shown.labels
 
@@ -75,7 +75,7 @@ def test_maps_and_top_labels_are_those_of_figures_1_and_2(explorer: Explorer, sm
 def test_probabilities_and_norms_are_those_of_the_predictions(explorer: Explorer, small_params, rows) -> None:
     for row in (0, 5):
         told, view = rows["art"][row], explorer.look(row, ("art", 0), "one_step", small_params.attack.epsilon)
-        for labels, name in ((view.top, "clean"), (view.attacked_top, "adversarial")):
+        for labels, name in ((view.before.top, "clean"), (view.after.top, "adversarial")):
             assert [explorer.classes[index] for index in told[f"{name}_classes"][: len(labels)]] == [
                 label.name for label in labels
             ]
@@ -97,7 +97,7 @@ def test_the_norm_is_epsilon_and_nothing_changes_without_one(explorer: Explorer,
         assert any((view.clean[name] != view.adversarial[name]).any() for name in explorer.modalities)
     still = explorer.look(3, RUNS[1], attack, 0.0)
     assert still.norm == 0
-    assert still.top == still.attacked_top
+    assert still.before == still.after
     for name in explorer.modalities:
         np.testing.assert_array_equal(still.clean[name], still.adversarial[name])
 
@@ -315,9 +315,23 @@ def test_a_scene_has_what_the_library_says(view: ExplorerView, explorer: Explore
         np.testing.assert_allclose(received, [before.mean(axis=0), after.mean(axis=0)], rtol=1e-6)
         answer = scene["models"][told["model"]]
         np.testing.assert_allclose(np.frombuffer(answer["norms"], "<f4"), seen.frame_norms, rtol=1e-6)
-        assert answer["margins"] == [seen.margin, seen.attacked_margin]
-        assert answer["top"] == [[label.name, label.probability, label.true] for label in seen.top]
+        assert answer["margins"] == [seen.before.margin, seen.after.margin]
+        assert answer["top"] == [[label.name, label.probability, label.true] for label in seen.before.top]
     assert len(show(view, head="all")["maps"]) == 4 * explorer.params.model.heads
+
+
+def test_maps_come_before_the_answers_where_these_take_long(view: ExplorerView) -> None:
+    """A page that waits for both redraws late: the answer takes most of the time."""
+    seen = []
+    view.observe(lambda change: seen.append(change["new"]), "scene")
+    for slow in (True, False):
+        seen.clear()
+        view._slow = slow
+        whole = show(view, epsilon=0.3 + slow / 10)
+        assert len(seen) == 1 + slow
+        assert seen[0]["maps"] == whole["maps"]
+        assert ("attacked_top" in seen[0]["models"][0], "asked" in seen[0]) == (not slow, not slow)
+        assert whole["models"][0]["attacked_top"]
 
 
 def test_clean_maps_do_not_change_with_epsilon(view: ExplorerView) -> None:
@@ -356,7 +370,7 @@ def test_a_way_that_was_found_is_gone_further(explorer: Explorer, monkeypatch, a
     monkeypatch.setitem(ATTACKS, attack, replace(choice, run=Mock(side_effect=AssertionError("found again"))))
     view = explorer.look(9, RUNS[0], attack, 0.7)
     torch.testing.assert_close(explorer._perturbation(9, RUNS[0], attack, 0.7, ()), wanted.perturbation)
-    assert view.attacked_margin == pytest.approx(lead(wanted.adversarial_logits[0], x[1][0]), abs=1e-4)
+    assert view.after.margin == pytest.approx(lead(wanted.adversarial_logits[0], x[1][0]), abs=1e-4)
 
 
 def test_margins_are_above_0_where_the_top_label_is_true(explorer: Explorer) -> None:
@@ -365,10 +379,10 @@ def test_margins_are_above_0_where_the_top_label_is_true(explorer: Explorer) -> 
         told = list(explorer.margins(row, RUNS[0], "one_step", epsilons))
         for epsilon, margin in zip(epsilons, told, strict=True):
             view = explorer.look(row, RUNS[0], "one_step", epsilon)
-            assert margin == pytest.approx(view.attacked_margin, abs=1e-4)
-            assert (view.attacked_margin > 0) == view.attacked_right
+            assert margin == pytest.approx(view.after.margin, abs=1e-4)
+            assert (view.after.margin > 0) == view.attacked_right
             signs.add(view.attacked_right)
-        assert (view.margin > 0) == view.right
+        assert (view.before.margin > 0) == view.right
     assert signs == {True, False}
     assert np.isnan(lead(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 1.0])))
 
