@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from artpaper.attacks import ATTACKS as LISTED
@@ -297,7 +297,7 @@ def _heads(model: FrameTransformer, x: Tensor, mask: Tensor) -> Heads:
     return {name: maps[0].double().cpu().numpy() for name, maps in model.attention_heads(x, mask).items()}
 
 
-def lead(logits: Tensor, y: Tensor) -> float:
+def lead(logits: Float[Tensor, " classes"], y: Float[Tensor, " classes"]) -> float:
     """The best true logit less the best wrong one; NaN where all labels, or none, are true."""
     true, wrong = logits[y > 0], logits[y <= 0]
     return float(true.max() - wrong.max()) if len(true) and len(wrong) else math.nan

@@ -151,7 +151,7 @@ def pooled(values: Map, step: int) -> Map:
     return sums / np.outer(counts, counts)
 
 
-def packed(values: np.ndarray, most: float) -> bytes:
+def packed(values: Map, most: float) -> bytes:
     """Shares of ``most``, as 16-bit integers."""
     return np.rint(values * (FINE / (most or 1))).astype("<i2").tobytes()
 
@@ -175,6 +175,7 @@ def answer_of(view: View) -> Scene:
 
 
 def label(one: Label) -> list[Any]:
+    """A label as JSON."""
     return [one.name, one.probability, one.true]
 
 
@@ -184,6 +185,7 @@ def number(value: float) -> float | None:
 
 
 def verdict(view: View) -> str:
+    """Whether the model is fooled, in words."""
     if not view.right:
         return "the top label is wrong before any attack"
     return "not fooled: the top label is still a true one" if view.attacked_right else "FOOLED: the top label is wrong"

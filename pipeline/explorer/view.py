@@ -50,6 +50,7 @@ class Newest:
         self._thread.start()
 
     def ask(self, request: Any) -> None:
+        """Have this done next, in place of what was to be next."""
         with self._changed:
             self._waiting = [request]
             self._changed.notify_all()
@@ -73,6 +74,7 @@ class Newest:
             return self._changed.wait_for(lambda: not (self._busy or self._waiting), seconds)
 
     def close(self) -> None:
+        """End the thread, once what it is at is done."""
         with self._changed:
             self._open = False
             self._changed.notify_all()
@@ -130,6 +132,7 @@ class ExplorerView(anywidget.AnyWidget):
             raise TimeoutError(f"the explorer is not ready after {seconds} s")
 
     def close(self) -> None:
+        """End the thread as well, and take the page away."""
         self._worker.close()
         super().close()
 

@@ -383,8 +383,10 @@ export function mount(root, host) {
   const key = (colour, dash) => s("svg", { width: 26, height: 8, "aria-hidden": "true" }, line(0, 4, 26, 4, { stroke: colour, "stroke-dasharray": dash, "stroke-width": 2 }));
   const bar = (colours, low, high) => h("span", {}, low, h("i", { style: `background:linear-gradient(to right,${colours})` }), high);
 
+  const awaited = () => live && JSON.stringify(about.asked.map(name => get("state")[name])) !== JSON.stringify(get("scene").asked);
   function draw() {
     const scene = get("scene"), state = get("state");
+    root.toggleAttribute("data-busy", awaited());
     controls.show(scene);
     if (scene.error) {
       pictures.replaceChildren(h("p", { class: "box", role: "alert" }, scene.error));
@@ -416,8 +418,7 @@ export function mount(root, host) {
 
   let planned = 0;
   const plan = () => {
-    const { asked } = get("scene"), state = get("state");
-    root.toggleAttribute("data-busy", live && JSON.stringify(about.asked.map(name => state[name])) !== JSON.stringify(asked));
+    if (awaited()) root.toggleAttribute("data-busy", true);
     planned ||= requestAnimationFrame(() => { planned = 0; draw(); });
   };
   for (const name of ["state", "scene", "listing", "moved", "margins"]) host.on(name, plan);

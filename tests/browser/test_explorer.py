@@ -250,7 +250,7 @@ def test_maps_follow_every_control(shown: Shown, explorer: Explorer) -> None:
     for name, choice in ATTACKS.items():
         shown.choose("Attack", choice.title)
         shown.expect_maps(explorer, 1, name)
-        assert shown.control("Epsilon ε").is_disabled() != choice.takes_epsilon
+        expect(shown.control("Epsilon ε")).to_be_enabled(enabled=choice.takes_epsilon)
     shown.choose("Differences", "colours on the maps' scale")
     read = shown.reading()
     assert read["reach"] == read["most"]
