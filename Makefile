@@ -90,7 +90,7 @@ check: ready  ## format, lint and type check
 	$(BIN)/mypy
 
 lab: ready  ## open JupyterLab on this machine only, with a token
-	$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 notebooks
+	$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 --ContentsManager.pre_save_hook=pipeline.run.notebooks.before_saving notebooks
 
 clean:  ## remove what the pipeline made and the environment (the DVC cache stays)
 	rm -rf $(VENV) .clean .resume small study frames models predictions robustness tables claims reports dvc_plots verdict

@@ -1,5 +1,6 @@
 """Promises about the notebooks themselves: small, parameterised, and with outputs that nbval really compares."""
 
+import json
 import re
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 
 from pipeline.base.errors import ConfigError
 from pipeline.base.project import project_root
-from pipeline.run.notebooks import CHECKED, clean
+from pipeline.run.notebooks import CHECKED, EXPLORER, before_saving, clean
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -39,6 +40,22 @@ def test_checked_cells_hold_an_output_to_compare_with(path: Path) -> None:
     for cell in checked:
         assert cell.execution_count is not None
         assert cell.outputs
+
+
+def test_looking_at_the_explorer_leaves_its_file_as_it_is() -> None:
+    """What JupyterLab's hook saves after a Run All is the committed file, to the byte; any other notebook is let be."""
+    path = ROOT / "notebooks" / EXPLORER
+    opened = json.loads(path.read_text())
+    opened["metadata"] |= {"language_info": {"name": "python", "version": "3.99"}}
+    for number, cell in enumerate((cell for cell in opened["cells"] if cell["cell_type"] == "code"), start=7):
+        cell["execution_count"] = number
+        cell["outputs"] = cell["outputs"] or [{"output_type": "stream", "name": "stdout", "text": "a page"}]
+    model = {"type": "notebook", "content": opened}
+    before_saving(model, f"notebooks/{EXPLORER}")
+    assert nbformat.writes(model["content"]) + "\n" == path.read_text()
+    other = {"type": "notebook", "content": dict(opened)}
+    before_saving(other, "notebooks/tables.ipynb")
+    assert other["content"] == opened
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -1,18 +1,18 @@
-"""The attention explorer without its widgets: one test video, one attack, one model, computed when asked for."""
+"""The attention explorer without its page: one test video, one attack, one model, computed when asked for."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from artpaper.attacks import ATTACKS as LISTED
-from artpaper.attacks import Attack, Listed, accepted, hit
+from artpaper.attacks import Attack, Listed, accepted, fgm, hit, random_direction
 from artpaper.models import FrameTransformer
 from pipeline.base.errors import ArtpaperError, DataError
 from pipeline.base.parameters import Params
@@ -26,6 +26,7 @@ from pipeline.train.checkpoints import trained_model
 
 AUTO = "auto"
 TOP = 5  # labels listed for a video
+KEPT = 8  # clean videos whose maps are kept, and as many directions of a step: that of every model on show, and before
 Maps = Float64[np.ndarray, "time time"]
 Heads = dict[str, Float64[np.ndarray, "heads time time"]]
 
@@ -34,13 +35,15 @@ Heads = dict[str, Float64[np.ndarray, "heads time time"]]
 class Choice:
     """An attack to choose: what a reader calls it, how it is run, and whether epsilon is its radius.
 
-    ``run`` is called as ``run(model, x, y, mask, epsilon, params)``; a search tries it on ``searched`` videos at most.
+    ``run`` is called as ``run(model, x, y, mask, epsilon, params)``; a search tries it on ``searched`` videos at most;
+    ``straight`` says that a larger epsilon only goes further the same way, so that the way need not be found again.
     """
 
     title: str
     run: Callable[[FrameTransformer, Tensor, Tensor, Tensor, float, Params], Attack]
     takes_epsilon: bool = True
     searched: int = 512
+    straight: bool = False
 
 
 def choices() -> dict[str, Choice]:
@@ -50,6 +53,7 @@ def choices() -> dict[str, Choice]:
         listed.name: Choice(
             listed.title, partial(_run, listed), listed.kind != "boundary",
             64 if accepted(listed.attack) & {"steps", "queries"} else 512,
+            listed.attack in (fgm, random_direction),
         )
         for listed in offered
     }  # fmt: skip
@@ -76,12 +80,25 @@ class Label:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """What a model says of a video: its best classes, best first, and its margin.
+
+    The margin is the best true logit less the best wrong one, so above 0 where the top label is a true one; NaN for a
+    video without true or without wrong labels.
+    """
+
+    top: tuple[Label, ...]
+    margin: float
+
+
+@dataclass(frozen=True)
 class View:
     """What one model makes of a video and of its adversary.
 
-    ``clean`` and ``adversarial`` hold per modality the map of every head (rows attend, columns are attended to),
-    ``top`` and ``attacked_top`` the best classes, best first; ``frame_norms`` are the L2 norms of each frame's
-    perturbation, in the unit of the features, ``norm`` and ``video_norm`` those of the perturbation and of the video.
+    ``clean`` and ``adversarial`` hold per modality the map of every head (rows attend, columns are attended to);
+    ``before`` is the answer to the clean video, and ``ask`` gives that to the attacked one, which takes several times
+    as long as its maps. ``frame_norms`` are the L2 norms of each frame's perturbation, in the unit of the features,
+    ``norm`` and ``video_norm`` those of the perturbation and of the video.
     """
 
     video: str
@@ -89,21 +106,26 @@ class View:
     run: Run
     clean: Heads
     adversarial: Heads
-    top: tuple[Label, ...]
-    attacked_top: tuple[Label, ...]
+    before: Answer
+    ask: Callable[[], Answer]
     frame_norms: Float64[np.ndarray, " time"]
     norm: float
     video_norm: float
 
+    @cached_property
+    def after(self) -> Answer:
+        """The answer to the attacked video."""
+        return self.ask()
+
     @property
     def right(self) -> bool:
         """Whether the clean top label is a true one."""
-        return self.top[0].true
+        return self.before.top[0].true
 
     @property
     def attacked_right(self) -> bool:
         """Whether the adversarial top label is a true one."""
-        return self.attacked_top[0].true
+        return self.after.top[0].true
 
     def maps(self, modality: str, head: int | None = None) -> tuple[Maps, Maps]:
         """The clean and the adversarial map of one head, or with None the mean over heads (the paper's A)."""
@@ -125,7 +147,8 @@ class Explorer:
 
     ``predictions`` has the trained models to choose from, which become ``runs``, each with its predictions file;
     ``workspace`` holds ``frames/`` and ``models/``; ``note`` is what a reader must know about where all this comes
-    from, and may be empty. ``epsilon`` is the radius of the pipeline's attack, unit of the features.
+    from, and may be empty. ``epsilon`` is the radius of the pipeline's attack, unit of the features. ``pause`` is
+    called before every pass of a model, and may raise to give up what nobody waits for any more.
     """
 
     def __init__(self, params: Params, workspace: Path, predictions: Mapping[Run, Path], note: str = "") -> None:
@@ -136,29 +159,44 @@ class Explorer:
         self.modalities = tuple(self._store.modalities)
         self.epsilon = params.attack.epsilon
         self.classes = self._store.label_space.classes
+        self.pause: Callable[[], None] = lambda: None
         self._models: dict[Run, FrameTransformer] = {}
-        for run in (self.runs[0], self.runs[-1]):  # shown first, so checked before there is a page
+        self._clean, self._step = lru_cache(KEPT)(self._clean_answer), lru_cache(KEPT)(self._unit_step)
+        for run in self.first:  # shown first, so checked before there is a page
             self._model(run)
 
-    def look(self, row: int, run: Run, attack: str, epsilon: float) -> View:
+    @property
+    def first(self) -> tuple[Run, ...]:
+        """The models that are shown first: the first and the last of the first seed."""
+        of_a_seed = [run for run in self.runs if run[1] == self.runs[0][1]]
+        return tuple(dict.fromkeys((of_a_seed[0], of_a_seed[-1])))
+
+    def look(self, row: int, run: Run, attack: str, epsilon: float, masked: Sequence[int] = ()) -> View:
         """Attack the test video at a row of the store, white box, and say what the model makes of it before and after.
 
         ``attack`` is one of :data:`ATTACKS`; those that find their own radius ignore ``epsilon``, unit of the features.
+        Frames that are ``masked``, counted from 0, are padding to the model.
         """
-        model = self._model(run)
-        x, y, mask = self._inputs([row], model)
-        result = ATTACKS[attack].run(model, x, y, mask, epsilon, self.params)
-        with torch.no_grad():
-            clean, adversarial = (
-                {name: maps[0].double().cpu().numpy() for name, maps in model.attention_heads(frames, mask).items()}
-                for frames in (x, x + result.perturbation)
-            )
+        model, (x, y, mask) = self._model(run), self._video(row, run, tuple(masked))
+        clean, before = self._clean(row, run, tuple(masked))
+        perturbation = self._perturbation(row, run, attack, epsilon, tuple(masked))
+        adversarial = x + perturbation
+        moved = perturbation[0].double().norm(dim=1).cpu().numpy()  # (T,)
         return View(
-            self.videos.id(row), self.videos.labels(row), run, clean, adversarial,
-            self._top(result.clean_logits[0], y[0]), self._top(result.adversarial_logits[0], y[0]),
-            result.perturbation[0].double().norm(dim=1).cpu().numpy(),  # (T,)
-            float(result.diagnostics["norm"][0]), float(x[0].double().norm()),
+            self.videos.id(row), self.videos.labels(row), run, clean, _heads(model, adversarial, mask), before,
+            lambda: self._answer(model, adversarial, y, mask), moved, float(np.linalg.norm(moved)),
+            float(x[0][mask[0]].double().norm()),
         )  # fmt: skip
+
+    def margins(
+        self, row: int, run: Run, attack: str, epsilons: Iterable[float], masked: Sequence[int] = ()
+    ) -> Iterator[float]:
+        """The margin of the true labels under the attack at each epsilon, as :class:`Answer` has it."""
+        model, (x, y, mask) = self._model(run), self._video(row, run, tuple(masked))
+        for epsilon in epsilons:
+            with torch.no_grad():
+                moved = x + self._perturbation(row, run, attack, epsilon, tuple(masked))
+                yield lead(model(moved, mask)[0], y[0])
 
     def find(self, order: str, text: str, run: Run, attack: str, epsilon: float) -> Selection:
         """The test videos of an id or a label (``text``, part of either) in an order, or those a model is fooled about.
@@ -169,6 +207,11 @@ class Explorer:
         hash of their ids.
         """
         rows = self.videos.matching(text)
+        if not len(rows):
+            return Selection(
+                rows,
+                f"no test video has “{text.strip()}” in its id or as a label",
+            )
         if order == "store":
             return Selection(rows, f"{len(rows):,} of {len(self.videos):,} test videos")
         if order == "changed":
@@ -192,7 +235,9 @@ class Explorer:
         return "one_step" if self.params.attack.labels == "truth" else "one_step_predicted"
 
     def _fooled(self, rows: np.ndarray, run: Run, attack: str, epsilon: float) -> np.ndarray:
-        model, size, parts = self._model(run), self.params.attack.batch_size, [np.zeros(0, bool)]
+        # a search that does not settle ends elsewhere in another batch; the list and the view have to say the same
+        size = self.params.attack.batch_size if ATTACKS[attack].straight else 1
+        model, parts = self._model(run), [np.zeros(0, bool)]
         for start in range(0, len(rows), size):
             x, y, mask = self._inputs(rows[start : start + size].tolist(), model)
             result = ATTACKS[attack].run(model, x, y, mask, epsilon, self.params)
@@ -202,8 +247,35 @@ class Explorer:
 
     def _model(self, run: Run) -> FrameTransformer:
         if run not in self._models:
-            self._models[run], _ = trained_model(self.params, *run, self._workspace)
+            model, _ = trained_model(self.params, *run, self._workspace)
+            model.register_forward_pre_hook(lambda *_: self.pause())
+            self._models[run] = model
         return self._models[run]
+
+    def _video(self, row: int, run: Run, masked: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
+        x, y, mask = self._inputs([row], self._model(run))
+        if masked:
+            mask = mask.index_fill(1, torch.tensor(masked, device=mask.device), False)
+        if not mask.any():
+            raise ArtpaperError(f"every frame of test video {self.videos.id(row)} is masked; leave one at least")
+        return x, y, mask
+
+    def _clean_answer(self, row: int, run: Run, masked: tuple[int, ...]) -> tuple[Heads, Answer]:
+        model, (x, y, mask) = self._model(run), self._video(row, run, masked)
+        return _heads(model, x, mask), self._answer(model, x, y, mask)
+
+    def _unit_step(self, row: int, run: Run, attack: str, masked: tuple[int, ...]) -> Tensor:
+        """The perturbation at the pipeline's epsilon, or at 1 if that is 0."""
+        return (
+            ATTACKS[attack]
+            .run(self._model(run), *self._video(row, run, masked), self.epsilon or 1.0, self.params)
+            .perturbation
+        )
+
+    def _perturbation(self, row: int, run: Run, attack: str, epsilon: float, masked: tuple[int, ...]) -> Tensor:
+        if ATTACKS[attack].straight:
+            return self._step(row, run, attack, masked) * (epsilon / (self.epsilon or 1.0))
+        return ATTACKS[attack].run(self._model(run), *self._video(row, run, masked), epsilon, self.params).perturbation
 
     def _inputs(self, rows: Sequence[int], model: FrameTransformer) -> tuple[Tensor, Tensor, Tensor]:
         (batch,) = self._store.subset(rows).batches(len(rows), max_frames=self.params.features.max_frames)
@@ -211,12 +283,24 @@ class Explorer:
             raise DataError(f"{self._store.path}: not the videos of the predictions; make both anew with `dvc repro`")
         return model_inputs(batch, self.params.features, model.modalities, next(model.parameters()).device)
 
-    def _top(self, logits: Tensor, y: Tensor) -> tuple[Label, ...]:
-        best = logits.argsort(descending=True, stable=True)[:TOP]
+    @torch.no_grad()
+    def _answer(self, model: FrameTransformer, x: Tensor, y: Tensor, mask: Tensor) -> Answer:
+        logits, true = model(x, mask)[0], y[0] > 0  # (K,)
+        best = logits.argsort(descending=True, stable=True)[:TOP].tolist()
         probabilities = logits.double().sigmoid()
-        return tuple(
-            Label(self.classes[index], float(probabilities[index]), bool(y[index] > 0)) for index in best.tolist()
-        )
+        top = tuple(Label(self.classes[index], float(probabilities[index]), bool(true[index])) for index in best)
+        return Answer(top, lead(logits, y[0]))
+
+
+@torch.no_grad()
+def _heads(model: FrameTransformer, x: Tensor, mask: Tensor) -> Heads:
+    return {name: maps[0].double().cpu().numpy() for name, maps in model.attention_heads(x, mask).items()}
+
+
+def lead(logits: Float[Tensor, " classes"], y: Float[Tensor, " classes"]) -> float:
+    """The best true logit less the best wrong one; NaN where all labels, or none, are true."""
+    true, wrong = logits[y > 0], logits[y <= 0]
+    return float(true.max() - wrong.max()) if len(true) and len(wrong) else math.nan
 
 
 def run_title(run: Run, among: Sequence[Run]) -> str:

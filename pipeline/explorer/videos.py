@@ -64,6 +64,13 @@ class Videos:
         """The id of the video at a row of the store."""
         return self._ids[row].as_py()
 
+    def row(self, video: str) -> int:
+        """The row of the video with that id, or a ``ValueError``."""
+        row = self._ids.index(video).as_py()
+        if row < 0:
+            raise ValueError(f"no test video {video}")
+        return row
+
     def labels(self, row: int) -> tuple[str, ...]:
         """The names of its true classes."""
         return tuple(self._space.classes[label] for label in self._labels[row].as_py())

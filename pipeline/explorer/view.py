@@ -1,278 +1,196 @@
-"""The attention explorer as a page of controls: ipywidgets around one plotly widget."""
+"""The attention explorer as a widget: all that it shows is in its traits, so a late or reloaded page misses nothing."""
 
+import json
+import threading
 import time
-from html import escape
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import anywidget
-import ipywidgets as widgets
+import traitlets
 
 from pipeline.base.errors import ArtpaperError
-from pipeline.base.groups import AttackConfig
-from pipeline.base.sources import SOURCES
-from pipeline.explorer.explorer import ATTACKS, Explorer, Label, View, run_title
-from pipeline.explorer.figure import ExplorerFigure
-from pipeline.explorer.videos import public_address
-from pipeline.paper.style import DATA
-
-LISTED = 200  # videos in the list at most; a search finds the others
-PAPER_EPSILON = AttackConfig().epsilon
-REACH = 5  # the slider ends at so many times the pipeline's epsilon
-NOTCHES = 20  # of the slider, from 0 to the pipeline's epsilon
-AVERAGE = -1  # the value of the control Head for the mean over heads: a list shows nothing for None
-ORDERS = {
-    "as stored": "store",
-    "most changed by the pipeline's attack": "changed",
-    "fooled by the attack at this ε": "fooled",
-}
-WIDE = widgets.Layout(width="auto")
-STYLE = {"description_width": "104px"}
-
-
-class Manners(anywidget.AnyWidget):
-    """Invisible; what the box that it stands in lacks for the keyboard and for screen readers.
-
-    In JupyterLab the arrow down in a list would choose the next cell, and the letter x cut it; and ipywidgets puts a
-    slider's name beside it without saying that it is its name. Neither can be set from Python, so this script does.
-    """
-
-    _esm = """
-    export default { render({ el }) {
-      const mark = () => {
-        const box = el.parentElement;
-        if (!box) return requestAnimationFrame(mark);
-        box.addEventListener("keydown", event => event.stopPropagation());
-        for (const slider of box.querySelectorAll(".widget-slider"))
-          slider.querySelector("[role=slider]").setAttribute("aria-label", slider.querySelector("label").textContent);
-      };
-      requestAnimationFrame(mark);
-    } };
-    """
-
-
-class ExplorerView:
-    """The controls, what they show, and the last figures shown.
-
-    ``page`` is the widget to display; ``views`` are what the left and the right model make of the chosen video, none
-    where that failed; ``milliseconds`` passed from a control's change to the last message to the browser.
-    """
-
-    def __init__(self, explorer: Explorer) -> None:
-        self.explorer = explorer
-        self.views: list[View] = []
-        self.milliseconds = 0.0
-        self._unit = SOURCES[explorer.videos.source].frame_unit
-        self._figure = ExplorerFigure(self._unit)
-        self._pictures = widgets.VBox([self._figure.widget])
-        self._make_controls()
-        self.page = self._arrange()
-        self._connect()
-        self._search()
-
-    def _make_controls(self) -> None:
-        explorer = self.explorer
-        runs = [(run_title(run, explorer.runs), run) for run in explorer.runs]
-        epsilon = explorer.epsilon or PAPER_EPSILON
-
-        def choose(name: str, options: Any, value: Any) -> widgets.Dropdown:
-            return widgets.Dropdown(options=options, value=value, description=name, style=STYLE, layout=WIDE)
-
-        self.text = widgets.Combobox(
-            placeholder="part of an id, or a label", options=sorted(set(explorer.classes)), description="Search",
-            continuous_update=False, style=STYLE, layout=WIDE,
-        )  # fmt: skip
-        self.order = choose("Videos", ORDERS, "store")
-        self.again = widgets.Button(description="Search again at this ε", layout=widgets.Layout(width="auto"))
-        self.video = widgets.Select(rows=5, description="Test video", style=STYLE, layout=WIDE)
-        self.matches = widgets.HTML()
-        self.left = choose("Left model", runs, runs[0][1])
-        self.right = choose("Right model", runs, runs[-1][1])
-        self.modality = choose("Modality", explorer.modalities, explorer.modalities[0])
-        heads = explorer.params.model.heads
-        self.head = choose(
-            "Head", [(f"average of {heads} heads", AVERAGE), *((f"head {n + 1}", n) for n in range(heads))], AVERAGE
-        )
-        self.attack = choose("Attack", [(a.title, name) for name, a in ATTACKS.items()], explorer.pipeline_attack)
-        self.epsilon = widgets.FloatSlider(
-            value=explorer.epsilon, min=0, max=REACH * epsilon, step=epsilon / NOTCHES, readout_format=".4g",
-            description="Epsilon ε", style=STYLE, layout=WIDE,
-        )  # fmt: skip
-        self.frame = widgets.IntSlider(
-            value=0, min=0, max=0, description=f"Frame{self._unit}", style=STYLE, layout=WIDE
-        )
-        self.magnify = choose(
-            "Differences", {"colours to the largest one": True, "colours on the maps' scale": False}, True
-        )
-        self.heading, self.strength, self.status = widgets.HTML(), widgets.HTML(), widgets.HTML()
-        self.labels = (widgets.HTML(layout={"width": "49%"}), widgets.HTML(layout={"width": "49%"}))
-
-    def _arrange(self) -> widgets.VBox:
-        third = widgets.Layout(width="33%")
-        finding = widgets.VBox([self.text, self.order, self.video, self.matches], layout=third)
-        models = widgets.VBox([self.left, self.right, self.modality, self.head, self.magnify], layout=third)
-        attack = widgets.VBox([self.attack, self.epsilon, self.strength, self.frame, self.again], layout=third)
-        note = [widgets.HTML(f'<p style="{_BOX}">{escape(self.explorer.note)}</p>')] if self.explorer.note else []
-        rows = [widgets.HBox([finding, models, attack]), self.heading, widgets.HBox(self.labels)]
-        rows += [self._pictures, self.status]
-        return widgets.VBox([*note, *rows, Manners()], layout={"width": "100%"})
-
-    def _connect(self) -> None:
-        for control in (self.text, self.order):
-            control.observe(self._search, "value")
-        self.again.on_click(self._search)
-        for control in (self.video, self.left, self.right, self.attack, self.epsilon):
-            control.observe(self._look, "value")
-        for control in (self.modality, self.head, self.frame, self.magnify):
-            control.observe(self._draw, "value")
-        self._figure.on_frame(self._mark)
-
-    def _mark(self, frame: int) -> None:
-        self.frame.value = frame  # a control like the others: it redraws, and the arrow keys move it too
-
-    def _search(self, _: Any = None) -> None:
-        """List the videos that were asked for, and show the first of them."""
-        order = self.order.value
-        self.again.layout.display = "" if order == "fooled" else "none"
-        self.matches.value = f'<div style="{_SMALL}">searching …</div>'  # DeepFool takes seconds
-        try:
-            selection = self.explorer.find(
-                order, self.text.value, self.left.value, self.attack.value, self.epsilon.value
-            )
-        except ArtpaperError as error:
-            self.matches.value = f'<p style="{_BOX}">{escape(str(error))}</p>'
-            return
-        cut = f"; the first {LISTED} are listed" if len(selection.rows) > LISTED else ""
-        self.matches.value = f'<div style="{_SMALL}">{escape(selection.text)}{cut}</div>'
-        options = [(self._entry(int(row)), int(row)) for row in selection.rows[:LISTED]]
-        if not options:
-            return  # the video on show stays; the sentence says that there is none
-        self.video.unobserve(self._look, "value")
-        self.video.options = options
-        self.video.value = options[0][1]
-        self.video.observe(self._look, "value")
-        self._look()
-
-    def _entry(self, row: int) -> str:
-        labels = ", ".join(self.explorer.videos.labels(row))
-        return f"{self.explorer.videos.id(row)}  {labels if len(labels) < 60 else labels[:59] + '…'}"
-
-    def _look(self, _: Any = None) -> None:
-        """Attack the chosen video for both models, and show it."""
-        started = time.perf_counter()
-        if self.video.value is None:
-            return
-        chosen = ATTACKS[self.attack.value]
-        self.epsilon.disabled = not chosen.takes_epsilon
-        try:
-            self.views = [
-                self.explorer.look(self.video.value, run, self.attack.value, self.epsilon.value)
-                for run in (self.left.value, self.right.value)
-            ]
-        except ArtpaperError as error:
-            self._fail(error)
-            return
-        self.frame.unobserve(self._draw, "value")
-        if self.frame.max == 0:  # the first video of all: its most attended frame
-            self.frame.max = len(self.views[0].frame_norms) - 1
-            self.frame.value = int(self.views[0].maps(self.modality.value)[0].mean(axis=0).argmax())
-        self.frame.max = len(self.views[0].frame_norms) - 1  # a shorter video takes the frame with it
-        self.frame.observe(self._draw, "value")
-        self._draw(started=started)
-
-    def _fail(self, error: ArtpaperError) -> None:
-        """Say what is wrong, and show nothing that belongs to an earlier choice."""
-        self.views = []
-        self._pictures.layout.visibility = "hidden"  # keeps its size, which plotly would not find again
-        for place in (self.strength, *self.labels, self.status):
-            place.value = ""
-        self.heading.value = f'<p style="{_BOX}">{escape(str(error))}</p>'
-
-    def _draw(self, _: Any = None, started: float | None = None) -> None:
-        """Show the two views again: another modality, head, frame or scale, or the views are new."""
-        if not self.views:
-            return  # what went wrong stays on the page
-        started = time.perf_counter() if started is None else started
-        head = None if self.head.value == AVERAGE else self.head.value
-        self._figure.draw(
-            self.views, self.explorer.runs, self.modality.value, head, self.frame.value, self.magnify.value
-        )
-        self._pictures.layout.visibility = "visible"
-        self.heading.value = self._heading()
-        self.strength.value = self._strength()
-        for place, view in zip(self.labels, self.views, strict=True):
-            place.value = _label_table(view, run_title(view.run, self.explorer.runs))
-        self.milliseconds = 1000 * (time.perf_counter() - started)
-        self.status.value = f'<div style="{_SMALL}">computed and sent in {self.milliseconds:.0f} ms. {_CAPTION}</div>'
-
-    def _heading(self) -> str:
-        source = self.explorer.videos.source
-        video = self.views[0].video
-        link = ""
-        if address := public_address(source, video):
-            url, text = map(escape, address)
-            attributes = f'target="_blank" rel="noopener noreferrer" style="{_LINK}"'
-            link = f' · <a href="{url}" {attributes}>{url}</a>, {text}'
-        labels = ", ".join(self.views[0].labels) or "none"
-        return (
-            f'<p style="font-size:15px;line-height:1.4;margin:6px 0 0">Test video <b>{escape(video)}</b> '
-            f"({escape(DATA[source])}){link}<br>true labels: <b>{escape(labels)}</b></p>"
-        )
-
-    def _strength(self) -> str:
-        """Epsilon in the units that people compare: of the video's norm, and beside the paper's."""
-        norm, scope = self.views[0].video_norm, self.explorer.params.attack.scope
-        reached = [f"{view.norm:.4g} ({_share(view.norm, norm)})" for view in self.views]
-        if not ATTACKS[self.attack.value].takes_epsilon:
-            text = f"norm reached, left and right: {' and '.join(reached)}; the video's norm is {norm:.3g}"
-        elif scope == "joint":
-            text = f"ε is {_share(self.epsilon.value, norm)} of the video's norm {norm:.3g}"
-        else:
-            text = f"ε is the norm of each {scope}, in all {' and '.join(reached)} of the video's norm {norm:.3g}"
-        return (
-            f"<div style=\"{_SMALL}\">{text}. The pipeline's ε is {self.explorer.epsilon:g}, the paper's "
-            f"{PAPER_EPSILON:g} ({_share(PAPER_EPSILON, norm)} of this video's norm).</div>"
-        )
-
-
-_SMALL = "font-size:12px;line-height:1.35;color:#444;margin:2px 4px"
-_LINK = "color:#0b57a4;text-decoration:underline"
-_BOX = "background:#fff4d6;border-left:4px solid #b07d00;color:#222;padding:8px 12px;margin:4px 0;line-height:1.4"
-_CELL = "padding:1px 8px;text-align:left;white-space:nowrap;overflow:hidden;text-overflow:ellipsis;max-width:190px"
-_CAPTION = (
-    "Clean and adversarial maps of both models share one colour scale; the differences, adversarial less clean, share "
-    "another around 0. Rows attend, columns are attended to. Point at a frame, or move the slider Frame, to see who "
-    "attends to it."
+from pipeline.explorer.explorer import ATTACKS, Explorer
+from pipeline.explorer.scene import (
+    ASKED,
+    about,
+    curve_epsilons,
+    first_state,
+    listing_of,
+    look_of,
+    moved_of,
+    number,
+    run_key,
+    scenes_of,
 )
+from pipeline.explorer.static import one_page
+
+HERE = Path(__file__).parent
+PIXELS = 256  # of a map on the screen, until the page has said how many it has
+SLOW = (
+    150  # milliseconds that a view took, from which on the maps of the next are shown before the models have answered
+)
+PATIENCE = 1.0  # seconds that a view may take before a newer one is begun: a drag shows what lies on its way
 
 
-def _share(part: float, whole: float) -> str:
-    """In percent; a video of nothing but zeros has no norm to be a share of."""
-    return f"{100 * part / whole:.2f} %" if whole else "no share"
+class Superseded(Exception):
+    """Something newer was asked for."""
 
 
-def _verdict(view: View) -> str:
-    if not view.right:
-        return "the top label is wrong before any attack"
-    return "not fooled: the top label is still a true one" if view.attacked_right else "FOOLED: the top label is wrong"
+class Newest:
+    """A thread that does the newest of the work asked for; what it was to do before is forgotten."""
+
+    def __init__(self, work: Callable[[Any], None]) -> None:
+        self._work, self._changed = work, threading.Condition()
+        self._waiting: list[Any] = []
+        self._busy, self._open, self._since, self._patience = False, True, 0.0, 0.0
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def ask(self, request: Any) -> None:
+        """Have this done next, in place of what was to be next."""
+        with self._changed:
+            self._waiting = [request]
+            self._changed.notify_all()
+
+    @contextmanager
+    def patient(self, seconds: float) -> Iterator[None]:
+        """What is done in here is given up so many seconds from now, if by then something newer is asked for."""
+        self._since, self._patience = time.monotonic(), seconds
+        yield
+        self._patience = 0.0
+
+    def give_way(self) -> None:
+        """Raise :class:`Superseded` in the thread's own work, where something newer waits."""
+        late = time.monotonic() - self._since > self._patience
+        if self._waiting and late and threading.current_thread() is self._thread:
+            raise Superseded
+
+    def wait(self, seconds: float) -> bool:
+        """Whether all is done within so many seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not (self._busy or self._waiting), seconds)
+
+    def close(self) -> None:
+        """End the thread, once what it is at is done."""
+        with self._changed:
+            self._open = False
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or not self._open)
+                if not self._open:
+                    return
+                request, self._waiting, self._busy = self._waiting[0], [], True
+            try:
+                self._work(request)
+            except Superseded:
+                pass
+            finally:
+                with self._changed:
+                    self._busy = False
+                    self._changed.notify_all()
 
 
-def _label_table(view: View, model: str) -> str:
-    """The best labels before and after; a true one has a check mark and the word, not a colour alone."""
+class ExplorerView(anywidget.AnyWidget):
+    """The page, to be displayed as a cell's last value; ``shown`` is a state as JSON, such as somebody has sent.
 
-    def cells(label: Label) -> str:
-        mark = "<b>✓ true</b>" if label.true else ""
-        name = f"<b>{escape(label.name)}</b>" if label.true else escape(label.name)
-        shown = f'<td style="{_CELL}" title="{escape(label.name)}">{name}</td>'
-        return f'{shown}<td style="{_CELL}">{100 * label.probability:.1f} %</td><td style="{_CELL}">{mark}</td>'
+    ``state`` is what is looked at, as :func:`pipeline.explorer.scene.first_state` has it; the page and whoever holds
+    this may set it, whole. The other traits follow from it.
+    """
 
-    head = "".join(
-        f'<th scope="colgroup" colspan="3" style="{_CELL};border-bottom:1px solid #999">{name}</th>'
-        for name in ("clean: top labels", "adversarial: top labels")
-    )
-    rows = "".join(
-        f"<tr>{cells(before)}{cells(after)}</tr>" for before, after in zip(view.top, view.attacked_top, strict=True)
-    )
-    return (
-        f'<div style="font-size:12px;line-height:1.25"><b>{escape(model)}</b>: {escape(_verdict(view))}'
-        f'<table style="border-collapse:collapse"><tr>{head}</tr>{rows}</table></div>'
-    )
+    _esm, _css = HERE / "widget.js", HERE / "widget.css"
+    about = traitlets.Dict().tag(sync=True)
+    state = traitlets.Dict().tag(sync=True)
+    pixels = traitlets.Int(PIXELS).tag(sync=True)
+    arrived = traitlets.Float().tag(sync=True)  # when a page came, by its clock
+    wanted = traitlets.Int().tag(sync=True)  # how often the one-file page was asked for
+    scene = traitlets.Dict().tag(sync=True)
+    listing = traitlets.Dict().tag(sync=True)
+    moved = traitlets.Dict().tag(sync=True)
+    margins = traitlets.Dict().tag(sync=True)
+    page = traitlets.Dict().tag(sync=True)
+
+    def __init__(self, explorer: Explorer, shown: str = "") -> None:
+        self.explorer = explorer
+        self._done: dict[str, Any] = {}
+        self._slow = False
+        super().__init__(about=about(explorer), state=first_state(explorer) | json.loads(shown or "{}"))
+        self._worker = Newest(self._work)
+        explorer.pause = self._worker.give_way
+        self.observe(self._ask, ["state", "pixels", "wanted"])
+        self.observe(self._tell_again, "arrived")
+        self._ask()
+
+    def wait(self, seconds: float = 60) -> None:
+        """Return once everything that was asked for is in the traits."""
+        if not self._worker.wait(seconds):
+            raise TimeoutError(f"the explorer is not ready after {seconds} s")
+
+    def close(self) -> None:
+        """End the thread as well, and take the page away."""
+        self._worker.close()
+        super().close()
+
+    def _ask(self, _: Any = None) -> None:
+        self._worker.ask((dict(self.state), self.pixels, self.wanted))
+
+    def _tell_again(self, _: Any) -> None:
+        """A page whose script was slow to load may have missed what was sent meanwhile."""
+        self.send_state(["about", "scene", "listing", "moved", "margins"])
+
+    def _work(self, request: tuple[dict[str, Any], int, int]) -> None:
+        state, pixels, wanted = request
+        asked = [state.get(name) for name in ASKED]
+        try:
+            with self._worker.patient(PATIENCE):
+                self._bring("scene", [asked, pixels], lambda: self._scene(state, pixels))
+            look = look_of(state, self.explorer)
+            self._bring("listing", state["find"], lambda: listing_of(self.explorer, state))
+            self._bring("moved", [look.runs[0], look.runs[-1]], lambda: moved_of(self.explorer, look.runs))
+            if wanted:
+                self._bring("page", wanted, lambda: one_page(self.explorer, state))
+            self._margins(state)
+        except Superseded:
+            raise
+        except Exception as error:  # a thread's last words would be lost
+            text = str(error) if isinstance(error, ArtpaperError) else f"{type(error).__name__}: {error}"
+            self._done.pop("scene", None)
+            self.scene = {"asked": asked, "error": text}
+
+    def _bring(self, name: str, asked: Any, make: Callable[[], dict[str, Any]]) -> None:
+        if self._done.get(name) != asked:
+            setattr(self, name, make())
+            self._done[name] = asked
+
+    def _scene(self, state: dict[str, Any], pixels: int) -> dict[str, Any]:
+        started, parts = time.perf_counter(), scenes_of(self.explorer, state, pixels)
+        maps = next(parts)
+        if self._slow:
+            self.scene = maps
+        whole, milliseconds = next(parts), 1000 * (time.perf_counter() - started)
+        self._slow = milliseconds > SLOW
+        return whole | {"milliseconds": milliseconds}
+
+    def _margins(self, state: dict[str, Any]) -> None:
+        """The margins of every model on show, an epsilon after the other, as long as nothing newer is asked for."""
+        look = look_of(state, self.explorer)
+        asked = [look.row, look.attack, look.masked]
+        if self._done.get("margins") != asked:
+            self.margins = {"epsilons": curve_epsilons(self.explorer), "of": {}}
+            self._done["margins"] = asked
+        if not ATTACKS[look.attack].takes_epsilon:
+            return
+        epsilons = self.margins["epsilons"]
+        for run in look.runs:
+            key = run_key(run)
+            known = self.margins["of"].get(key, [])
+            rest = epsilons[len(known) :]
+            for margin in self.explorer.margins(look.row, run, look.attack, rest, look.masked):
+                known = [*known, number(margin)]
+                self.margins = self.margins | {"of": self.margins["of"] | {key: known}}
+                self._worker.give_way()

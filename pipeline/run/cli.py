@@ -158,6 +158,14 @@ def _parser() -> argparse.ArgumentParser:
     trial.add_argument("--report", action="store_true", help="table, figure and page from the finished units alone")
     trial.set_defaults(run=_trial)
 
+    look = commands.add_parser(
+        "look", help="write the explorer as a page that needs no kernel: videos computed beforehand"
+    )
+    look.add_argument("--static", type=_path, required=True, metavar="FOLDER", help="where index.html goes")
+    look.add_argument("--params", default="params.yaml", help="parameter file (default: %(default)s)")
+    look.add_argument("--workspace", default=".", help="folder of the results (default: the project's)")
+    look.set_defaults(run=_look)
+
     clean = commands.add_parser("clean", help="write clean copies of the notebooks")
     clean.add_argument("--source", type=_path, default=Path("notebooks"))
     clean.add_argument("--target", type=_path, default=Path(".clean"))
@@ -273,6 +281,13 @@ def _trial(parsed: argparse.Namespace) -> None:
     from pipeline.trial.page import write_page
 
     print(write_page(root / "results" / parsed.set / "trial"))
+
+
+def _look(parsed: argparse.Namespace) -> None:
+    from pipeline.explorer.explorer import open_explorer
+    from pipeline.explorer.static import write_page
+
+    print(write_page(open_explorer(parsed.params, parsed.workspace), parsed.static))
 
 
 def _clean(parsed: argparse.Namespace) -> None:

@@ -18,6 +18,7 @@ from pipeline.base.errors import ArtpaperError, ConfigError
 from pipeline.base.project import project_root
 from pipeline.run.kernel import PATIENCE, KernelDied, kernel
 
+EXPLORER = "explore_attention.ipynb"
 CHECKED = "nbval-check-output"  # nbval compares the output of cells with this tag
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
@@ -84,13 +85,31 @@ def refresh(notebook: Path) -> None:
         raise NotebookError(f"{notebook}: {error}") from None
     except CellExecutionError as error:
         raise NotebookError(f"{notebook}: {error.ename}: {error.evalue}") from None
-    for cell in document.cells:
-        cell.metadata = _tags(cell)
-        if cell.cell_type == "code" and CHECKED not in cell.metadata.get("tags", []):
-            cell.outputs, cell.execution_count = [], None
-    document.metadata = {"kernelspec": KERNEL}
+    _committed(document)
     with atomic_file(notebook) as temporary:
         nbformat.write(document, temporary)
+
+
+def before_saving(model: dict[str, Any], path: str, **_: Any) -> None:
+    """JupyterLab's hook (`make lab`): looking at the explorer leaves its file as it is in Git.
+
+    What its page shows is alive only while its kernel is, so no output is lost.
+    """
+    if model["type"] == "notebook" and Path(path).name == EXPLORER:
+        model["content"] = nbformat.from_dict(model["content"])
+        _committed(model["content"])
+
+
+def _committed(document: Any) -> None:
+    """Leave of a notebook what is committed: sources, tags, and the outputs of the cells that nbval compares."""
+    count = 0
+    for cell in document.cells:
+        cell.metadata = _tags(cell)
+        if cell.cell_type == "code":
+            count += 1
+            checked = CHECKED in cell.metadata.get("tags", [])
+            cell.outputs, cell.execution_count = (cell.outputs, count) if checked else ([], None)
+    document.metadata = {"kernelspec": KERNEL}
 
 
 def _read(path: Path) -> Any:

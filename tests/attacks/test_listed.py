@@ -20,7 +20,7 @@ from tests import toy
 STRESS = ["random", "universal", "one_step", "one_step_predicted", "pgd", "pgd_predicted", "attention_maps",
           "attention_scores", "frames_1", "square", "apgd_bce", "apgd_margin", "apgd_dlr", "apgd_top_k_ap", "transfer",
           "only_rgb", "only_audio", "fgsm_linf", "pgd_linf"]  # fmt: skip
-EXPLORER = ["one_step", "one_step_predicted", "deepfool", "random"]
+EXPLORER = ["one_step", "one_step_predicted", "pgd", "attention_maps", "apgd_margin", "deepfool", "random"]
 
 
 def planned(params: Params) -> dict:
