@@ -56,7 +56,16 @@ def steepest(
 
 
 def along(gradient: Frames, epsilon: float, norm: Norm, scope: Scope, modalities: Widths | None) -> Frames:
-    """:func:`steepest` of a gradient that is known to be finite, and 0 on padding."""
+    """:func:`steepest` without its checks.
+
+    Args:
+        gradient: finite, and 0 on padding.
+        epsilon, norm, scope, modalities: as in :func:`steepest`.
+    Returns:
+        R, as there.
+    Raises:
+        TypeError, ValueError: as :func:`l2_norm`.
+    """
     if norm == "linf":
         return epsilon * gradient.sign()
     peak = _over(gradient, scope, modalities, lambda part, dims: part.abs().amax(dim=dims, keepdim=True))
@@ -84,7 +93,16 @@ def project(
 
 
 def shrunk(perturbation: Frames, epsilon: float, norm: Norm, scope: Scope, modalities: Widths | None) -> Frames:
-    """:func:`project` of a perturbation that is known to be finite, and 0 on padding."""
+    """:func:`project` without its checks.
+
+    Args:
+        perturbation: finite, and 0 on padding.
+        epsilon, norm, scope, modalities: as in :func:`steepest`.
+    Returns:
+        The point, as there.
+    Raises:
+        TypeError, ValueError: as :func:`l2_norm`.
+    """
     if norm == "linf":
         return perturbation.clamp(-epsilon, epsilon)
     length = l2_norm(perturbation, scope, modalities)
