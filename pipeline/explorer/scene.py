@@ -141,7 +141,7 @@ def drawn(before: Map, after: Map, window: slice, step: int) -> Scene:
     }  # fmt: skip
 
 
-def pooled(values: Map, step: int) -> Map:
+def pooled(values: Map, step: int) -> Float64[np.ndarray, "squares squares"]:
     """The mean of every square of ``step`` frames a side; at the far edges squares are cut."""
     if step == 1:
         return values
