@@ -18,7 +18,7 @@ SHAPED := $(addprefix tests/,test_models.py test_losses.py test_defences.py test
   attacks/test_ball.py attacks/test_structured.py attacks/test_attention.py attacks/test_ensemble.py \
   data/test_features.py data/test_prepare.py data/test_synthetic.py data/test_tfrecord.py data/test_arrays.py \
   data/test_arrays_hdf5.py report/test_tables.py report/test_robustness.py report/test_attention.py \
-  report/test_explorer.py)
+  report/test_explorer.py test_trial.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup ready repro stress quick test shapes nbval faults browser docs report bench check lab clean
