@@ -12,10 +12,13 @@ import pytest
 import torch
 from scipy import stats
 
+from artpaper.models import FrameTransformer
 from pipeline.base.errors import ArtpaperError, DataError
-from pipeline.base.parameters import as_dict, load_params
+from pipeline.base.parameters import Params, as_dict, load_params
+from pipeline.data.batches import model_inputs
+from pipeline.data.store import FrameStore
 from pipeline.trial import units as unit_module
-from pipeline.trial.measure import SWAPS, swapped
+from pipeline.trial.measure import SWAPS, Answers, mean_maps, swapped
 from pipeline.trial.page import write_page
 from pipeline.trial.rules import LOST, Rules, epsilon_of, grid, read_rules
 from pipeline.trial.sets import ASIDE, SETS, draw_counts, in_trial, trial_params
@@ -300,3 +303,27 @@ def test_what_is_finished_is_not_done_again(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(unit_module, "revision", lambda root: ("0" * 40, ["artpaper/losses.py"]))
     with pytest.raises(ArtpaperError, match="commit these first"):
         run_trial("utd_mhad", tmp_path, minutes=1)
+
+
+def test_the_mean_map_is_that_of_the_videos_that_have_the_position(tiny: Path, tiny_params: Params) -> None:
+    """Video by video here, in padded batches there: padding that counted would lower the mean of the last frames."""
+    store = FrameStore(tiny / "frames" / "test").subset(range(20))
+    torch.manual_seed(0)
+    net = FrameTransformer(tiny_params.model, store.modalities, len(store.label_space.classes)).eval()
+    means = mean_maps(net, tiny_params, store)
+    maps = []
+    for row in range(len(store)):
+        (batch,) = store.subset([row]).batches(1, max_frames=tiny_params.features.max_frames)
+        x, _, mask = model_inputs(batch, tiny_params.features, net.modalities, torch.device("cpu"))
+        with torch.no_grad():
+            maps.append(net.attention_heads(x, mask)["rgb"][0])
+    for at in range(tiny_params.features.max_frames):
+        column = [each[:, at, 0] for each in maps if each.shape[1] > at]
+        torch.testing.assert_close(means["rgb"][:, at, 0], torch.stack(column).mean(dim=0))
+
+
+def test_the_best_classes_are_kept_with_whether_they_are_right() -> None:
+    answers = Answers([], [])
+    answers.add(torch.tensor([[0.0, 3.0, 1.0], [2.0, -1.0, 5.0]]), torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]))
+    assert answers.scores[0].tolist() == [[3.0, 1.0, 0.0], [5.0, 2.0, -1.0]]
+    assert answers.hits[0].tolist() == [[True, False, False], [False, True, False]]
