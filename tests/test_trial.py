@@ -18,9 +18,9 @@ from pipeline.base.parameters import Params, as_dict, load_params
 from pipeline.data.batches import model_inputs
 from pipeline.data.store import FrameStore
 from pipeline.trial import units as unit_module
-from pipeline.trial.measure import SWAPS, Answers, mean_maps, swapped
+from pipeline.trial.measure import SWAPS, mean_maps, swapped
 from pipeline.trial.page import write_page
-from pipeline.trial.rules import LOST, Rules, epsilon_of, grid, read_rules
+from pipeline.trial.rules import LOST, Answers, Rules, epsilon_of, grid, read_rules
 from pipeline.trial.sets import ASIDE, SETS, draw_counts, in_trial, trial_params
 from pipeline.trial.statistics import difference, read_results, won_back
 from pipeline.trial.units import read_unit, run_trial, write_unit

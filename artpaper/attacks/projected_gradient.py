@@ -106,8 +106,8 @@ class Ascent:
         with torch.set_grad_enabled(gradient):
             logits = self.model(frames, self.mask)
             values = self.objective(logits, self.y)  # (B,)
-        slope = torch.where(self.movable, follow(values, frames), 0.0) if gradient else torch.zeros_like(point)
         if gradient:
+            slope = torch.where(self.movable, follow(values, frames), 0.0)
             finite = finite_rows(slope)
             slope.masked_fill_(~finite[:, None, None], 0.0)
             self.not_finite = self.not_finite | ~finite
@@ -115,6 +115,8 @@ class Ascent:
             self.gradient_norm = self.gradient_norm if self.iterations else steepness
             self.silent = (self.silent | (self.iterations == 0)) & (steepness == 0)  # at every point so far
             self.iterations += 1
+        else:
+            slope = torch.zeros_like(point)
         self.last, self.last_logits = point, logits.detach()
         self.broken = self.broken | ~(values.detach().isfinite() & self.last_logits.isfinite().all(dim=1))
         value = comparable(values.detach())

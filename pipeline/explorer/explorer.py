@@ -161,7 +161,7 @@ class Explorer:
         self.classes = self._store.label_space.classes
         self.pause: Callable[[], None] = lambda: None
         self._models: dict[Run, FrameTransformer] = {}
-        self._clean, self._step = lru_cache(KEPT)(self._clean_answer), lru_cache(KEPT)(self._unit_step)
+        self._clean, self._step = lru_cache(KEPT)(self._clean_answer), lru_cache(KEPT)(self._attacked)
         for run in self.first:  # shown first, so checked before there is a page
             self._model(run)
 
@@ -264,18 +264,14 @@ class Explorer:
         model, (x, y, mask) = self._model(run), self._video(row, run, masked)
         return _heads(model, x, mask), self._answer(model, x, y, mask)
 
-    def _unit_step(self, row: int, run: Run, attack: str, masked: tuple[int, ...]) -> Tensor:
-        """The perturbation at the pipeline's epsilon, or at 1 if that is 0."""
-        return (
-            ATTACKS[attack]
-            .run(self._model(run), *self._video(row, run, masked), self.epsilon or 1.0, self.params)
-            .perturbation
-        )
+    def _attacked(self, row: int, run: Run, attack: str, epsilon: float, masked: tuple[int, ...]) -> Tensor:
+        return ATTACKS[attack].run(self._model(run), *self._video(row, run, masked), epsilon, self.params).perturbation
 
     def _perturbation(self, row: int, run: Run, attack: str, epsilon: float, masked: tuple[int, ...]) -> Tensor:
         if ATTACKS[attack].straight:
-            return self._step(row, run, attack, masked) * (epsilon / (self.epsilon or 1.0))
-        return ATTACKS[attack].run(self._model(run), *self._video(row, run, masked), epsilon, self.params).perturbation
+            unit = self.epsilon or 1.0
+            return self._step(row, run, attack, unit, masked) * (epsilon / unit)
+        return self._attacked(row, run, attack, epsilon, masked)
 
     def _inputs(self, rows: Sequence[int], model: FrameTransformer) -> tuple[Tensor, Tensor, Tensor]:
         (batch,) = self._store.subset(rows).batches(len(rows), max_frames=self.params.features.max_frames)

@@ -227,7 +227,7 @@ def listing_of(explorer: Explorer, state: State) -> Scene:
 
 def moved_of(explorer: Explorer, runs: Sequence[Run]) -> Scene:
     """How far the pipeline's attack moves the maps of each test video, for the first and the last of some models."""
-    ids = [explorer.videos.id(row) for row in range(len(explorer.videos))]
+    ids = explorer.videos.ids
     rows = subset(ids, DOTS, explorer.params.base.seed)
     ends = (runs[0], runs[-1])
     moved = np.stack([np.sqrt(explorer.videos.change(run)[rows]) for run in ends]).astype("<f4")  # (2, videos)

@@ -80,7 +80,7 @@ def one_page(explorer: Explorer, state: State) -> dict[str, Any]:
 def chosen(explorer: Explorer, run: Run, count: int = VIDEOS) -> list[int]:
     """Rows of the videos of a page, in the order of the store."""
     attack, radius = explorer.pipeline_attack, explorer.epsilon
-    ids = [explorer.videos.id(row) for row in range(len(explorer.videos))]
+    ids = explorer.videos.ids
     orders: list[Iterable[int]] = [
         explorer.find("changed", "", run, attack, radius).rows.tolist(),
         explorer.find("fooled", "", run, attack, radius).rows.tolist(), subset(ids, count, explorer.params.base.seed),

@@ -60,6 +60,11 @@ class Videos:
     def __len__(self) -> int:
         return len(self._ids)
 
+    @property
+    def ids(self) -> list[str]:
+        """The id of each video, in the order of the store."""
+        return self._ids.to_pylist()
+
     def id(self, row: int) -> str:
         """The id of the video at a row of the store."""
         return self._ids[row].as_py()

@@ -11,7 +11,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from pipeline.base.parameters import Params
-from pipeline.paper.paper import METRICS, row
+from pipeline.paper.paper import METRICS, paper_lost, row
 from pipeline.paper.style import DATA, markdown_table
 
 
@@ -29,11 +29,6 @@ def epsilon_table(readings: pd.DataFrame) -> pd.DataFrame:
     exact = table.select_dtypes("float").columns
     table[exact] = table[exact].round(6)
     return table
-
-
-def paper_lost(metric: str) -> float:
-    """Share of the clean value that the attack takes from the paper's Non-ART, in percent (Table 1)."""
-    return 100 * (1 - row(1, metric, "adversarial").non_art / row(1, metric, "test").non_art)
 
 
 def epsilon_figure(table: pd.DataFrame, source: str) -> Figure:

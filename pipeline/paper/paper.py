@@ -84,6 +84,11 @@ def row(table: int, metric: str, split: str) -> Row:
     return next(row for row in ROWS if (row.table, row.metric, row.split) == (table, metric, split))
 
 
+def paper_lost(metric: str) -> float:
+    """Share of the clean value that the attack takes from the paper's Non-ART, in percent (Table 1)."""
+    return 100 * (1 - row(1, metric, "adversarial").non_art / row(1, metric, "test").non_art)
+
+
 def slips(table: int) -> list[str]:
     """One sentence for each gain of ``table`` that is not the difference of the columns printed beside it."""
     return [

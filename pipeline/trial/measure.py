@@ -8,18 +8,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int16
+from jaxtyping import Float, Int16
 from torch import Tensor
 
 from artpaper.attacks import apgd, fgm
 from artpaper.attention import attention_numbers
-from artpaper.metrics import TOP_K, top_scores
 from artpaper.models import FrameTransformer
-from artpaper.shapes import LabelSets, Logits, Mask
+from artpaper.shapes import Mask
 from pipeline.base.parameters import Params
 from pipeline.data.store import FrameStore
 from pipeline.stress.verdict.statistics import Gap
-from pipeline.trial.rules import inputs
+from pipeline.trial.rules import Answers, inputs, lengths
 from pipeline.trial.sets import draw_counts
 
 STEPS, RESTARTS = 100, 5  # of the costly attack
@@ -28,20 +27,6 @@ SMALL = 16  # videos attacked at a time by the costly attack: their maps stay in
 UNIT = 0.01  # of the draws: a hundredth of a point of GAP
 SWAPS = ("swap_uniform", "swap_other", "swap_position")
 Numbers = dict[str, float]
-
-
-@dataclass
-class Answers:
-    """The best classes of some videos under one condition, collected batch by batch."""
-
-    scores: list[Float[np.ndarray, "videos top"]]
-    hits: list[Bool[np.ndarray, "videos top"]]
-
-    def add(self, logits: Logits, labels: LabelSets) -> None:
-        """Those of one more batch."""
-        scores, hits = top_scores(logits.float().cpu(), labels, min(TOP_K, logits.shape[1]))
-        self.scores.append(scores)
-        self.hits.append(hits)
 
 
 @dataclass(frozen=True)
@@ -73,7 +58,7 @@ def measure(
         taken, units = draw_counts(store.ids, people)
         drawn["part" if store is part else "all"] = units
         for name in names:
-            gap = Gap(np.concatenate(answers[name].scores), np.concatenate(answers[name].hits), counts)
+            gap = Gap(*answers[name].lists, counts)
             points[name] = 100 * gap.value
             resampled = np.array([gap.resampled(row) for row in taken])
             draws[name] = np.rint(100 * resampled / UNIT).astype(np.int16)
@@ -83,11 +68,7 @@ def measure(
 
 def by_length(store: FrameStore, params: Params) -> FrameStore:
     """The same videos, those of one length together: they are one another's partners, and little is padded."""
-    return store.subset(np.argsort(_lengths(store, params), kind="stable").tolist())
-
-
-def _lengths(store: FrameStore, params: Params) -> np.ndarray:
-    return np.minimum(store.lengths, params.features.max_frames)
+    return store.subset(np.argsort(lengths(store, params), kind="stable").tolist())
 
 
 def _whole(
@@ -153,9 +134,9 @@ def _maps(
 
 def _groups(store: FrameStore, params: Params) -> Iterator[FrameStore]:
     """The videos of each length."""
-    lengths = _lengths(store, params)
-    for length in np.unique(lengths):
-        yield store.subset(np.flatnonzero(lengths == length).tolist())
+    frames = lengths(store, params)
+    for length in np.unique(frames):
+        yield store.subset(np.flatnonzero(frames == length).tolist())
 
 
 def mean_maps(

@@ -10,12 +10,13 @@ from matplotlib.figure import Figure
 from scipy.stats import t as student
 
 from pipeline.base.errors import DataError
+from pipeline.paper.paper import MODELS
 from pipeline.paper.style import markdown_table, number_or_dash, save_figure, save_table, save_text
 from pipeline.trial.rules import CALIBRATED, LOST, PAPER, base_radius, lost_share, read_rules
 from pipeline.trial.statistics import ALIVE_COST, ALIVE_SHARE, LEVEL, Results, planned, read_results, won_back
 from pipeline.trial.variants import undefended
 
-NAMES = {"non_art": "Non-ART", "art": "ART", "a_art": "A-ART", "uniform_art": "uniform + ART"}
+NAMES = MODELS | {"uniform_art": "uniform + ART"}
 WORDS = {"one_step": "one step", "apgd": "APGD", "clean": "clean"}
 NOTES = {"yt8m_speech": "Features are of words, not pictures.", "utd_mhad": "People are drawn, not recordings."}
 FRONTS = {  # line of the figure -> its variants, along its own parameter

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float, Integer
 
 from artpaper.attacks import bce, fgm
 from artpaper.defences.contrastive_attention import contrastive_change
@@ -15,19 +16,20 @@ from artpaper.losses import attention_change
 from artpaper.metrics import TOP_K, gap_from_top, top_scores
 from artpaper.models import FrameTransformer
 from artpaper.settings import Control, Loss
-from artpaper.shapes import Frames, LabelSets, Mask
+from artpaper.shapes import Frames, LabelSets, Logits, Mask
 from pipeline.base.atomic import atomic_file
 from pipeline.base.errors import DataError
 from pipeline.base.parameters import Params
 from pipeline.data.batches import model_inputs
 from pipeline.data.store import Batch, FrameStore
+from pipeline.paper.paper import paper_lost
 from pipeline.predict.study import Variation
 from pipeline.train.checkpoints import trained_model
 from pipeline.train.device import best_device
 from pipeline.train.training import train
 from pipeline.trial.sets import with_loss
 
-LOST = 1 - 72.89 / 91.97  # of Non-ART's GAP, by the paper's attack (Table 1)
+LOST = paper_lost("GAP") / 100  # of Non-ART's GAP, by the paper's attack
 PAPER = 0.034  # of a video's norm: epsilon 0.5 on 212 unit-norm frames
 CALIBRATION_SEEDS = (0, 1, 2)
 SHARES = (0.1, 0.2, 0.4)
@@ -75,6 +77,30 @@ class Rules:
         return measured | {"lost": lost, "epsilon": self.epsilon, "beta": betas}
 
 
+@dataclasses.dataclass
+class Answers:
+    """The best classes of some videos under one condition, collected batch by batch."""
+
+    scores: list[Float[np.ndarray, "videos top"]]
+    hits: list[Bool[np.ndarray, "videos top"]]
+
+    def add(self, logits: Logits, labels: LabelSets) -> None:
+        """Those of one more batch."""
+        scores, hits = top_scores(logits.float().cpu(), labels, min(TOP_K, logits.shape[1]))
+        self.scores.append(scores)
+        self.hits.append(hits)
+
+    @property
+    def lists(self) -> tuple[Float[np.ndarray, "videos top"], Bool[np.ndarray, "videos top"]]:
+        """Scores and hits of all videos."""
+        return np.concatenate(self.scores), np.concatenate(self.hits)
+
+
+def lengths(store: FrameStore, params: Params) -> Integer[np.ndarray, " videos"]:
+    """How many frames of each video a model is given."""
+    return np.minimum(store.lengths, params.features.max_frames)
+
+
 def base_radius(frames: float) -> float:
     """3.4 % of the norm of a video of so many unit-norm frames."""
     return PAPER * frames**0.5
@@ -116,8 +142,7 @@ def calibrate(params: Params, workspace: Path, path: Path, provenance: Mapping[s
     The trained models are kept in ``study/`` of the workspace, where the units of the same seeds find them.
     """
     store = FrameStore(workspace / "frames" / "validation")
-    lengths = np.minimum(FrameStore(workspace / "frames" / "train").lengths, params.features.max_frames)
-    frames = float(np.median(lengths))
+    frames = float(np.median(lengths(FrameStore(workspace / "frames" / "train"), params)))
     victims = []
     for seed in CALIBRATION_SEEDS:
         victims.append(fit(with_loss(params, "non_art", Control()), "non_art", seed, workspace))
@@ -157,19 +182,15 @@ def fit(params: Params, name: str, seed: int, workspace: Path) -> FrameTransform
 
 def one_step_gap(model: FrameTransformer, store: FrameStore, params: Params, epsilon: float) -> tuple[float, float]:
     """GAP, fractions, on the videos of a store, clean and under the one-step attack (Eq. 4)."""
-    lists: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {"clean": [], "attacked": []}
+    clean, attacked = Answers([], []), Answers([], [])
     positives = []
     for batch in store.batches(params.attack.batch_size, max_frames=params.features.max_frames):
         result = fgm(model, *inputs(model, batch, params), epsilon=epsilon)
-        for name, logits in (("clean", result.clean_logits), ("attacked", result.adversarial_logits)):
-            lists[name].append(top_scores(logits.cpu(), batch.labels, min(TOP_K, model.classes)))
+        clean.add(result.clean_logits, batch.labels)
+        attacked.add(result.adversarial_logits, batch.labels)
         positives.append(batch.labels.sum(dim=1).long().numpy())
     counts = np.concatenate(positives)
-    both = []
-    for rows in lists.values():
-        scores, hits = (np.concatenate(part) for part in zip(*rows, strict=True))
-        both.append(gap_from_top(scores, hits, counts))
-    return both[0], both[1]
+    return gap_from_top(*clean.lists, counts), gap_from_top(*attacked.lists, counts)
 
 
 def loss_and_change(

@@ -23,7 +23,7 @@ from scipy.stats import t as student
 
 from pipeline.base.errors import DataError
 from pipeline.base.parameters import as_dict
-from pipeline.stress.verdict.statistics import holm
+from pipeline.stress.verdict.statistics import holm, own_noise
 from pipeline.trial.rules import read_rules
 from pipeline.trial.units import read_unit
 from pipeline.trial.variants import radius, undefended, variants
@@ -87,7 +87,7 @@ def difference(
     enlarged = drawn / (drawn - 1)  # a bootstrap of few has too small a variance
     between = float(np.var(points, ddof=1)) / seeds
     over = float(draws.mean(axis=0).var(ddof=1)) * enlarged
-    own = float((draws - draws.mean(axis=1, keepdims=True)).var(axis=0, ddof=1).mean()) / seeds * enlarged
+    own = own_noise(draws) / seeds * enlarged
     videos = max(over - own, 0.0)
     variance = between + videos
     value, error = float(np.mean(points)), math.sqrt(variance)

@@ -181,7 +181,7 @@ def _combine(samples: Sequence[Sample], signs: Sequence[int]) -> Estimate:
     if basis == "videos only":
         variance, freedom = over_videos, math.inf
     else:
-        own = sum(_own_noise(each) / n for each, n in zip(draws, sizes, strict=True))
+        own = sum(own_noise(each) / n for each, n in zip(draws, sizes, strict=True))
         parts = [float(each.var(ddof=1)) / n for each, n in zip(points, sizes, strict=True)]
         variance = max(over_videos - own, 0.0) + sum(parts)
         lost = sum(part**2 / (n - 1) for part, n in zip(parts, sizes, strict=True))
@@ -197,7 +197,7 @@ def _combine(samples: Sequence[Sample], signs: Sequence[int]) -> Estimate:
     return Estimate(value, error, low, high, p, freedom, min(sizes), samples[0].videos, basis)
 
 
-def _own_noise(draws: np.ndarray) -> float:
+def own_noise(draws: Float64[np.ndarray, "seeds draws"]) -> float:
     """The variance over videos that a single seed has for itself: the spread of the deviations in a draw."""
     return float((draws - draws.mean(axis=1, keepdims=True)).var(axis=0, ddof=1).mean())
 
