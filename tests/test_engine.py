@@ -1,4 +1,8 @@
-"""Work on a Ray cluster: two machines of one core each, on this one's loopback, give what this process gives alone."""
+"""Work on a Ray cluster: two machines of one core each, on this one's loopback, give what this process gives alone.
+
+Whole trainings on the cluster are among `make faults`: Ray's processes want both cores for minutes. That processes
+which train together do what one does is in test_team.py, without Ray.
+"""
 
 import dataclasses
 import os
@@ -91,6 +95,7 @@ def test_preparation_gives_the_same_bytes(cluster: Compute, params: Params, smal
     assert not list((tmp_path / ".resume").glob("ray-*"))
 
 
+@pytest.mark.fault
 def test_training_is_that_of_one_process(trained: Path, params: Params, small: Path, tmp_path: Path) -> None:
     alone = train(on(params, LOCAL), "a_art", 0, link_frames(small, tmp_path), progress=False)
     ours, theirs = (pd.read_csv(folder / "history.csv") for folder in (trained / "models/a_art/seed0", alone))
@@ -126,6 +131,7 @@ def test_a_killed_worker_costs_what_follows_the_last_state(
     assert digest(workspace / "models") == digest(trained / "models")
 
 
+@pytest.mark.fault
 def test_predictions_are_the_same_bytes(cluster: Compute, params: Params, trained: Path, tmp_path: Path) -> None:
     with torch_threads(1):  # as on the cluster's nodes: on some processors the rounding of sums depends on it
         wanted = attack(on(params, LOCAL), "a_art", 0, trained, target=tmp_path / "here", progress=False)
