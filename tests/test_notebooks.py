@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.base.errors import ConfigError
 from pipeline.base.project import project_root
-from pipeline.run.notebooks import CHECKED, EXPLORER, before_saving, clean
+from pipeline.run.notebooks import CHECKED, EXPLORER, PICTURE, before_saving, clean
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -40,6 +40,15 @@ def test_checked_cells_hold_an_output_to_compare_with(path: Path) -> None:
     for cell in checked:
         assert cell.execution_count is not None
         assert cell.outputs
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_committed_pictures_are_small_and_there(path: Path) -> None:
+    """A page of the repository shows them without running anything."""
+    for cell in cells(path, PICTURE):
+        pictures = [output.data["image/png"] for output in cell.outputs if "image/png" in output.get("data", {})]
+        assert pictures
+        assert sum(map(len, pictures)) * 3 / 4 < 100_000  # base64
 
 
 def test_looking_at_the_explorer_leaves_its_file_as_it_is() -> None:

@@ -20,6 +20,7 @@ from pipeline.run.kernel import PATIENCE, KernelDied, kernel
 
 EXPLORER = "explore_attention.ipynb"
 CHECKED = "nbval-check-output"  # nbval compares the output of cells with this tag
+PICTURE = "picture"  # the figure of a cell with this tag is committed, to be seen where nothing runs; nobody compares it
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
@@ -75,7 +76,7 @@ def run(notebook: Path, report: Path, parameters: Mapping[str, str | int | float
 
 
 def refresh(notebook: Path) -> None:
-    """Run a notebook where it lies and keep, in the file, the outputs of the cells that nbval compares, no others."""
+    """Run a notebook where it lies and keep, in the file, the outputs that are committed, no others."""
     document = _read(notebook)
     place = {"metadata": {"path": str(notebook.parent)}}
     try:
@@ -101,14 +102,14 @@ def before_saving(model: dict[str, Any], path: str, **_: Any) -> None:
 
 
 def _committed(document: Any) -> None:
-    """Leave of a notebook what is committed: sources, tags, and the outputs of the cells that nbval compares."""
+    """Leave of a notebook what is committed: sources, tags, what nbval compares, and the pictures."""
     count = 0
     for cell in document.cells:
         cell.metadata = _tags(cell)
         if cell.cell_type == "code":
             count += 1
-            checked = CHECKED in cell.metadata.get("tags", [])
-            cell.outputs, cell.execution_count = (cell.outputs, count) if checked else ([], None)
+            kept = {CHECKED, PICTURE} & set(cell.metadata.get("tags", []))
+            cell.outputs, cell.execution_count = (cell.outputs, count) if kept else ([], None)
     document.metadata = {"kernelspec": KERNEL}
 
 
