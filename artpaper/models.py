@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from artpaper.settings import Model
 from artpaper.shapes import Frames, Heads, Logits, Maps, Mask, Widths
 
-ALIVE = 2**21  # numbers in the maps of all heads that are alive at once on a CPU: 8 MiB, which a cache holds
+ALIVE = 2**23  # numbers in the maps of all heads that are alive at once on a CPU: 32 MiB
 
 
 class FrameTransformer(nn.Module):
@@ -158,38 +158,36 @@ class Encoder(nn.Module):
     def _attend(self, hidden: Tensor, mask: Tensor, with_map: bool) -> tuple[Tensor, Tensor | None]:
         """What the heads bring together (B, T, d) and their mean map (B, T, T), with few of their maps alive at a time.
 
-        On a CPU, where all maps together are large, they are made for some videos at a time and once more on the way
-        back; elsewhere for one head at a time.
+        Without the map none is made. With it, on a CPU, where all together are large, maps are made for some videos at
+        a time and once more on the way back; elsewhere for one head at a time.
         """
-        given = (self._queries_and_keys(hidden), self.value(hidden), mask)
-        if _fuses(hidden.device):
+        value = self.value(hidden)
+        if self.query_key is None:  # equal weights bring every frame the same: the mean
+            mean = pool(value, mask, "mean")[:, None].expand_as(value)
+            return mean, self._heads(hidden, mask)[:, 0] if with_map else None
+        given = (self._queries_and_keys(hidden), value, mask)
+        if not with_map or _fuses(hidden.device):
             return self._fused(*given, with_map)
         size = max(1, ALIVE // (self.config.heads * hidden.shape[1] ** 2))  # videos
         if len(hidden) <= size:
-            return self._mix(*given, with_map)
+            return self._mix(*given)
         parts = [
-            checkpoint(self._mix, *part, with_map, use_reentrant=False, preserve_rng_state=False)
+            checkpoint(self._mix, *part, use_reentrant=False, preserve_rng_state=False)
             for part in zip(*(tensor.split(size) for tensor in given), strict=True)
         ]
         attended, maps = zip(*parts, strict=True)
-        return torch.cat(attended), torch.cat(maps) if with_map else None
+        return torch.cat(attended), torch.cat(maps)
 
-    def _mix(self, query_key: Tensor, value: Tensor, mask: Tensor, with_map: bool) -> tuple[Tensor, Tensor | None]:
-        heads = self._heads(query_key, mask)  # (B, H, T, T)
+    def _mix(self, query_key: Tensor, value: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        weights = self._weights(query_key, mask)  # (B, H, T, T)
         value = value.unflatten(-1, (self.config.heads, -1)).transpose(1, 2)  # (B, H, T, d/H)
-        attended = (heads.to(value.dtype) @ value).transpose(1, 2).flatten(-2)  # (B, T, d)
-        return attended, heads.mean(dim=1) if with_map else None
+        attended = (weights.to(value.dtype) @ value).transpose(1, 2).flatten(-2)  # (B, T, d)
+        return attended, weights.mean(dim=1) * _pairs(mask)
 
     def _fused(self, query_key: Tensor, value: Tensor, mask: Tensor, with_map: bool) -> tuple[Tensor, Tensor | None]:
-        """The same by PyTorch's attention, which keeps no maps, and does not leave out rows of padding; and the map."""
-        heads = self.config.heads
-        if self.query_key is None:  # equal scores make attention uniform
-            query_key = value.new_zeros(1).expand(*value.shape[:2], 2 * self.dim)
-        query, key = query_key.unflatten(-1, (2, heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, H, T, d/H)
-        value = value.unflatten(-1, (heads, -1)).transpose(1, 2)
-        # the lowest finite number: see _heads
-        bias = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, torch.finfo(query.dtype).min)  # (B, T)
-        scale = 1 / (query.shape[-1] ** 0.5 * self.config.temperature)
+        """The same by PyTorch's attention, which keeps no maps; and the map, if it is asked for."""
+        query, key, bias, scale = self._scored(query_key, mask)
+        value = value.unflatten(-1, (self.config.heads, -1)).transpose(1, 2)  # (B, H, T, d/H)
         attended = F.scaled_dot_product_attention(query, key, value, bias[:, None, None], scale=scale)
         attended = attended.transpose(1, 2).flatten(-2)  # (B, T, d)
         if not with_map:
@@ -197,21 +195,28 @@ class Encoder(nn.Module):
         summed = torch.zeros((), dtype=_full(query), device=query.device)
         for each in zip(query.unbind(1), key.unbind(1), strict=True):
             summed = summed + checkpoint(_map, *each, bias, scale, use_reentrant=False, preserve_rng_state=False)
-        return attended, summed / heads * (mask[:, :, None] & mask[:, None, :])  # (B, T, T)
+        return attended, summed / self.config.heads * _pairs(mask)  # (B, T, T)
+
+    def _scored(self, query_key: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, float]:
+        """Queries and keys of every head, each (B, H, T, d/H); what is added to the scores (B, T), and their scale."""
+        query, key = query_key.unflatten(-1, (2, self.config.heads, -1)).permute(2, 0, 3, 1, 4)
+        # the lowest finite number, not -inf: a row without any real frame would turn into NaN
+        bias = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, torch.finfo(query.dtype).min)
+        return query, key, bias, 1 / (query.shape[-1] ** 0.5 * self.config.temperature)
+
+    def _weights(self, query_key: Tensor, mask: Tensor) -> Tensor:
+        """The map of every head (B, H, T, T), rows of padding included."""
+        query, key, bias, scale = self._scored(query_key, mask)
+        heads = self.config.heads
+        weights = _map(query.flatten(0, 1), key.flatten(0, 1), bias.repeat_interleave(heads, dim=0), scale)
+        return weights.unflatten(0, (-1, heads))
 
     def _heads(self, query_key: Tensor, mask: Tensor) -> Tensor:
-        batch, time, _ = query_key.shape
-        heads = self.config.heads
-        pairs = (mask[:, None, :, None] & mask[:, None, None, :]).expand(batch, heads, time, time)
+        pairs = _pairs(mask)[:, None]
         if self.query_key is None:
-            frames = mask.sum(dim=1).clamp(min=1)[:, None, None, None]
-            return pairs.to(_full(query_key)) / frames
-        query, key = query_key.unflatten(-1, (2, heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, H, T, d/H)
-        scale = query.shape[-1] ** 0.5 * self.config.temperature
-        scores = (query @ key.transpose(-1, -2)).to(_full(query_key))  # (B, H, T, T), from here on in place
-        # the lowest finite number, not -inf: a row without any real frame would turn into NaN
-        scores = scores.div_(scale).masked_fill_(~mask[:, None, None, :], torch.finfo(scores.dtype).min)
-        return scores.softmax(dim=-1) * pairs  # exact 0 in rows and columns of padding
+            equal = pairs.to(_full(query_key)) / mask.sum(dim=1).clamp(min=1)[:, None, None, None]
+            return equal.expand(-1, self.config.heads, -1, -1)
+        return self._weights(query_key, mask) * pairs  # exact 0 in rows of padding, as in its columns
 
     def _before(self, index: int, hidden: Tensor) -> Tensor:
         return self.norms[index](hidden) if self.config.layer_norm == "pre" else hidden
@@ -252,8 +257,13 @@ def sinusoids(time: int, dim: int, device: torch.device) -> Float[Tensor, "time 
 
 
 def _fuses(device: torch.device) -> bool:
-    """Whether a kernel that keeps no maps is the fastest way there: on an accelerator, which waits for its memory."""
+    """Whether maps are made beside a kernel that keeps none: on an accelerator, which waits for its memory."""
     return device.type != "cpu"
+
+
+def _pairs(mask: Tensor) -> Tensor:
+    """Where both frames are real (B, T, T)."""
+    return mask[:, :, None] & mask[:, None, :]
 
 
 def _map(query: Tensor, key: Tensor, bias: Tensor, scale: float) -> Tensor:

@@ -169,9 +169,8 @@ def swapped(model: FrameTransformer, how: str, mean: dict[str, Float[Tensor, "he
     hooks = []
     for name, encoder in encoders.items():
         if how == "swap_position":
-            encoder._heads = partial(_by_position, mean[name])
-            encoder._attend = partial(_plainly, encoder)
-            encoder._attend = partial(_with_heads, encoder)  # whatever other way to the same there is
+            encoder._weights = partial(_by_position, mean[name])
+            encoder._attend = partial(_with_weights, encoder)  # the other ways to the same make none
         else:
             change = torch.zeros_like if how == "swap_uniform" else _next
             hooks.append(encoder.query_key.register_forward_hook(lambda layer, given, out, change=change: change(out)))
@@ -181,20 +180,16 @@ def swapped(model: FrameTransformer, how: str, mean: dict[str, Float[Tensor, "he
         for hook in hooks:
             hook.remove()
         for encoder in encoders.values() if how == "swap_position" else ():
-            del encoder._heads, encoder._attend  # the class's own are there again
-
-
-def _plainly(encoder: Any, hidden: Tensor, mask: Mask, with_map: bool) -> tuple[Tensor, Tensor | None]:
-    """What the heads bring together, by their maps; an accelerator's own way makes none."""
-    return encoder._mix(hidden, encoder.value(hidden), mask, with_map)
+            del encoder._weights, encoder._attend  # the class's own are there again
 
 
 def _next(query_key: Tensor) -> Tensor:
     return query_key.roll(-1, 0)
 
 
-def _with_heads(encoder: Any, hidden: Tensor, mask: Mask, with_map: bool) -> tuple[Tensor, Tensor | None]:
-    return encoder._mix(encoder._queries_and_keys(hidden), encoder.value(hidden), mask, with_map)
+def _with_weights(encoder: Any, hidden: Tensor, mask: Mask, with_map: bool) -> tuple[Tensor, Tensor | None]:
+    attended, average = encoder._mix(encoder._queries_and_keys(hidden), encoder.value(hidden), mask)
+    return attended, average if with_map else None
 
 
 def _by_position(mean: Tensor, query_key: Tensor, mask: Mask) -> Tensor:
