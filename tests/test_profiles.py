@@ -212,3 +212,22 @@ def test_errors_of_the_system_have_no_traceback(project: Path, capsys: pytest.Ca
     with pytest.raises(SystemExit) as caught:
         main(["train", "--model", "art", "--seed", "-1"])
     assert caught.value.code == 2
+
+
+def test_controls_that_are_to_be_in_the_tables_become_models() -> None:
+    """With the losses that the stress test gives them; the paper's three stay as they are."""
+    before = load_params(DEFAULT)
+    use("default", {"experiment.models": "[non_art, art, a_art, uniform_art, a_art_strong]"})
+    params = load_params("params.yaml")
+    named = {"uniform_art", "a_art_strong"}
+    assert params.models.keys() - before.models.keys() == named == before.controls.keys() - params.controls.keys()
+    assert {name: params.models[name] for name in before.models} == before.models
+    for name in named:
+        assert as_dict(params.models[name]).items() <= as_dict(before.with_controls().models[name]).items()
+    with pytest.raises(ConfigError, match=r"control vat sets adversary, consistency, which the stress test alone has"):
+        use("default", {"experiment.models": "[non_art, vat]"})
+    Path("params.yaml").write_text(
+        DEFAULT.read_text().replace("[non_art, art, a_art]  # entries", "[uniform]  # entries")
+    )
+    with pytest.raises(ConfigError, match=r"names 'uniform'.*`artpaper use PROFILE --set experiment\.models="):
+        load_params("params.yaml")

@@ -91,7 +91,11 @@ class Params:
     def __post_init__(self) -> None:
         for name in self.experiment.models:
             if name not in self.models:
-                raise ValueError(f"experiment.models names {name!r}, but group models has {', '.join(self.models)}")
+                known = ", ".join(self.models)
+                remedy = "; `artpaper use PROFILE --set experiment.models=[...]` takes controls, too" * (
+                    name in self.controls
+                )
+                raise ValueError(f"experiment.models names {name!r}, but group models has {known}{remedy}")
         for name in self.controls:
             self._control(name)
         known = [*self.models, *self.controls]

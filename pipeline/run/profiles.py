@@ -48,6 +48,7 @@ def use(
     changes = {**changes, **places}
     for key, value in changes.items():
         _set(values, key, value if key in places else parse(value, f"--set {key}"))
+    _take_controls(values)
     if retrain:
         _add_retrained(values, root)
     text = _text(values)
@@ -73,6 +74,23 @@ def _set(values: dict[str, Any], key: str, value: Any) -> None:
     if not isinstance(place, dict) or last not in place:
         raise ConfigError(f"unknown parameter {key}{nearest(key, sorted(flat(values)))}")
     place[last] = value
+
+
+def _take_controls(values: dict[str, Any]) -> None:
+    """Controls that ``experiment.models`` names become models, so that every table and figure has them."""
+    models, controls = values.get("models", {}), values.get("controls", {})
+    for name in values.get("experiment", {}).get("models") or ():
+        if name in models or name not in controls:
+            continue
+        changes = dict(controls.pop(name))
+        model = copy.deepcopy(models[changes.pop("like")])
+        own = sorted(changes.keys() - model.keys())
+        if own:
+            raise ConfigError(
+                f"experiment.models: control {name} sets {', '.join(own)}, which the stress test alone has"
+            )
+        models[name] = model
+        model.update(changes)
 
 
 def _commented() -> Any:
