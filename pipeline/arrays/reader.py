@@ -6,7 +6,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from pipeline.base.errors import DataError
 from pipeline.base.explain import nearest
 from pipeline.base.parameters import Params
 from pipeline.data.features import dequantise
+from pipeline.data.labels import LabelSpace
 from pipeline.data.video import Dataset, Modality, Video, given_path
 
 LAYOUT = (
@@ -92,7 +93,7 @@ class Rows:
             for row in reading.labels.rows(self.span.start, self.span.stop, self.span.line):
                 if row.partition == self.partition:
                     labels = tuple(reading.classes[name] for name in row.labels)
-                    yield row.line, Video(row.id, labels, (_frames(row, reading, opened),))
+                    yield row.line, Video(row.id, labels, (read_frames(row, reading, opened),))
 
 
 def resolve(params: Params, workspace: Path, progress: bool) -> Dataset:
@@ -101,17 +102,9 @@ def resolve(params: Params, workspace: Path, progress: bool) -> Dataset:
     The pieces hold about :data:`PIECE_BYTES` of frames each, and follow from the files alone. The provenance says where
     the partitions come from, how labels are told apart, and how many arrays no row names.
     """
-    folder, rates, declared = given_path(params, LAYOUT), params.data.rates, params.data.separator
-    if not folder.is_dir():
-        raise DataError(f"{folder}: is a file; set data.path to {LAYOUT}")
-    labels, listed = LabelFile(folder / "labels.csv", params.base.seed), folder / "classes.csv"
-    if next(labels.cells(), None) is None:
-        raise DataError(f"{labels.path}: lists no video; give it a line for each")
-    space = read_classes(listed) if listed.is_file() else None
-    known = None if space is None else list(space.classes)
-    separator = find_separator(labels.path, labels.cells(), known or ()) if declared == "auto" else declared
-    labels = replace(labels, separator=separator)
-    places, first = _modalities(folder), next(labels.rows())
+    labels, space, places = look_at(params)
+    known, first = None if space is None else list(space.classes), next(labels.rows())
+    rates, separator = params.data.rates, labels.separator
     tqdm.write(f"{labels.path}: {describe(separator)}")
     with ExitStack() as stack:
         opened = {name: stack.enter_context(open_files(path)) for name, path in places.items()}
@@ -129,7 +122,7 @@ def resolve(params: Params, workspace: Path, progress: bool) -> Dataset:
             )
     if space is None:
         # what is left in a name where the separator was declared belongs there
-        check_names(labels.path, lines, separator if declared == "auto" else "none")
+        check_names(labels.path, lines, separator if params.data.separator == "auto" else "none")
         for doubt in doubts(lines, count):
             tqdm.write(f"{labels.path}: {doubt}; if it is the separator, say which one with data.separator")
         space = given_space(sorted(lines), [()] * len(lines), f"The {len(lines)} classes of labels.csv, by name")
@@ -150,6 +143,29 @@ def resolve(params: Params, workspace: Path, progress: bool) -> Dataset:
     return Dataset(modalities, train, validate, space, provenance, test, dtype)
 
 
+def look_at(params: Params) -> tuple[LabelFile, LabelSpace | None, dict[str, Path]]:
+    """labels.csv and how its labels are told apart, classes.csv if there is one, and where each modality lies."""
+    folder, declared = given_path(params, LAYOUT), params.data.separator
+    if not folder.is_dir():
+        raise DataError(f"{folder}: is a file; set data.path to {LAYOUT}")
+    labels, listed = LabelFile(folder / "labels.csv", params.base.seed), folder / "classes.csv"
+    if next(labels.cells(), None) is None:
+        raise DataError(f"{labels.path}: lists no video; give it a line for each")
+    space = read_classes(listed) if listed.is_file() else None
+    known = () if space is None else space.classes
+    separator = find_separator(labels.path, labels.cells(), known) if declared == "auto" else declared
+    return replace(labels, separator=separator), space, _modalities(folder)
+
+
+def check_labels(labels: LabelFile, row: LabelRow, known: Collection[str] | None) -> None:
+    """A DataError for a label that a given classes.csv does not have."""
+    if known is not None and (odd := next((name for name in row.labels if name not in known), None)):
+        raise DataError(
+            f"{labels.path}: line {row.line}: id {row.id} has the label {odd!r}, which classes.csv does not list"
+            f"{nearest(odd, list(known))}"
+        )
+
+
 def _look_through(
     labels: LabelFile, opened: Sequence[Files], growth: Sequence[float], known: list[str] | None, progress: bool
 ) -> tuple[dict[str, list[Span]], dict[str, int], int]:
@@ -159,11 +175,7 @@ def _look_through(
     lines, count = dict.fromkeys(known or (), 0), 0
     for row in tqdm(labels.rows(), "labels.csv", unit="video", disable=not progress):
         count += 1
-        if known is not None and (odd := next((name for name in row.labels if name not in lines), None)):
-            raise DataError(
-                f"{labels.path}: line {row.line}: id {row.id} has the label {odd!r}, which classes.csv does not list"
-                f"{nearest(odd, known)}"
-            )
+        check_labels(labels, row, known and lines)
         for name in row.labels:
             lines.setdefault(name, row.line)
         states = [files.look(row) for files in opened]
@@ -224,9 +236,10 @@ def _is_hdf5(path: Path) -> bool:
     return path.suffix.lower() in HDF5
 
 
-def _frames(
+def read_frames(
     row: LabelRow, reading: Reading, opened: Sequence[Files]
 ) -> UInt8[np.ndarray, "frames dim"] | Float32[np.ndarray, "frames dim"]:
+    """A video's arrays side by side, as the store keeps them; a DataError where they are not like the first video's."""
     parts, lengths = [], {}
     for modality, expected, files in zip(reading.modalities, reading.kinds, opened, strict=True):
         array, where = files.array(row), files.where(row)  # (frames, width)

@@ -91,11 +91,11 @@ class Params:
     def __post_init__(self) -> None:
         for name in self.experiment.models:
             if name not in self.models:
-                known = ", ".join(self.models)
+                there = ", ".join(self.models)
                 remedy = "; `artpaper use PROFILE --set experiment.models=[...]` takes controls, too" * (
                     name in self.controls
                 )
-                raise ValueError(f"experiment.models names {name!r}, but group models has {known}{remedy}")
+                raise ValueError(f"experiment.models names {name!r}, but group models has {there}{remedy}")
         for name in self.controls:
             self._control(name)
         known = [*self.models, *self.controls]

@@ -1,6 +1,7 @@
 """The command line: the pipeline's steps one by one, notebooks, and ready-made parameter sets."""
 
 import argparse
+import dataclasses
 import os
 import sys
 from collections.abc import Sequence
@@ -91,6 +92,10 @@ def _parser() -> argparse.ArgumentParser:
         "--retrain", action="store_true", help="also train models on the videos of each vertical of Tables 2-3 alone"
     )
     use.set_defaults(run=_use)
+
+    check = commands.add_parser("check", help="list every fault of a folder of one's own arrays at once")
+    check.add_argument("folder", type=_path, help="what artpaper use arrays --path is to be given")
+    check.set_defaults(run=_check)
 
     fetched = " or ".join(record.name for record in SOURCES.values() if record.download)
     download = commands.add_parser(
@@ -226,6 +231,21 @@ def _download(parsed: argparse.Namespace) -> None:
     place = parsed.folder if record.path == "FOLDER" else parsed.folder / record.path
     then = "once both splits are there" if record.in_parts else "next"
     print(f"{then}: artpaper use {record.profile} --path {place} && dvc repro")
+
+
+def _check(parsed: argparse.Namespace) -> None:
+    from pipeline.arrays.check import faults
+    from pipeline.base.project import project_root
+
+    params = load_params(project_root() / "profiles" / "arrays.yaml")
+    params = dataclasses.replace(params, data=dataclasses.replace(params.data, path=str(parsed.folder)))
+    count = 0
+    for fault in faults(params):
+        count += 1
+        print(fault, flush=True)
+    if count:
+        raise ArtpaperError(f"{parsed.folder}: {count} to mend")
+    print(f"{parsed.folder}: nothing to mend; next: artpaper use arrays --path {parsed.folder} && dvc repro")
 
 
 def _step(parsed: argparse.Namespace) -> None:

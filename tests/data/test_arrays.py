@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from pipeline.arrays import reader as arrays
+from pipeline.arrays.check import faults
 from pipeline.base.errors import DataError
 from pipeline.base.groups import Compute, Data, Features
 from pipeline.base.parameters import Params
@@ -583,3 +584,40 @@ def test_suffixes_in_capitals(made, tmp_path):
     for path, name in ((data / "labels.csv", "labels.csv"), (data / "audio.h5", "audio.H5"), (data / "rgb", "rgb")):
         (tmp_path / "data" / name).symlink_to(path)
     assert prepare(config(tmp_path / "data"), tmp_path, progress=False)["modalities"] == {"audio": 3, "rgb": 6}
+
+
+def test_all_faults_are_told_at_once(tmp_path):
+    """The fault it alone catches: one fault that hides the next, or an array that is not looked at."""
+    folder = write_folder(tmp_path / "data", contents(12), hdf5=("audio",))
+    assert list(faults(config(folder), progress=False)) == []
+    (folder / "rgb" / "v001.npy").unlink()
+    np.save(folder / "rgb" / "v003.npy", np.zeros((2, 5), np.float32))
+    np.save(folder / "rgb" / "v004.npy", np.full_like(np.load(folder / "rgb" / "v004.npy"), np.nan))
+    rows = [(name, ";".join(labels_of(name)), "train") for name in sorted(contents(12))]
+    rows[6] = (rows[6][0], "", "train")
+    rows[8] = (rows[8][0], "zoo", "training")
+    write_labels(folder, [*rows, rows[0]], ("id", "labels", "partition"))
+    told = list(faults(config(folder), progress=False))
+    for line, words in zip(
+        told,
+        (
+            r"v001\.npy \(line 3 of labels\.csv\): no such file",
+            r"v003\.npy \(line 5 .*5 numbers a frame, but the first video's rgb has 6",
+            r"v004\.npy \(line 6 .*no finite float32",
+            r"line 8: id v006 has no label",
+            r"line 10: id v008 has the unknown partition 'training'; did you mean",
+            r"line 14: id v000 stands on line 2 too",
+            r"no video is of partition validate",
+        ),
+        strict=True,
+    ):
+        assert re.search(words, line), line
+    with pytest.raises(DataError, match=r"v001\.npy"):  # which stops at the first
+        prepare(config(folder), tmp_path / "work", progress=False)
+
+
+def test_what_nothing_can_be_read_without_is_told_alone(tmp_path):
+    folder = write_folder(tmp_path / "data", contents(3))
+    (folder / "labels.csv").write_text("id;labels\nv000;cat\n")
+    (told,) = faults(config(folder), progress=False)
+    assert "needs one column id" in told

@@ -1,0 +1,62 @@
+"""All faults of a folder of arrays at once; a preparation stops at the first."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+from tqdm import tqdm
+
+from pipeline.arrays.files import kind, open_files
+from pipeline.arrays.labels import PARTITIONS, LabelRow
+from pipeline.arrays.reader import Reading, check_labels, look_at, read_frames
+from pipeline.base.errors import DataError
+from pipeline.base.parameters import Params
+from pipeline.data.video import Modality
+
+
+def faults(params: Params, progress: bool = True) -> Iterator[str]:
+    """What a preparation of ``data.path`` would refuse, a row of labels.csv at most once, every array read.
+
+    What nothing can be read without, such as the header, is told alone; after a line that is no CSV of the header's
+    columns, none is looked at.
+    """
+    try:
+        labels, space, places = look_at(params)
+    except DataError as error:
+        yield str(error)
+        return
+    known = None if space is None else list(space.classes)
+    seen: dict[str, int] = {}
+    partitions = set()
+    reading: Reading | None = None
+    rows = labels.rows()
+    with ExitStack() as stack, tqdm(desc="labels.csv", unit="video", disable=not progress) as bar:
+        try:
+            opened = [stack.enter_context(open_files(path)) for path in places.values()]
+        except DataError as error:
+            yield str(error)
+            return
+        while True:
+            try:
+                row: LabelRow | None = next(rows, None)
+                if row is None:
+                    break
+                bar.update()
+                partitions.add(row.partition)
+                if row.id in seen:
+                    raise DataError(f"{labels.path}: line {row.line}: id {row.id} stands on line {seen[row.id]} too")
+                seen[row.id] = row.line
+                check_labels(labels, row, known)
+                if reading is None:  # the first whose arrays can be read is what the others are compared with
+                    arrays = [files.array(row) for files in opened]
+                    reading = Reading(
+                        labels,
+                        tuple(Modality(name, places[name].name, array.shape[1])
+                              for name, array in zip(places, arrays, strict=True)),
+                        tuple(kind(array.dtype) for array in arrays), "float32", {}, params.data.rates,
+                    )  # fmt: skip
+                read_frames(row, reading, opened)
+            except DataError as error:
+                yield str(error)
+    for partition in PARTITIONS[:2]:
+        if partition not in partitions:
+            yield f"{labels.path}: no video is of partition {partition}"
