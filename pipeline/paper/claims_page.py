@@ -11,16 +11,26 @@ from pipeline.base.errors import DataError
 from pipeline.base.sources import SOURCES
 from pipeline.paper import paper
 from pipeline.paper.claims import CLAIMS, Claim, ClaimJudgement, judgements
-from pipeline.paper.evidence import Evidence
+from pipeline.paper.evidence import Evidence, NotMeasured
 from pipeline.paper.results import read_json
 from pipeline.paper.style import save_text
 
-RULES = """A verdict is computed, not written. A difference **holds** if it exceeds twice its standard error and is at
-least half the paper's; smaller than half, it **holds in direction**. Within twice its error it **does not hold**,
-unless the paper's own difference is within that too: then these data are too few to tell, and it
-**cannot be tested here**, as on fewer than 100 test videos. Claims without a number in the paper have a rule of their
-own, given with the claim. GAP, PERR and Hit@1 are in percent, rho and attention weights are shares; ± is the standard
-error of what stands before it: over training seeds, or over the videos where there is one seed."""
+RULES = """A verdict is computed, not written. A difference **holds** if its 95 % interval lies above 0 and it is at
+least half the paper's; down to a tenth of that, it **holds in direction**. Otherwise it **does not hold**, unless the
+paper's own difference lies in the interval too: then these data are too few to tell, and it **cannot be tested here**,
+as on fewer than 100 test videos. The interval is Student's over training seeds; one seed tells the direction at most.
+Claims without a number in the paper have a rule of their own, given with the claim. GAP, PERR and Hit@1 are in percent,
+rho and attention weights are shares; ± is the standard error of what stands before it: over training seeds, or over the
+videos where there is one seed."""
+KINDS = {
+    "headline": "What the paper stands on",
+    "supporting": "What it rests this on",
+    "incidental": "What it says beside",
+}
+PARTS = {
+    "non_art": ("art", "adversarial training: ART over Non-ART"),
+    "art": ("a_art", "the attention term: A-ART over ART"),
+}
 
 
 def claims_table(runs: Mapping[str, Evidence]) -> pd.DataFrame:
@@ -45,19 +55,42 @@ def claims_markdown(runs: Mapping[str, Evidence], commands: Mapping[str, str], f
     """The page; of each run, by the name of its data, its tables, what makes it again, and the folder to link to."""
     by_run = {data: judgements(evidence) for data, evidence in runs.items()}
     header = ["#", "claim", "where", "the paper", *(f"on {data}" for data in runs)]
-    lines = ["# The paper's claims, one by one", "", RULES, "", _row(header), _row(["---"] * len(header))]
+    tables: dict[str, list[str]] = {kind: [] for kind in KINDS}
     details: list[str] = []
     for position, claim in enumerate(CLAIMS, start=1):
         own = {data: every[position - 1] for data, every in by_run.items()}
-        verdicts = [f"**{judgement.verdict}**" for judgement in own.values()]
-        lines.append(_row([f"[{position}](#claim-{position})", claim.text, claim.place, claim.paper, *verdicts]))
+        verdicts = [f"**{judgement.verdict}**: {judgement.reason.partition(';')[0]}" for judgement in own.values()]
+        row = _row([f"[{position}](#claim-{position})", claim.text, claim.place, claim.paper, *verdicts])
+        tables[claim.kind].append(row)
         details += _details(position, claim, own, folders)
+    lines = ["# The paper's claims, one by one", "", *_conclusion(runs)]
+    for kind, title in KINDS.items():
+        lines += [f"## {title}", "", _row(header), _row(["---"] * len(header)), *tables[kind], ""]
+    lines += ["## How they are judged", "", RULES]
     lines += ["", "To make the numbers of a run again:", ""]
     lines += [f"- {data}: `{command}`" for data, command in commands.items()]
     lines += ["", "## The numbers", "", *details, "## The paper's own slips", ""]
     lines += [f"- Table {table}: {slip}" for table in (1, 2, 3) for slip in paper.slips(table)]
     lines += [f"- {slip}" for slip in paper.other_slips()]
     return "\n".join(lines) + "\n"
+
+
+def _conclusion(runs: Mapping[str, Evidence]) -> list[str]:
+    """The two contributions under the paper's own attack, each in points of GAP."""
+    header = ["GAP under the paper's attack, points", "the paper", *runs]
+    lines = [_row(header), _row(["---"] * len(header))]
+    for low, (high, words) in PARTS.items():
+        printed = paper.row(1, "GAP", "adversarial")
+        cells = [words, f"{getattr(printed, high) - getattr(printed, low):+.2f}"]
+        for evidence in runs.values():
+            try:
+                gain = evidence.gain(1, "GAP", "adversarial", high, low)
+                cells.append(f"{gain.value:+.2f} ± {gain.error:.2f}")
+            except NotMeasured:
+                cells.append("–")
+        lines.append(_row(cells))
+    after = "What stronger attacks and controls say stands in `docs/stress.md` and `docs/trial.md`."
+    return [*lines, "", after, ""]
 
 
 def _details(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.stats import t as student
 
 from pipeline.base.errors import DataError
 from pipeline.paper.paper import MODELS
@@ -64,6 +65,15 @@ class Evidence:
         column = f"over_{over}"
         row = self._rows(file, where).iloc[0]
         return Number(float(row[column]), float(row[f"{column}_error"]), file, where, column)
+
+    def seeds(self) -> int:
+        """How many trainings of each model Table 1 stands on."""
+        return int(self._rows("tables/table1.csv", {})["seeds"].iloc[0])
+
+    def times(self) -> float:
+        """How many standard errors a 95 % interval reaches: Student's for these seeds; with one, of videos, 2."""
+        seeds = self.seeds()
+        return float(student.ppf(0.975, seeds - 1)) if seeds > 1 else 2.0
 
     def videos(self, table: int) -> int:
         """How many test videos a table is about."""

@@ -157,7 +157,7 @@ def table_cells(path: Path) -> pd.DataFrame:
 
 
 def claims(run: Run) -> Markdown:
-    """How many claims have which verdict, and every claim with its verdict, its numbers and their rule."""
+    """What the paper's two contributions gain here, then every claim with its verdict, its numbers and their rule."""
     evidence, data = Evidence(run.root), DATA[run.params.data.source]
     try:
         count = Counter(judgement.verdict for judgement in judgements(evidence))
@@ -167,7 +167,8 @@ def claims(run: Run) -> Markdown:
     verdicts = "".join(f"<li><b>{count[verdict]}</b> {verdict}</li>" for verdict in (HOLDS, DIRECTION, FAILS, OPEN))
     text = claims_markdown({data: evidence}, {data: command(run)}, {data: "."}).partition("\n")[2]
     text = re.sub(r" nan\b", " –", text.replace("\n## ", "\n### "))  # below the heading of its section
-    return Markdown(f"<ul class='counts'>{verdicts}</ul>\n\n{text}")
+    first, _, rest = text.partition("\n### ")
+    return Markdown(f"{first}\n<ul class='counts'>{verdicts}</ul>\n\n### {rest}")
 
 
 def tables(run: Run) -> Markdown:

@@ -22,7 +22,7 @@ FLAT = next(claim for claim in CLAIMS if "not just" in claim.text)
 
 
 def write_run(
-    folder: Path, scale: float = 1.0, seeds: int = 3, finance: int = 500, group: str = "", error: float = 0.01,
+    folder: Path, scale: float = 1.0, seeds: int = 3, finance: int = 500, group: str = "", error: float = 0.005,
     shortened: bool = False, spread: float = 0.0, **attention: tuple[float, ...],
 ) -> Path:  # fmt: skip
     """A run whose differences between models are ``scale`` times the paper's, with hardly any spread."""
@@ -54,7 +54,7 @@ def write_run(
     for name, values in numbers.items():
         made[name] = made["model"].map(dict(zip(MODELS, values, strict=True)))
     made.to_csv(figures / "attention.csv", index=False)
-    rows = [("non_art", "reference", np.nan, 91.97), ("a_art", "beta", 0.001, 92.0), ("a_art", "beta", 0.1, 91.0)]
+    rows = [("non_art", "reference", np.nan, 91.97), ("a_art", "beta", 0.001, 92.5), ("a_art", "beta", 0.1, 91.0)]
     for key, grid, line in (
         ("epsilon", (0.1, 0.5, 2.0), (92.1, 92.4, 90.0)),
         ("alpha", (0.5, 1, 2), (92.1, 92.4, 91.0)),
@@ -102,11 +102,17 @@ def test_judging_a_difference() -> None:
     assert decide(-4.0, 0.1, 10.0) == FAILS
     assert decide(4.0, float("nan"), 10.0) == OPEN
     assert decide(0.1, 0.01, float("nan")) == HOLDS
+    assert (decide(1.1, 0.1, 10.0), decide(0.9, 0.1, 10.0)) == (DIRECTION, FAILS)  # a tenth
+    assert (decide(9.0, 2.0, 10.0, 4.3), decide(9.0, 2.2, 10.0, 4.3)) == (HOLDS, OPEN)
 
 
 def test_the_papers_own_numbers_hold_but_for_its_slip(run_of) -> None:
     found = verdicts(run_of())
     assert {text for text, verdict in found.items() if verdict != HOLDS} == set()
+    assert Evidence(run_of()).times() == pytest.approx(4.3027, abs=1e-4)  # Student's, two degrees of freedom
+    single = judgements(Evidence(run_of(seeds=1)))
+    assert {judgement.verdict for judgement in single} == {DIRECTION}
+    assert all(judgement.reason.endswith("; of one training seed") for judgement in single)
     noisy = verdicts(run_of(error=0.5))
     assert noisy["Adversarial regularisation (ART) improves clean performance"] == OPEN
 
@@ -115,7 +121,7 @@ def test_a_difference_that_one_seed_reverses_does_not_hold(run_of) -> None:
     """However narrow the interval over videos is."""
     name = "Fooling A-ART (DeepFool) takes a larger perturbation than fooling ART"
     assert verdicts(run_of(spread=0.1))[name] == HOLDS
-    assert verdicts(run_of(spread=1.2))[name] == FAILS
+    assert verdicts(run_of(spread=0.45))[name] == FAILS  # Student's 4.3 times 0.26 of the difference
 
 
 def test_short_trainings_judge_no_curve(run_of) -> None:
@@ -263,13 +269,13 @@ FIRST, ONE = ("art", "epsilon", "0.1"), "loses much"
         # ART's is 4e-5; the root of the paper's factor is 36.5; every seed counts
         ("reduces the MSE", MAPS, "mse", {("a_art",): 1e-6}, HOLDS),
         ("reduces the MSE", MAPS, "mse", {("a_art",): 1.3e-6}, DIRECTION),
-        ("reduces the MSE", MAPS, "mse", {("a_art", "1"): 1.3e-6}, DIRECTION),
-        ("reduces the MSE", MAPS, "mse", {("a_art", "1"): 4.1e-5}, FAILS),
-        # the root of ten; ART's is 9
+        ("reduces the MSE", MAPS, "mse", {("a_art", "1"): 1.9e-5}, DIRECTION),
+        ("reduces the MSE", MAPS, "mse", {("a_art", "1"): 2.1e-5}, FAILS),
+        # the root of ten, and the root of that; ART's is 9
         ("order of magnitude", MAPS, "profile_max", {("a_art",): 2.8}, HOLDS),
         ("order of magnitude", MAPS, "profile_max", {("a_art",): 3.0}, DIRECTION),
-        ("order of magnitude", MAPS, "profile_max", {("a_art", "1"): 3.0}, DIRECTION),
-        ("order of magnitude", MAPS, "profile_max", {("a_art", "1"): 9.1}, FAILS),
+        ("order of magnitude", MAPS, "profile_max", {("a_art", "1"): 5.0}, DIRECTION),
+        ("order of magnitude", MAPS, "profile_max", {("a_art", "1"): 5.1}, FAILS),
         # the distance to uniform falls to 0.9 of ART's; the change by half as much at least, and to a tenth
         ("not just", MAPS, "mse", {("a_art",): 4e-6}, HOLDS),
         ("not just", MAPS, "mse", {("a_art",): 1.2e-5}, DIRECTION),
@@ -280,9 +286,11 @@ FIRST, ONE = ("art", "epsilon", "0.1"), "loses much"
         ("over epsilon", CURVE, "clean", {FIRST: 92.36}, HOLDS),
         ("over epsilon", CURVE, "clean", {FIRST: 92.5}, DIRECTION),
         ("over epsilon", CURVE, "key", {FIRST: "other"}, OPEN),
-        # beta 0.001 has 92.0
-        ("beta = 0.001", CURVE, "clean", {("a_art", "0.1"): 92.02}, DIRECTION),
-        ("beta = 0.001", CURVE, "clean", {("a_art", "0.1"): 92.04}, FAILS),
+        # beta 0.001 has 92.5, and so has 0, which is ART
+        ("beta = 0.001", CURVE, "clean", {("a_art", "0.1"): 92.52}, DIRECTION),
+        ("beta = 0.001", CURVE, "clean", {("a_art", "0.1"): 92.54}, FAILS),
+        ("beta = 0.001", CURVE, "clean", {("art", "alpha", "1.0"): 92.52}, DIRECTION),
+        ("beta = 0.001", CURVE, "clean", {("art", "alpha", "1.0"): 92.54}, FAILS),
         ("takes a larger perturbation than fooling ART", RHO, "art_difference_low", {("hit1_loss", "all"): -0.001},
          DIRECTION),
         ("takes a larger perturbation than fooling ART", RHO, "art_difference_low", {("top1_change", "all"): -0.001},
@@ -301,7 +309,7 @@ def test_seeds_that_disagree_widen_the_error(run_of, tmp_path: Path) -> None:
     """By their standard error: of rho's difference a third of it, of a curve's highest point 0.577 points."""
     names = ("takes a larger perturbation than fooling ART", "over epsilon")
     rho, curve = (next(claim.rule for claim in CLAIMS if name in claim.text) for name in names)
-    run = run_of(spread=0.6)
+    run = run_of(spread=0.35)
     assert rho.judge(Evidence(run)).verdict == curve.judge(Evidence(run)).verdict == HOLDS
     highest = {("art", "epsilon", "0.5", str(seed)): 92.0 + seed for seed in range(3)}
     highest |= {("reference",): 91.97, ("art", "epsilon", "0.1"): 92.0, ("art", "epsilon", "2.0"): 91.9}
