@@ -3,7 +3,6 @@
 import json
 import re
 import subprocess
-import time
 from pathlib import Path
 
 import nbformat
@@ -65,9 +64,7 @@ def test_tables_come_out_and_a_second_run_does_nothing(project: Project) -> None
     assert (project.folder / "claims" / "claims.md").stat().st_size > 2000
     metrics = json.loads((project.folder / "metrics" / "table1" / "non_art.json").read_text())
     assert 0 < metrics["gap_attacked"] < metrics["gap"] < 100
-    start = time.monotonic()
     assert project.repro() == set()
-    assert time.monotonic() - start < 20  # the figure that counts is measured on a quiet machine
 
 
 @pytest.mark.timeout(1200)
