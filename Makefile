@@ -21,7 +21,7 @@ SHAPED := $(addprefix tests/,test_models.py test_losses.py test_defences.py test
   report/test_explorer.py test_trial.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup ready repro stress quick test shapes nbval faults browser docs report bench check lab clean
+.PHONY: help setup ready repro stress quick test shapes nbval faults browser docs report bench check lab archive clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -91,6 +91,9 @@ check: ready  ## format, lint and type check
 
 lab: ready  ## open JupyterLab on this machine only, with a token
 	$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 --ContentsManager.pre_save_hook=pipeline.run.notebooks.before_saving notebooks
+
+archive:  ## all that is committed in one file, dist/artpaper.tar.gz; `make repro` runs from it, without Git
+	mkdir -p dist && git archive --prefix=artpaper/ --output=dist/artpaper.tar.gz HEAD
 
 clean:  ## remove what the pipeline made and the environment (the DVC cache stays)
 	rm -rf $(VENV) .clean .resume small study frames models predictions robustness tables claims reports dvc_plots verdict

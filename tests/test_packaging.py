@@ -1,6 +1,7 @@
 """The promises of the packaging: two distributions, one set of versions, a light import, a command line that helps."""
 
 import argparse
+import json
 import re
 import subprocess
 import sys
@@ -51,10 +52,13 @@ def test_every_direct_requirement_is_pinned_in_both(project: dict[str, Any]) -> 
     assert not {name for name in required(project) if f"- {name}==" not in environment}
 
 
-def test_both_distributions_have_one_version() -> None:
+def test_there_is_one_version() -> None:
+    """Of both distributions, and in what machines read of them."""
     import artpaper
 
-    assert LIBRARY["version"] == PIPELINE["version"] == artpaper.__version__
+    cited = YAML(typ="safe").load(ROOT / "CITATION.cff")["version"]
+    described = json.loads((ROOT / "codemeta.json").read_text(encoding="utf-8"))["version"]
+    assert {LIBRARY["version"], PIPELINE["version"], cited, described} == {artpaper.__version__}
 
 
 @pytest.fixture(scope="module")

@@ -42,9 +42,18 @@ def tell_dvc(folder: Path) -> None:
     local = folder / ".dvc" / "config.local"
     kept = re.search(r"^\s*no_scm\s*=\s*(\w+)", local.read_text(encoding="utf-8"), re.M) if local.is_file() else None
     if not kept and not _under_git(folder):
-        _configure(folder, "core.no_scm", "true")
+        dvc(folder, "config", "--local", "core.no_scm", "true")
     elif kept and kept[1].lower() == "true" and _under_git(folder):
-        _configure(folder, "--unset", "core.no_scm")
+        dvc(folder, "config", "--local", "--unset", "core.no_scm")
+
+
+def dvc(folder: Path, *arguments: str) -> str:
+    """What a command of DVC prints, run in a project's folder."""
+    command = [sys.executable, "-m", "dvc", *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", errors="replace")
+    if done.returncode:
+        raise ArtpaperError(f"{folder}: dvc {arguments[0]} failed: {done.stderr.strip()}")
+    return done.stdout
 
 
 def _under_git(folder: Path) -> bool:
@@ -55,13 +64,6 @@ def _git(folder: Path, *arguments: str) -> str:
     # both named, so that git looks nowhere else, and asks neither who owns the folder nor its environment
     command = ["git", f"--git-dir={folder.absolute() / '.git'}", f"--work-tree={folder.absolute()}", *arguments]
     return subprocess.run(command, cwd=folder, encoding="utf-8", capture_output=True, check=True).stdout.strip()
-
-
-def _configure(folder: Path, *setting: str) -> None:
-    command = [sys.executable, "-m", "dvc", "config", "--local", *setting]
-    done = subprocess.run(command, cwd=folder, encoding="utf-8", capture_output=True)
-    if done.returncode:
-        raise ArtpaperError(f"{folder}: dvc config --local {' '.join(setting)} failed: {done.stderr.strip()}")
 
 
 if __name__ == "__main__":  # `make` asks before it runs anything

@@ -5,8 +5,6 @@ import html
 import itertools
 import json
 import re
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -21,8 +19,8 @@ from nbconvert.filters import markdown2html
 from ruamel.yaml import YAML
 
 from artpaper import __version__
-from pipeline.base.errors import ArtpaperError, DataError
-from pipeline.base.git import NO_COMMIT, revision, tell_dvc
+from pipeline.base.errors import DataError
+from pipeline.base.git import NO_COMMIT, dvc, revision, tell_dvc
 from pipeline.base.parameters import Params, as_dict, flat, load_params
 from pipeline.base.project import project_root
 from pipeline.base.sources import SOURCES
@@ -116,11 +114,7 @@ def outdated(folder: Path) -> list[str]:
     tell_dvc(folder)
     # while DVC runs the report's own stage, its output is locked, so the others are asked for by name
     others = [stage for stage in YAML(typ="safe").load(folder / "dvc.yaml")["stages"] if stage != "report"]
-    command = [sys.executable, "-m", "dvc", "status", "--json", *others]
-    status = subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", errors="replace")
-    if status.returncode:
-        raise ArtpaperError(f"{folder}: dvc status failed: {status.stderr.strip()}")
-    return list(json.loads(status.stdout))
+    return list(json.loads(dvc(folder, "status", "--json", *others)))
 
 
 def glance(run: Run) -> HTML:

@@ -21,6 +21,7 @@ from rich.live import Live
 from rich.text import Text
 
 from pipeline.base.errors import ArtpaperError
+from pipeline.base.git import dvc
 
 # What a stage costs beside others of the default profile, in seconds of one core; those not named here, OTHER. On other
 # data the proportions differ, so the time left is called "about".
@@ -135,8 +136,8 @@ def repro(folder: Path, jobs: int, target: str | None = None, console: Console |
 def waiting(folder: Path, target: str | None = None) -> dict[str, set[str]]:
     """The stages that are not up to date, or depend on one that is not, each with those of them that it waits for."""
     what = [target] if target else []
-    edges = re.findall(r'"([^"]+)" -> "([^"]+)"', _dvc(folder, "dag", "--dot", *what))
-    stale = set(json.loads(_dvc(folder, "status", "--json", *what, *(["--with-deps"] if what else []))))
+    edges = re.findall(r'"([^"]+)" -> "([^"]+)"', dvc(folder, "dag", "--dot", *what))
+    stale = set(json.loads(dvc(folder, "status", "--json", *what, *(["--with-deps"] if what else []))))
     if not target:  # as for a bare `dvc repro`: stages of other files, such as the stress test's, are left alone
         edges = [edge for edge in edges if not any(":" in name for name in edge)]
         stale = {name for name in stale if ":" not in name}
@@ -160,14 +161,6 @@ def _screen(stages: Stages, processes: Processes) -> Text:
     now = time.monotonic()
     rows = [f"  {name} {clock(now - since)}  {processes.last.get(name, '')}" for name, since in stages.running.items()]
     return Text("\n".join([str(stages), *rows]), overflow="ellipsis", no_wrap=True)
-
-
-def _dvc(folder: Path, *arguments: str) -> str:
-    command = [sys.executable, "-m", "dvc", *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", errors="replace")
-    if done.returncode:
-        raise ArtpaperError(f"{folder}: dvc {arguments[0]} failed: {done.stderr.strip()}")
-    return done.stdout
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
