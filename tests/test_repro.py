@@ -43,7 +43,7 @@ def test_stages_run_side_by_side_and_once(shell: Path) -> None:
     assert (ended[0], set(ended[1:3]), ended[3:]) == ("first", {"left", "right"}, ["last"])
     assert (shell / "last.txt").read_text() == "one\none\n"
     assert not (shell / "other" / "never.txt").exists()  # of a file of its own, as the stress test
-    assert "last took 0:0" in told.getvalue()
+    assert "last took " in told.getvalue()
     assert "4 of 4 stages" in told.getvalue()
     assert dvc(shell, "repro").count("didn't change, skipping") == 4  # DVC finds nothing to do either
     (shell / "right.txt").unlink()
