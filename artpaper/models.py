@@ -49,6 +49,9 @@ class FrameTransformer(nn.Module):
         Returns:
             Logits, or logits and one map per modality: the mean over heads (the paper's A), each row of a real frame
             summing to 1, rows and columns of padding exactly 0.
+        Without the maps PyTorch's fused attention is used, which cannot be differentiated twice; where that is wanted,
+        ask under ``torch.nn.attention.sdpa_kernel(SDPBackend.MATH)``.
+
         Raises:
             ValueError: ``dim`` is not the sum of the modalities' widths.
         """
@@ -200,8 +203,8 @@ class Encoder(nn.Module):
     def _scored(self, query_key: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, float]:
         """Queries and keys of every head, each (B, H, T, d/H); what is added to the scores (B, T), and their scale."""
         query, key = query_key.unflatten(-1, (2, self.config.heads, -1)).permute(2, 0, 3, 1, 4)
-        # the lowest finite number, not -inf: a row without any real frame would turn into NaN
-        bias = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, torch.finfo(query.dtype).min)
+        # not -inf, nor what a score could make -inf: a row without any real frame would turn into NaN
+        bias = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, torch.finfo(query.dtype).min / 2)
         return query, key, bias, 1 / (query.shape[-1] ** 0.5 * self.config.temperature)
 
     def _weights(self, query_key: Tensor, mask: Tensor) -> Tensor:

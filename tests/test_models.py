@@ -73,7 +73,12 @@ def asked(net: FrameTransformer, **shape: int) -> list[torch.Tensor]:
     x, y, mask = toy.batch(dtype=torch.float64, **shape)
     mask[2] = False  # a video without frames
     logits, maps = net(x.requires_grad_(), mask, return_attention=True)
+    with sdpa_kernel(SDPBackend.MATH):
+        plain = net(x, mask)
     torch.testing.assert_close(net(x, mask), logits, atol=1e-12, rtol=1e-12)
+    torch.testing.assert_close(plain, logits, atol=1e-12, rtol=1e-12)
+    (first,) = torch.autograd.grad((plain * y).sum(), x, create_graph=True)
+    assert torch.autograd.grad(first.square().sum(), list(net.parameters()), allow_unused=True)
     value = (logits * y).sum() + sum(a.square().sum() for a in maps.values())
     (slope,) = torch.autograd.grad(value, x, create_graph=True)
     twice = torch.autograd.grad(slope.square().sum(), list(net.parameters()), allow_unused=True)
@@ -137,8 +142,9 @@ def test_maps_are_stochastic_on_real_frames_and_zero_on_padding(attention: str) 
 
 @pytest.mark.parametrize("pooling", ["mean", "max"])
 @pytest.mark.parametrize("layer_norm", ["post", "pre", "none"])
-def test_padding_changes_nothing(layer_norm: str, pooling: str) -> None:
-    net = toy.model(dtype=torch.float64, layer_norm=layer_norm, pooling=pooling)
+@pytest.mark.parametrize("attention", ["softmax", "uniform"])
+def test_padding_changes_nothing(attention: str, layer_norm: str, pooling: str) -> None:
+    net = toy.model(dtype=torch.float64, attention=attention, layer_norm=layer_norm, pooling=pooling)
     x, _, mask = toy.batch(dtype=torch.float64)
     garbage = x + 100 * torch.randn_like(x) * ~mask[:, :, None]
     torch.testing.assert_close(net(garbage, mask), net(x, mask), atol=1e-10, rtol=0)

@@ -224,6 +224,11 @@ def test_controls_that_are_to_be_in_the_tables_become_models() -> None:
     assert {name: params.models[name] for name in before.models} == before.models
     for name in named:
         assert as_dict(params.models[name]).items() <= as_dict(before.with_controls().models[name]).items()
+    for models in ("5", "[[art]]"):
+        with pytest.raises(ConfigError, match=r"experiment\.models"):
+            use("default", {"experiment.models": models})
+    with pytest.raises(ConfigError, match="like"):
+        use("default", {"controls.uniform": "{}", "experiment.models": "[uniform]"})
     with pytest.raises(ConfigError, match=r"control vat sets adversary, consistency, which the stress test alone has"):
         use("default", {"experiment.models": "[non_art, vat]"})
     Path("params.yaml").write_text(

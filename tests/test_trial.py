@@ -177,6 +177,10 @@ def test_swaps_are_the_maps_that_they_say() -> None:
             assert torch.allclose(short.sum(dim=-1), torch.ones_like(short[..., 0]), atol=1e-12)
         assert (other - clean).abs().max() > 1e-3
         assert torch.equal(net(x, mask), clean)
+        fixed = toy.model(attention="position", dtype=torch.float64)  # another video's map is its own
+        with swapped(fixed, "swap_other", {}):
+            other = fixed(x, mask)
+        assert torch.equal(other, fixed(x, mask))
 
 
 def fabricated(folder: Path, seeds: int = 4) -> Path:

@@ -6,8 +6,9 @@ from contextlib import ExitStack
 from tqdm import tqdm
 
 from pipeline.arrays.files import kind, open_files
-from pipeline.arrays.labels import PARTITIONS, LabelRow
+from pipeline.arrays.labels import PARTITIONS, LabelRow, given_space
 from pipeline.arrays.reader import Reading, check_labels, look_at, read_frames
+from pipeline.arrays.separator import check_names
 from pipeline.base.errors import DataError
 from pipeline.base.parameters import Params
 from pipeline.data.video import Modality
@@ -17,7 +18,7 @@ def faults(params: Params, progress: bool = True) -> Iterator[str]:
     """What a preparation of ``data.path`` would refuse, a row of labels.csv at most once, every array read.
 
     What nothing can be read without, such as the header, is told alone; after a line that is no CSV of the header's
-    columns, none is looked at.
+    columns, none is looked at. What is wrong with all rows together is told when each is in order.
     """
     try:
         labels, space, places = look_at(params)
@@ -26,7 +27,8 @@ def faults(params: Params, progress: bool = True) -> Iterator[str]:
         return
     known = None if space is None else list(space.classes)
     seen: dict[str, int] = {}
-    partitions = set()
+    classes = dict.fromkeys(known or (), 0)  # label -> the line that first names it
+    partitions, broken = set(), False
     reading: Reading | None = None
     rows = labels.rows()
     with ExitStack() as stack, tqdm(desc="labels.csv", unit="video", disable=not progress) as bar:
@@ -43,9 +45,13 @@ def faults(params: Params, progress: bool = True) -> Iterator[str]:
                 bar.update()
                 partitions.add(row.partition)
                 if row.id in seen:
-                    raise DataError(f"{labels.path}: line {row.line}: id {row.id} stands on line {seen[row.id]} too")
+                    raise DataError(
+                        f"{labels.path}: line {row.line}: id {row.id} stands on line {seen[row.id]} too; remove one"
+                    )
                 seen[row.id] = row.line
                 check_labels(labels, row, known)
+                for name in row.labels:
+                    classes.setdefault(name, row.line)
                 if reading is None:  # the first whose arrays can be read is what the others are compared with
                     arrays = [files.array(row) for files in opened]
                     reading = Reading(
@@ -56,7 +62,16 @@ def faults(params: Params, progress: bool = True) -> Iterator[str]:
                     )  # fmt: skip
                 read_frames(row, reading, opened)
             except DataError as error:
+                broken = True
                 yield str(error)
+    if broken:  # the rows that are lost may be those that are missed
+        return
     for partition in PARTITIONS[:2]:
         if partition not in partitions:
-            yield f"{labels.path}: no video is of partition {partition}"
+            yield f"{labels.path}: no video is of partition {partition}; name some in the column partition"
+    if space is None:
+        try:
+            check_names(labels.path, classes, labels.separator if params.data.separator == "auto" else "none")
+            given_space(sorted(classes), [()] * len(classes), f"The {len(classes)} classes of labels.csv")
+        except DataError as error:
+            yield str(error)

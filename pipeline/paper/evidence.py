@@ -66,8 +66,10 @@ class Evidence:
         row = self._rows(file, where).iloc[0]
         return Number(float(row[column]), float(row[f"{column}_error"]), file, where, column)
 
-    def seeds(self) -> int:
-        """How many trainings of each model Table 1 stands on."""
+    def seeds(self, file: str = "tables/table1.csv") -> int:
+        """How many trainings of each model Table 1, or Figure 3, stands on."""
+        if file == CURVES:
+            return int(self._rows(CURVES, {})["seed"].nunique())
         return int(self._rows("tables/table1.csv", {})["seeds"].iloc[0])
 
     def times(self) -> float:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from artpaper import __version__
 from pipeline.base.errors import ArtpaperError
-from pipeline.base.parameters import Params, load_params
+from pipeline.base.parameters import Params, as_dict, build, load_params
 from pipeline.base.sources import SOURCES
 from pipeline.scale.workers import threads_each
 
@@ -95,6 +95,9 @@ def _parser() -> argparse.ArgumentParser:
 
     check = commands.add_parser("check", help="list every fault of a folder of one's own arrays at once")
     check.add_argument("folder", type=_path, help="what artpaper use arrays --path is to be given")
+    check.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="as for use, such as data.rates=mean"
+    )
     check.set_defaults(run=_check)
 
     fetched = " or ".join(record.name for record in SOURCES.values() if record.download)
@@ -235,10 +238,16 @@ def _download(parsed: argparse.Namespace) -> None:
 
 def _check(parsed: argparse.Namespace) -> None:
     from pipeline.arrays.check import faults
+    from pipeline.base.groups import Data
     from pipeline.base.project import project_root
 
+    data = {"path": str(parsed.folder)}
+    for key, value in map(_pair, parsed.set):
+        if key not in ("data.rates", "data.separator"):
+            raise ArtpaperError(f"--set {key}: how arrays are read depends on data.rates and data.separator alone")
+        data[key.removeprefix("data.")] = value
     params = load_params(project_root() / "profiles" / "arrays.yaml")
-    params = dataclasses.replace(params, data=dataclasses.replace(params.data, path=str(parsed.folder)))
+    params = dataclasses.replace(params, data=build(Data, as_dict(params.data) | data, "data"))
     count = 0
     for fault in faults(params):
         count += 1

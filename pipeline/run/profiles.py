@@ -78,9 +78,13 @@ def _set(values: dict[str, Any], key: str, value: Any) -> None:
 
 def _take_controls(values: dict[str, Any]) -> None:
     """Controls that ``experiment.models`` names become models, so that every table and figure has them."""
-    models, controls = values.get("models", {}), values.get("controls", {})
-    for name in values.get("experiment", {}).get("models") or ():
-        if name in models or name not in controls:
+    names = flat(values).get("experiment.models")
+    models, controls = values.get("models"), values.get("controls")
+    if not (isinstance(names, list) and isinstance(models, dict) and isinstance(controls, dict)):
+        return  # what is wrong is said where all is checked
+    for name in names:
+        control = controls.get(name) if isinstance(name, str) and name not in models else None
+        if not isinstance(control, dict) or control.get("like") not in models:
             continue
         changes = dict(controls.pop(name))
         model = copy.deepcopy(models[changes.pop("like")])

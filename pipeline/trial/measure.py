@@ -23,7 +23,7 @@ from pipeline.trial.sets import draw_counts
 
 STEPS, RESTARTS = 100, 5  # of the costly attack
 TOGETHER = 64  # videos of one length
-SMALL = 16  # videos attacked at a time by the costly attack: their maps stay in a cache
+SMALL = 16  # videos attacked at a time by the costly attack
 UNIT = 0.01  # of the draws: a hundredth of a point of GAP
 SWAPS = ("swap_uniform", "swap_other", "swap_position")
 Numbers = dict[str, float]
@@ -166,21 +166,23 @@ def swapped(model: FrameTransformer, how: str, mean: dict[str, Float[Tensor, "he
     """
     every: dict[str, Any] = dict(model.encoders.items())
     encoders = {name: encoder for name, encoder in every.items() if encoder.query_key is not None}
-    hooks = []
     for name, encoder in encoders.items():
         if how == "swap_position":
             encoder._weights = partial(_by_position, mean[name])
             encoder._attend = partial(_with_weights, encoder)  # the other ways to the same make none
         else:
             change = torch.zeros_like if how == "swap_uniform" else _next
-            hooks.append(encoder.query_key.register_forward_hook(lambda layer, given, out, change=change: change(out)))
+            encoder._queries_and_keys = partial(_changed, change, encoder._queries_and_keys)
     try:
         yield
     finally:
-        for hook in hooks:
-            hook.remove()
-        for encoder in encoders.values() if how == "swap_position" else ():
-            del encoder._weights, encoder._attend  # the class's own are there again
+        for encoder in encoders.values():  # the class's own are there again
+            for own in ("_weights", "_attend") if how == "swap_position" else ("_queries_and_keys",):
+                delattr(encoder, own)
+
+
+def _changed(change: Callable[[Tensor], Tensor], made: Callable[[Tensor], Tensor], hidden: Tensor) -> Tensor:
+    return change(made(hidden))
 
 
 def _next(query_key: Tensor) -> Tensor:

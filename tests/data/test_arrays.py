@@ -22,6 +22,7 @@ from pipeline.data.store import FrameStore
 from pipeline.prepare import units
 from pipeline.prepare.prepare import prepare
 from pipeline.prepare.sources import resolve
+from pipeline.run.cli import main
 from tests.data.worlds import folder_bytes
 
 SPLITS = ("train", "validation", "test")
@@ -607,7 +608,6 @@ def test_all_faults_are_told_at_once(tmp_path):
             r"line 8: id v006 has no label",
             r"line 10: id v008 has the unknown partition 'training'; did you mean",
             r"line 14: id v000 stands on line 2 too",
-            r"no video is of partition validate",
         ),
         strict=True,
     ):
@@ -616,8 +616,38 @@ def test_all_faults_are_told_at_once(tmp_path):
         prepare(config(folder), tmp_path / "work", progress=False)
 
 
+def test_what_is_wrong_with_all_rows_together_is_told_too(tmp_path):
+    folder = write_folder(tmp_path / "data", contents(12))
+    write_labels(folder, [(name, "zoo", "train") for name in sorted(contents(12))], ("id", "labels", "partition"))
+    told = list(faults(config(folder), progress=False))
+    assert [bool(re.search(words, line)) for words, line in zip(
+        ("no video is of partition validate", "a classifier needs two classes"), told, strict=True
+    )] == [True, True]  # fmt: skip
+
+
 def test_what_nothing_can_be_read_without_is_told_alone(tmp_path):
     folder = write_folder(tmp_path / "data", contents(3))
     (folder / "labels.csv").write_text("id;labels\nv000;cat\n")
     (told,) = faults(config(folder), progress=False)
     assert "needs one column id" in told
+
+
+def test_the_command_tells_faults_and_how_many(tmp_path, capsys):
+    folder = write_folder(tmp_path / "data", contents(12))
+    names = enumerate(sorted(contents(12)))
+    rows = [(name, ";".join(labels_of(name)), ("train", "validate")[number % 2]) for number, name in names]
+    write_labels(folder, rows, ("id", "labels", "partition"))
+    assert main(["check", str(folder)]) == 0
+    assert "nothing to mend; next: artpaper use arrays --path" in capsys.readouterr().out
+    (folder / "rgb" / "v001.npy").unlink()
+    np.save(folder / "rgb" / "v002.npy", np.zeros((40, 6), np.float32))
+    assert main(["check", str(folder)]) == 1
+    told = capsys.readouterr()
+    assert "modalities of different lengths" in told.out
+    assert told.err.endswith("2 to mend\n")
+    assert main(["check", str(folder), "--set", "data.rates=mean"]) == 1
+    told = capsys.readouterr()
+    assert "v001.npy" in told.out
+    assert told.err.endswith("1 to mend\n")
+    assert main(["check", str(folder), "--set", "train.max_steps=3"]) == 1
+    assert "depends on data.rates and data.separator alone" in capsys.readouterr().err

@@ -106,10 +106,17 @@ def test_judging_a_difference() -> None:
     assert (decide(9.0, 2.0, 10.0, 4.3), decide(9.0, 2.2, 10.0, 4.3)) == (HOLDS, OPEN)
 
 
-def test_the_papers_own_numbers_hold_but_for_its_slip(run_of) -> None:
+def test_the_papers_own_numbers_hold_but_for_its_slip(run_of, tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
     found = verdicts(run_of())
     assert {text for text, verdict in found.items() if verdict != HOLDS} == set()
     assert Evidence(run_of()).times() == pytest.approx(4.3027, abs=1e-4)  # Student's, two degrees of freedom
+    uneven = pd.read_csv(folder / CURVE)  # Figure 3 of one seed beside tables of three
+    uneven[uneven["seed"] == 0].to_csv(folder / CURVE, index=False)
+    capped = [judgement.verdict for judgement in judgements(Evidence(folder))]
+    assert {claim.stage for claim, verdict in zip(CLAIMS, capped, strict=True) if verdict == DIRECTION} == {
+        "hyperparameters"
+    }
     single = judgements(Evidence(run_of(seeds=1)))
     assert {judgement.verdict for judgement in single} == {DIRECTION}
     assert all(judgement.reason.endswith("; of one training seed") for judgement in single)
@@ -209,6 +216,7 @@ def test_every_number_is_where_the_page_says(run_of) -> None:
     assert "(results/run/tables/table2.csv)" in text
     assert all(slip in text for slip in (*paper.slips(2), *paper.other_slips()))
     assert "+0.12" in text
+    assert "| the attention term: A-ART over ART | +9.07 | +9.07 ± 0.01 |" in text  # the fabricated run is the paper's
 
 
 def test_the_committed_page_is_what_its_files_say(tmp_path: Path) -> None:
