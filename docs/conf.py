@@ -75,7 +75,7 @@ def as_in_the_repository(app: Sphinx, name: str, source: list[str]) -> None:
         return f"[{found[1]}]({path}{hash_}{anchor})"
 
     text = re.sub(r"\[([^\]\[]*)\]\((?![a-z]+:)([^)\s]+)\)", link, source[0])
-    if name.startswith("results/") and name.endswith("/README"):
+    if re.fullmatch(r"results/[^/]+/README", name):
         text += "\n\n```{toctree}\n:glob:\n:hidden:\n\n*/*\n```\n"
     source[0] = text if re.search("^# ", text, re.M) else f"# {Path(name).name}\n\n{text}"
 

@@ -227,7 +227,7 @@ def test_controls_that_are_to_be_in_the_tables_become_models() -> None:
     for models in ("5", "[[art]]"):
         with pytest.raises(ConfigError, match=r"experiment\.models"):
             use("default", {"experiment.models": models})
-    with pytest.raises(ConfigError, match="like"):
+    with pytest.raises(ConfigError, match="names 'uniform'"):
         use("default", {"controls.uniform": "{}", "experiment.models": "[uniform]"})
     with pytest.raises(ConfigError, match=r"control vat sets adversary, consistency, which the stress test alone has"):
         use("default", {"experiment.models": "[non_art, vat]"})

@@ -14,7 +14,7 @@ from pipeline.paper.paper import MODELS
 from pipeline.paper.style import markdown_table, number_or_dash, save_figure, save_table, save_text
 from pipeline.trial.rules import CALIBRATED, LOST, PAPER, base_radius, lost_share, read_rules
 from pipeline.trial.statistics import ALIVE_COST, ALIVE_SHARE, LEVEL, Results, planned, read_results, won_back
-from pipeline.trial.variants import undefended
+from pipeline.trial.variants import PLANNED_SEEDS, undefended
 
 NAMES = MODELS | {"uniform_art": "uniform + ART"}
 WORDS = {"one_step": "one step", "apgd": "APGD", "clean": "clean"}
@@ -177,9 +177,11 @@ def _planned_lines(compared: pd.DataFrame) -> list[str]:
         what = f"{NAMES[row['model']]} - {NAMES[row['over']]}, {WORDS[row['condition']]}"
         found = f"{row['difference']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]"
         lines.append([str(row["number"]), what, found, f"{row['told']:.2f}", _verdict(row), str(row["seeds"])])
+    fewest = min(row["seeds"] for row in compared.to_dict("records"))
+    early = f"**An early look: {fewest} of {PLANNED_SEEDS} planned seeds.** " * (fewest < PLANNED_SEEDS)
     return [
-        "Points of GAP with 95 % intervals over seeds and videos; *told* is the smallest difference that would have "
-        "been told with a power of 80 %.",
+        f"{early}Points of GAP with 95 % intervals over seeds and videos; *told* is the smallest difference that would "
+        "have been told with a power of 80 %.",
         "",
         markdown_table(["", "difference", "found", "told", "says", "seeds"], lines, 2),
     ]
