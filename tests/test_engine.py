@@ -1,7 +1,7 @@
 """Work on a Ray cluster: two machines of one core each, on this one's loopback, give what this process gives alone.
 
-Whole trainings on the cluster are among `make faults`: Ray's processes want both cores for minutes. That processes
-which train together do what one does is in test_team.py, without Ray.
+What takes long on the cluster, as trainings and a preparation do, is among `make faults`: Ray's processes want both
+cores for minutes. That processes which train together do what one does is in test_team.py, without Ray.
 """
 
 import dataclasses
@@ -88,6 +88,7 @@ def test_no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
         list(each(where, [0], Compute(engine="ray")))
 
 
+@pytest.mark.fault
 def test_preparation_gives_the_same_bytes(cluster: Compute, params: Params, small: Path, tmp_path: Path) -> None:
     shutil.copytree(small / ".resume", tmp_path / ".resume")  # the shards it begins with
     prepare(on(params, cluster), tmp_path, progress=False)
@@ -175,6 +176,7 @@ def test_an_error_of_the_work_comes_as_it_is(cluster: Compute) -> None:
     assert str(told.value) == "shard3: damaged; download it again"
 
 
+@pytest.mark.fault
 def test_lost_work_is_done_again_but_not_for_ever(cluster: Compute, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "RESTARTS", 0)
     with pytest.raises(ArtpaperError, match=r"a worker process was lost 1 times.* lower compute\.workers and run"):

@@ -146,6 +146,7 @@ def test_beta_reruns_a_art_alone_and_taken_back_nothing(project: Project) -> Non
     assert digest(project.folder / "metrics") == before
 
 
+@pytest.mark.fault
 @pytest.mark.timeout(1200)
 def test_a_seed_changed_and_changed_back_reruns_nothing(project: Project) -> None:
     before = digest(project.folder / "predictions")
@@ -177,6 +178,7 @@ def test_saving_and_counting_cells_reruns_nothing_that_counts(project: Project) 
     assert project.repro() == set()
 
 
+@pytest.mark.fault
 @pytest.mark.timeout(1200)
 def test_running_a_notebook_by_hand_changes_no_tracked_file_but_itself(project: Project) -> None:
     commit(project.folder, "pipeline has run")
@@ -240,6 +242,7 @@ def test_without_git_it_is_published_as_of_no_commit(project: Project) -> None:
     assert "git checkout" not in page
 
 
+@pytest.mark.fault
 @pytest.mark.timeout(1200)
 def test_the_stress_test_has_a_pipeline_of_its_own(project: Project) -> None:
     """A bare `dvc repro` leaves it alone; a changed rule, and fewer seeds, are judged without another attack."""
