@@ -68,7 +68,7 @@ nbval: ready  ## compare the notebooks' checked outputs with those of a run on t
 	env -u PYTHONSTARTUP IPYTHONDIR=$(CURDIR)/small/ipython $(BIN)/python -m pytest -o addopts= -p tests.replay \
 	  --executed=small/run/reports --nbval-lax --nbval-current-env --nbval-cell-timeout=900 --timeout=1000 notebooks
 
-faults: ready  ## the long ones: killed workers, faults injected into every stage, 120,000 hostile inputs, mutants of the code (hours)
+faults: ready  ## the long ones: killed workers, trainings on a cluster, faults injected into every stage, 120,000 hostile inputs, mutants of the code (hours)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m fault
 	$(BIN)/python -m tests.faults.inject
 	$(BIN)/python -m tests.faults.fuzz
