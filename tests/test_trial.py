@@ -18,14 +18,15 @@ from pipeline.base.parameters import Params, as_dict, load_params
 from pipeline.data.batches import model_inputs
 from pipeline.data.store import FrameStore
 from pipeline.trial import units as unit_module
-from pipeline.trial.measure import SWAPS, mean_maps, swapped
+from pipeline.trial.measure import SWAPS, by_length, mean_maps, swapped
 from pipeline.trial.page import write_page
-from pipeline.trial.rules import LOST, Answers, Rules, epsilon_of, grid, read_rules
+from pipeline.trial.rules import LOST, Answers, Rules, epsilon_of, grid, lengths, read_rules
 from pipeline.trial.sets import ASIDE, SETS, draw_counts, in_trial, trial_params
 from pipeline.trial.statistics import difference, read_results, won_back
 from pipeline.trial.units import read_unit, run_trial, write_unit
 from pipeline.trial.variants import PLANNED, Unit, units, variants, with_variant
 from tests import toy
+from tests.pipeline import changed
 
 ROOT = Path(__file__).resolve().parents[1]
 PUBLISHED = sorted(path.parent for path in (ROOT / "results").glob("*/trial/rules.json"))
@@ -113,8 +114,8 @@ def test_units_use_what_the_rules_give(tmp_path: Path) -> None:
     assert paper.models["a_art_paper"].beta == losses["a_art"].beta
     assert list(units(RULES))[:5] == [*(Unit(name, 0) for name in PLANNED), Unit("non_art", 1)]
     values = json.loads(json.dumps(RULES.to_json()))
-    for name, changed in (("epsilon", 0.4), ("beta", values["beta"] | {"0.2": 1.0})):
-        (tmp_path / "rules.json").write_text(json.dumps(values | {name: changed}))
+    for name, value in (("epsilon", 0.4), ("beta", values["beta"] | {"0.2": 1.0})):
+        (tmp_path / "rules.json").write_text(json.dumps(values | {name: value}))
         with pytest.raises(DataError, match="calibrate again"):
             read_rules(tmp_path / "rules.json")
 
@@ -324,6 +325,15 @@ def test_the_mean_map_is_that_of_the_videos_that_have_the_position(tiny: Path, t
     for at in range(tiny_params.features.max_frames):
         column = [each[:, at, 0] for each in maps if each.shape[1] > at]
         torch.testing.assert_close(means["rgb"][:, at, 0], torch.stack(column).mean(dim=0))
+
+
+def test_videos_that_are_cut_to_one_length_stand_together(tiny: Path, tiny_params: Params) -> None:
+    """The fault it alone catches: partners of other lengths, whose maps cannot be swapped."""
+    store, cut = FrameStore(tiny / "frames" / "test"), changed(tiny_params, features={"max_frames": 4})
+    assert lengths(store, cut).tolist() == [min(frames, 4) for frames in store.lengths]
+    together = by_length(store, cut)
+    assert sorted(together.ids) == sorted(store.ids)
+    assert (np.diff(lengths(together, cut)) >= 0).all()
 
 
 def test_the_best_classes_are_kept_with_whether_they_are_right() -> None:

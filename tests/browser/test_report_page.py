@@ -74,7 +74,7 @@ def test_it_is_read_without_style(report: Path, chromium: Browser) -> None:
     page.goto(report.as_uri())
     page.evaluate("document.querySelectorAll('style').forEach(style => style.remove())")
     assert page.evaluate("document.styleSheets.length") == 0
-    verdicts = page.locator("#the-paper-s-claims tbody tr").all_inner_texts()
+    verdicts = page.locator("#the-paper-s-claims tbody tr:has(a)").all_inner_texts()
     assert len(verdicts) == 20
     assert all(any(word in row for word in ("holds", "does not hold", "cannot be tested")) for row in verdicts)
     page.close()
