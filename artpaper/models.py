@@ -42,6 +42,9 @@ class FrameTransformer(nn.Module):
     def forward(self, x: Frames, mask: Mask, return_attention: bool = False) -> Logits | tuple[Logits, Maps]:
         """Classify a batch of videos.
 
+        Without the maps PyTorch's fused attention is used, which cannot be differentiated twice; where that is wanted,
+        ask under ``torch.nn.attention.sdpa_kernel(SDPBackend.MATH)``.
+
         Args:
             x: frames, the modalities side by side along ``dim`` (unit of the normalised features).
             mask: True on real frames.
@@ -49,9 +52,6 @@ class FrameTransformer(nn.Module):
         Returns:
             Logits, or logits and one map per modality: the mean over heads (the paper's A), each row of a real frame
             summing to 1, rows and columns of padding exactly 0.
-        Without the maps PyTorch's fused attention is used, which cannot be differentiated twice; where that is wanted,
-        ask under ``torch.nn.attention.sdpa_kernel(SDPBackend.MATH)``.
-
         Raises:
             ValueError: ``dim`` is not the sum of the modalities' widths.
         """

@@ -20,9 +20,7 @@ from pipeline.run.kernel import PATIENCE, KernelDied, kernel
 
 EXPLORER = "explore_attention.ipynb"
 CHECKED = "nbval-check-output"  # nbval compares the output of cells with this tag
-PICTURE = (
-    "picture"  # the figure of a cell with this tag is committed, to be seen where nothing runs; it is not compared
-)
+PICTURE = "picture"  # the figure of a cell with this tag is committed, and not compared
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 

@@ -177,7 +177,7 @@ def _planned_lines(compared: pd.DataFrame) -> list[str]:
         what = f"{NAMES[row['model']]} - {NAMES[row['over']]}, {WORDS[row['condition']]}"
         found = f"{row['difference']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]"
         lines.append([str(row["number"]), what, found, f"{row['told']:.2f}", _verdict(row), str(row["seeds"])])
-    fewest = min(row["seeds"] for row in compared.to_dict("records"))
+    fewest = int(compared["seeds"].min())
     early = f"**An early look: {fewest} of {PLANNED_SEEDS} planned seeds.** " * (fewest < PLANNED_SEEDS)
     return [
         f"{early}Points of GAP with 95 % intervals over seeds and videos; *told* is the smallest difference that would "
