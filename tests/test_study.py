@@ -23,7 +23,7 @@ from pipeline.predict import study
 from pipeline.predict.readings import measure_readings
 from pipeline.predict.study import TRAINED_BY, Variation, measure_all
 from pipeline.predict.sweep import sweep
-from pipeline.scale.workers import in_processes
+from pipeline.scale.workers import in_processes, threads_each
 from pipeline.train.checkpoints import load_model
 from pipeline.train.training import clean_gap, train
 from tests.killed import explode
@@ -187,6 +187,16 @@ def test_processes_give_every_result_and_a_killed_one_is_told() -> None:
     assert sorted(in_processes(explode, [2, 3, 4], 2)) == [(2, 4), (3, 9), (4, 16)]
     with pytest.raises(ArtpaperError, match=r"a worker process was killed, .* lower compute\.workers"):
         list(in_processes(explode, [1, 2], 2))
+
+
+@pytest.mark.parametrize(("allowed", "threads"), [("1", 1), ("3,1", 3), ("99", 4), ("", 4), ("0", 4), ("many", 4)])
+def test_a_process_takes_its_part_of_the_cores_and_no_more_than_the_environment_allows(
+    monkeypatch: pytest.MonkeyPatch, allowed: str, threads: int
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setenv("OMP_NUM_THREADS", allowed)
+    assert threads_each(2) == threads
+    assert threads_each(16) == 1
 
 
 @pytest.mark.fault

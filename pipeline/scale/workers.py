@@ -87,8 +87,14 @@ def in_threads(
 
 
 def threads_each(processes: int) -> int:
-    """PyTorch threads for each of so many processes, so that together they take the machine's cores."""
-    return max(1, (os.cpu_count() or 1) // processes)
+    """PyTorch threads for each of so many processes, so that together they take the machine's cores.
+
+    No more than OMP_NUM_THREADS allows: threads that wait for one another on cores which others use take many times
+    as long as one alone.
+    """
+    share = max(1, (os.cpu_count() or 1) // processes)
+    allowed = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # a list is one number a level
+    return min(share, int(allowed)) if allowed.isdecimal() and int(allowed) else share
 
 
 @contextmanager
