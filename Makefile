@@ -65,7 +65,7 @@ shapes: ready  ## run the tests of what has shapes in its signature, with the sh
 # time (tests/replay.py). Those that are no stage, such as attack_your_model, it executes itself, on that run's results.
 nbval: ready  ## compare the notebooks' checked outputs with those of a run on the small profile
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.small_run
-	env -u PYTHONSTARTUP IPYTHONDIR=$(CURDIR)/small/ipython $(BIN)/python -m pytest -o addopts= -p tests.replay \
+	env -u PYTHONSTARTUP OMP_NUM_THREADS=1 IPYTHONDIR=$(CURDIR)/small/ipython $(BIN)/python -m pytest -o addopts= -p tests.replay \
 	  --executed=small/run/reports --nbval-lax --nbval-current-env --nbval-cell-timeout=900 --timeout=1000 notebooks
 
 faults: ready  ## the long ones: killed workers, trainings on a cluster, faults injected into every stage, 120,000 hostile inputs, mutants of the code (hours)

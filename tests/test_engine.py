@@ -1,7 +1,7 @@
 """Work on a Ray cluster: two machines of one core each, on this one's loopback, give what this process gives alone.
 
-What takes long on the cluster, as trainings and a preparation do, is among `make faults`: Ray's processes want both
-cores for minutes. That processes which train together do what one does is in test_team.py, without Ray.
+What needs the cluster is among `make faults`: Ray's processes want both cores for a minute to start, and for minutes to
+train. That processes which train together do what one does is in test_team.py, without Ray.
 """
 
 import dataclasses
@@ -147,6 +147,7 @@ def where(item: int) -> tuple[int, bool, dict[str, str | None]]:
     return os.getpid(), spreads(Compute(engine="ray")), {name: os.environ.get(name) for name in names}
 
 
+@pytest.mark.fault
 def test_work_runs_elsewhere_in_the_same_folder_on_its_part_of_the_cores(cluster: Compute, tmp_path: Path) -> None:
     found = dict(each(where, range(4), cluster))
     assert sorted(found) == [0, 1, 2, 3]
@@ -169,6 +170,7 @@ def die(item: int) -> int:
     return item
 
 
+@pytest.mark.fault
 def test_an_error_of_the_work_comes_as_it_is(cluster: Compute) -> None:
     with pytest.raises(DataError) as told:
         list(each(refuse, [3], cluster))
@@ -185,6 +187,7 @@ def test_lost_work_is_done_again_but_not_for_ever(cluster: Compute, monkeypatch:
     assert list(each(die, [1], cluster)) == [(1, 1)]
 
 
+@pytest.mark.fault
 def test_what_the_cluster_cannot_do_is_said_before_any_work(cluster: Compute, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         ArtpaperError, match=r"workers is 3, but the cluster has room for 2: machines of 1 cores, 1 cores; lower"

@@ -92,11 +92,12 @@ class Kernel(AsyncKernelManager):
         """Ask it to end, wait until it has, pass on what it wrote to stderr, and close what is left.
 
         ``interrupt`` stops the cell that is running; an idle process would take the signal as an error, and leave its
-        tasks behind with words of asyncio.
+        tasks behind with words of asyncio. It is asked as a cell would, by exit: Jupyter's own request is answered in
+        a thread that may then wait 10 s, and 10 more, for another thread that has ended.
         """
         if self._process is not None and self._process.poll() is None:
             if not interrupt:
-                await self.request_shutdown()
+                self._clients[-1].execute("exit", silent=True)
                 await self.finish_shutdown()
                 sys.stderr.write(self._words.read_text(encoding="utf-8", errors="replace"))
             await self.shutdown_kernel()
