@@ -51,11 +51,12 @@ stress: ready  ## strong attacks on the paper's models and their controls, and t
 quick: ready  ## the fast tests alone, in a minute or so: at every save
 	$(PYTEST) -m "not slow and not browser and not fault"
 
+# The run of the small profile is begun first, and made beside the tests that do not need it.
 test: ready check  ## run the checks and every test, notebooks included
 	@mkdir -p small
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.small_run >small/run.log 2>&1 & \
-	  $(PYTEST) $(addprefix --ignore=,$(SHAPED)); status=$$?; wait; exit $$status
-	@$(MAKE) --no-print-directory shapes nbval
+	  $(MAKE) --no-print-directory shapes && $(PYTEST) $(addprefix --ignore=,$(SHAPED)); status=$$?; wait; exit $$status
+	@$(MAKE) --no-print-directory nbval
 
 shapes: ready  ## run the tests of what has shapes in its signature, with the shapes checked
 	$(PYTEST) -p tests.shapes --jaxtyping-packages=artpaper,pipeline,tests.shapes.checked $(SHAPED)
@@ -65,7 +66,7 @@ shapes: ready  ## run the tests of what has shapes in its signature, with the sh
 # time (tests/replay.py). Those that are no stage, such as attack_your_model, it executes itself, on that run's results.
 nbval: ready  ## compare the notebooks' checked outputs with those of a run on the small profile
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.small_run
-	env -u PYTHONSTARTUP OMP_NUM_THREADS=1 IPYTHONDIR=$(CURDIR)/small/ipython $(BIN)/python -m pytest -o addopts= -p tests.replay \
+	env -u PYTHONSTARTUP IPYTHONDIR=$(CURDIR)/small/ipython $(PYTEST) -o addopts= -p tests.replay --dist=loadfile \
 	  --executed=small/run/reports --nbval-lax --nbval-current-env --nbval-cell-timeout=900 --timeout=1000 notebooks
 
 faults: ready  ## the long ones: killed workers, trainings on a cluster, faults injected into every stage, 120,000 hostile inputs, mutants of the code (hours)
