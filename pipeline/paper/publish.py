@@ -4,7 +4,6 @@ Where Git does not have the project, as in a downloaded archive, the commit is `
 """
 
 import importlib.metadata
-import json
 import os
 import platform
 import shutil
@@ -13,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipeline.base.atomic import atomic_file, replace_folder
+from pipeline.base.atomic import replace_folder, save_json
 from pipeline.base.errors import ArtpaperError
 from pipeline.base.git import revision, tell_dvc
 from pipeline.base.parameters import load_params
@@ -86,8 +85,7 @@ def _clean(workspace: Path, pipeline: str) -> str:
 
 def _provenance(folder: Path, commit: str, command: str) -> dict[str, Any]:
     provenance = {"commit": commit, "command": command, **environment()}
-    with atomic_file(folder / "provenance.json") as temporary:
-        temporary.write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
+    save_json(provenance, folder / "provenance.json", indent=2)
     return provenance
 
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from artpaper import metrics
 from artpaper.attention import NUMBERS
-from pipeline.base.atomic import atomic_file
+from pipeline.base.atomic import save_json
 from pipeline.base.identity import content, resume_key
 from pipeline.base.parameters import Params, as_dict
 from pipeline.data.splits import training_splits
@@ -122,8 +122,7 @@ def measure(variation: Variation, workspace: Path) -> Measured:
     measured |= {str(column): float(value) for column, value in table.to_pandas().mean().items()}
     history = pd.read_csv(model / "history.csv")
     measured["steps"] = float(history["step"].max())
-    with atomic_file(result) as temporary:
-        temporary.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+    save_json(measured, result)
     return measured
 
 

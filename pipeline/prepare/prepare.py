@@ -7,7 +7,6 @@ meanwhile are made again; other parameters, classes or code begin anew, and what
 
 import errno
 import hashlib
-import json
 import shutil
 import sys
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from jaxtyping import Int64
 from tqdm import tqdm
 
 from pipeline.base.alone import alone
-from pipeline.base.atomic import atomic_file, replace_folder, writing
+from pipeline.base.atomic import replace_folder, save_json, writing
 from pipeline.base.errors import DataError
 from pipeline.base.identity import code, resume_key
 from pipeline.base.parameters import Params
@@ -123,8 +122,7 @@ def _prepare(params: Params, workspace: Path, progress: bool) -> dict[str, Any]:
     }
     if damaged:
         summary["damaged"] = [dict(zip(("partition", "shard", "reason"), damage, strict=True)) for damage in damaged]
-    with atomic_file(frames / "summary.json") as temporary:
-        temporary.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    save_json(summary, frames / "summary.json")
     replace_folder(frames, workspace / "frames")
     shutil.rmtree(work)
     return summary

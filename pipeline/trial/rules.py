@@ -17,7 +17,7 @@ from artpaper.metrics import TOP_K, gap_from_top, top_scores
 from artpaper.models import FrameTransformer
 from artpaper.settings import Control, Loss
 from artpaper.shapes import Frames, LabelSets, Logits, Mask
-from pipeline.base.atomic import atomic_file
+from pipeline.base.atomic import save_json
 from pipeline.base.errors import DataError
 from pipeline.base.parameters import Params
 from pipeline.data.batches import model_inputs
@@ -166,8 +166,7 @@ def calibrate(params: Params, workspace: Path, path: Path, provenance: Mapping[s
         say(f"calibration: ART seed {seed} trained; loss, change of the maps, contrast {numbers[-1]}")
     loss, change, contrast = np.mean(numbers, axis=0).tolist()
     rules = Rules(frames, curve, loss, change, contrast, provenance)
-    with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(rules.to_json(), indent=1) + "\n", encoding="utf-8")
+    save_json(rules.to_json(), path)
     return read_rules(path)
 
 
