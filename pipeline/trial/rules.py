@@ -81,19 +81,21 @@ class Rules:
 class Answers:
     """The best classes of some videos under one condition, collected batch by batch."""
 
-    scores: list[Float[np.ndarray, "videos top"]]
-    hits: list[Bool[np.ndarray, "videos top"]]
+    scores: list[Float[np.ndarray, "videos top"]] = dataclasses.field(default_factory=list)
+    hits: list[Bool[np.ndarray, "videos top"]] = dataclasses.field(default_factory=list)
+    positives: list[Integer[np.ndarray, " videos"]] = dataclasses.field(default_factory=list)
 
     def add(self, logits: Logits, labels: LabelSets) -> None:
         """Those of one more batch."""
         scores, hits = top_scores(logits.float().cpu(), labels, min(TOP_K, logits.shape[1]))
         self.scores.append(scores)
         self.hits.append(hits)
+        self.positives.append(labels.sum(dim=1).long().numpy())
 
     @property
-    def lists(self) -> tuple[Float[np.ndarray, "videos top"], Bool[np.ndarray, "videos top"]]:
-        """Scores and hits of all videos."""
-        return np.concatenate(self.scores), np.concatenate(self.hits)
+    def lists(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Scores (videos, top), hits (videos, top) and numbers of labels (videos,) of all videos."""
+        return np.concatenate(self.scores), np.concatenate(self.hits), np.concatenate(self.positives)
 
 
 def lengths(store: FrameStore, params: Params) -> Integer[np.ndarray, " videos"]:
@@ -181,15 +183,12 @@ def fit(params: Params, name: str, seed: int, workspace: Path) -> FrameTransform
 
 def one_step_gap(model: FrameTransformer, store: FrameStore, params: Params, epsilon: float) -> tuple[float, float]:
     """GAP, fractions, on the videos of a store, clean and under the one-step attack (Eq. 4)."""
-    clean, attacked = Answers([], []), Answers([], [])
-    positives = []
+    clean, attacked = Answers(), Answers()
     for batch in store.batches(params.attack.batch_size, max_frames=params.features.max_frames):
         result = fgm(model, *inputs(model, batch, params), epsilon=epsilon)
         clean.add(result.clean_logits, batch.labels)
         attacked.add(result.adversarial_logits, batch.labels)
-        positives.append(batch.labels.sum(dim=1).long().numpy())
-    counts = np.concatenate(positives)
-    return gap_from_top(*clean.lists, counts), gap_from_top(*attacked.lists, counts)
+    return gap_from_top(*clean.lists), gap_from_top(*attacked.lists)
 
 
 def loss_and_change(
