@@ -26,7 +26,6 @@ from pipeline.paper.paper import paper_lost
 from pipeline.predict.study import Variation
 from pipeline.train.checkpoints import trained_model
 from pipeline.train.device import best_device
-from pipeline.train.training import train
 from pipeline.trial.sets import with_loss
 
 LOST = paper_lost("GAP") / 100  # of Non-ART's GAP, by the paper's attack
@@ -174,11 +173,7 @@ def calibrate(params: Params, workspace: Path, path: Path, provenance: Mapping[s
 
 def fit(params: Params, name: str, seed: int, workspace: Path) -> FrameTransformer:
     """The trained model of ``params``, trained now if it was not before, in eval mode."""
-    variation = Variation(params, name, seed)
-    folder = variation.model(workspace)
-    if not (folder / "model.safetensors").is_file():
-        train(params, name, seed, workspace, target=folder, progress=False)
-    return trained_model(params, name, seed, workspace, folder)[0]
+    return trained_model(params, name, seed, workspace, Variation(params, name, seed).trained(workspace))[0]
 
 
 def one_step_gap(model: FrameTransformer, store: FrameStore, params: Params, epsilon: float) -> tuple[float, float]:
