@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -89,6 +90,14 @@ class Dataset:
         """By name, without a ``test`` that the source does not name."""
         named = {"train": self.train, "validate": self.validate, "test": self.test}
         return {name: pieces for name, pieces in named.items() if pieces or name != "test"}
+
+
+def resolve(params: Params, workspace: Path, progress: bool = True) -> Dataset:
+    """Find the videos that ``params.data`` names, by its source's reader, at least one piece a partition.
+
+    What has to be unpacked or generated goes to ``workspace/.resume``, where a second call finds it.
+    """
+    return import_module(SOURCES[params.data.source].reader).resolve(params, workspace, progress)
 
 
 def given_path(params: Params, expected: str) -> Path:

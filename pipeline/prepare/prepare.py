@@ -27,8 +27,7 @@ from pipeline.base.parameters import Params
 from pipeline.base.sources import SOURCES
 from pipeline.data.store import BATCH_ROWS, FORMAT, SHARDS
 from pipeline.data.store_writer import write_split
-from pipeline.data.video import Dataset, Piece
-from pipeline.prepare.sources import resolve
+from pipeline.data.video import Dataset, Piece, resolve
 from pipeline.prepare.units import LEFT_OUT, UNIT_BYTES, Unit, group_inputs, make_units, read_listings
 from pipeline.prepare.verify import write_record
 

@@ -17,7 +17,7 @@ from pipeline.base.identity import content
 from pipeline.base.parameters import Params
 from pipeline.base.sources import SOURCES
 from pipeline.data.store import SHARDS
-from pipeline.prepare.sources import resolve
+from pipeline.data.video import resolve
 
 
 def write_record(path: Path, shards: Mapping[str, tuple[int, str]], inputs: Mapping[str, Mapping[str, int]]) -> None:
