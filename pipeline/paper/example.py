@@ -3,7 +3,6 @@
 import difflib
 import math
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +84,7 @@ def attention_maps_figure(shown: Example) -> Figure:
         label = rf"difference ($10^{{{power}}}$ weight)" if power else "difference (weight)"
         change = figure.colorbar(changes, ax=columns[:, 2], aspect=20, label=label, **bars)
         change.locator = MaxNLocator(4, symmetric=True)
-        change.formatter = FuncFormatter(partial(_in_units, power))
+        change.formatter = FuncFormatter(lambda value, _, unit=10.0**power: f"{value / unit:.3g}")
     for axes, model in zip(grid[:, 0], shown.models, strict=True):
         axes.set_ylabel(f"{model_title(model)}\nattending frame{SOURCES[shown.source].frame_unit}", fontsize=9)
     for axes in grid.flat:
@@ -122,10 +121,6 @@ def attention_profiles_figure(shown: Example) -> Figure:
     figure.legend(handles, names, loc="outside lower center", ncols=3, frameon=False)
     figure.suptitle(_title("Attention profiles", shown, 45 * len(shown.models)), fontsize=10)
     return figure
-
-
-def _in_units(power: int, value: float, _: object) -> str:
-    return f"{value / 10.0**power:.3g}"
 
 
 def _seconds(axes: Axes) -> None:

@@ -9,6 +9,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -91,18 +92,15 @@ def _provenance(folder: Path, commit: str, command: str) -> dict[str, Any]:
 
 def environment() -> dict[str, Any]:
     """This machine, Python and the packages that a result may hang on, as ``provenance.json`` has them."""
+    versions = {}
+    for name in PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
     return {
         "machine": {"processor": processor(), "cores": os.cpu_count(), "system": platform.system()},
         "python": platform.python_version(),
-        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "packages": versions,
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def processor() -> str:
