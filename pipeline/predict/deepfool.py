@@ -81,12 +81,10 @@ def _rows(model: FrameTransformer, store: FrameStore, params: Params, start: int
         x, y, mask = model_inputs(batch, params.features, model.modalities, device)
         few = min(len(x), max(0, config.multilabel_videos - done))  # it costs a backward pass for every class
         done += len(x)
-        attacks: dict[str, Attack] = {}
-        for criterion in BOUNDARIES:
-            attacks[criterion] = deepfool(
-                model, x, y, mask, criterion=criterion, candidates=config.candidates, steps=config.steps,
-                overshoot=config.overshoot, memory=config.memory,
-            )  # fmt: skip
+        how = {key: getattr(config, key) for key in ("candidates", "steps", "overshoot", "memory")}
+        attacks: dict[str, Attack] = {
+            criterion: deepfool(model, x, y, mask, criterion=criterion, **how) for criterion in BOUNDARIES
+        }
         if few:
             # logits: the sigmoid's flat ends would send a confident model's videos far beyond the boundary
             attacks["multilabel"] = multilabel_deepfool(
