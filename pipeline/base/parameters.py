@@ -55,14 +55,9 @@ def _controls() -> dict[str, dict[str, Any]]:
         "gradalign": {"like": "art", "alignment": 0.002},
         "art_wide": {"like": "art", "epsilon": 2.0},
         "relative_att": {"like": "a_art", "epsilon": 2.0, "beta": 0.03, "attention_relative": True},
-        "relative_sharp": {
-            "like": "a_art",
-            "epsilon": 2.0,
-            "beta": 0.03,
-            "attention_relative": True,
-            "entropy": -0.003,
-        },
-    }
+        "relative_sharp": {"like": "a_art", "epsilon": 2.0, "beta": 0.03, "attention_relative": True,
+                           "entropy": -0.003},
+    }  # fmt: skip
 
 
 @dataclass(frozen=True, config=CHECKED)

@@ -166,16 +166,9 @@ class FrameStore:
         return np.flatnonzero(has_one).tolist()
 
     def batches(
-        self,
-        batch_size: int,
-        *,
-        max_frames: int,
-        seed: int | None = None,
-        epoch: int = 0,
-        start: int = 0,
-        ahead: int = 0,
-        share: tuple[int, int] = (0, 1),
-    ) -> Iterator[Batch]:
+        self, batch_size: int, *, max_frames: int, seed: int | None = None, epoch: int = 0, start: int = 0,
+        ahead: int = 0, share: tuple[int, int] = (0, 1),
+    ) -> Iterator[Batch]:  # fmt: skip
         """One pass over the videos; the time of a batch is its longest video's, at most ``max_frames``.
 
         Args:

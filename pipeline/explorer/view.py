@@ -29,9 +29,7 @@ from pipeline.explorer.static import one_page
 
 HERE = Path(__file__).parent
 PIXELS = 256  # of a map on the screen, until the page has said how many it has
-SLOW = (
-    150  # milliseconds that a view took, from which on the maps of the next are shown before the models have answered
-)
+SLOW = 150  # milliseconds that a view took: from here on the maps of the next are shown before the models have answered
 PATIENCE = 1.0  # seconds that a view may take before a newer one is begun: a drag shows what lies on its way
 
 

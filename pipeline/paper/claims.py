@@ -71,9 +71,7 @@ def _judgement(claim: Claim, evidence: Evidence) -> ClaimJudgement:
     if missing:
         return Judgement(judgement.numbers, OPEN, f"no value for {', '.join(missing)}")
     files = {number.file for number in judgement.numbers.values()}
-    if (
-        judgement.verdict == HOLDS and min(map(evidence.seeds, files)) == 1
-    ):  # another may well give half of it, or twice
+    if judgement.verdict == HOLDS and min(map(evidence.seeds, files)) == 1:  # another may give half of it, or twice
         return Judgement(judgement.numbers, DIRECTION, f"{judgement.reason}; of one training seed")
     return judgement
 

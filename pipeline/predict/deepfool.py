@@ -25,19 +25,10 @@ from pipeline.train.device import best_device
 BOUNDARIES: tuple[Criterion, ...] = ("top1_change", "hit1_loss", "threshold")
 CRITERIA = (*BOUNDARIES, "multilabel")
 SCHEMA = pa.schema(
-    {
-        "id": pa.string(),
-        "frames": pa.int32(),
-        "criterion": pa.string(),
-        "norm": pa.float64(),
-        "relative_norm": pa.float64(),
-        "gradient_norm": pa.float64(),
-        "zero_gradient": pa.bool_(),
-        "iterations": pa.int64(),
-        "already_wrong": pa.bool_(),
-        "fooled": pa.bool_(),
-    }
-    | dict.fromkeys(FLAGS, pa.bool_())
+    {"id": pa.string(), "frames": pa.int32(), "criterion": pa.string()}
+    | dict.fromkeys(("norm", "relative_norm", "gradient_norm"), pa.float64())
+    | {"zero_gradient": pa.bool_(), "iterations": pa.int64()}
+    | dict.fromkeys(("already_wrong", "fooled", *FLAGS), pa.bool_())
 )
 
 

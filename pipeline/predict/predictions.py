@@ -36,12 +36,8 @@ def schema(modalities: Iterable[str] = ()) -> pa.Schema:
     for name in LISTS.values():
         columns |= {f"{name}_classes": pa.list_(pa.int32()), f"{name}_scores": pa.list_(pa.float32())}
     columns |= dict.fromkeys(("norm", "relative_norm", "gradient_norm"), pa.float64())
-    columns |= {
-        "zero_gradient": pa.bool_(),
-        "iterations": pa.int64(),
-        "already_wrong": pa.bool_(),
-        "fooled": pa.bool_(),
-    } | dict.fromkeys(FLAGS, pa.bool_())
+    columns |= {"zero_gradient": pa.bool_(), "iterations": pa.int64()}
+    columns |= dict.fromkeys(("already_wrong", "fooled", *FLAGS), pa.bool_())
     columns |= {attention_column(modality, name): pa.float64() for modality in modalities for name in NUMBERS}
     return pa.schema(columns)
 

@@ -247,17 +247,9 @@ def _reason(error: BaseException) -> str:
 
 
 def download(
-    source: str,
-    folder: str | Path,
-    *,
-    mirror: str = "us",
-    server: str = "",
-    workers: int = 4,
-    retry: Retry = RETRY,
-    timeout: float = 30.0,
-    progress: bool = True,
-    **parts: Any,
-) -> str:
+    source: str, folder: str | Path, *, mirror: str = "us", server: str = "", workers: int = 4, retry: Retry = RETRY,
+    timeout: float = 30.0, progress: bool = True, **parts: Any,
+) -> str:  # fmt: skip
     """Fetch the files that the reader of ``source`` names, and say what was done and what is to be done by hand.
 
     ``server`` has the layout of Google's. ``retry`` has the tries in a row without progress and their pauses; after
