@@ -127,10 +127,6 @@ def provenance(params: Params, train: tuple[Piece, ...], validate: tuple[Piece, 
     """Source, path and numbers of shards, licence and attribution."""
     record = SOURCES[params.data.source]
     return {
-        "source": params.data.source,
-        "path": params.data.path or "built in",
-        "train_shards": len(train),
-        "validate_shards": len(validate),
-        "licence": record.licence,
-        "attribution": record.attribution,
-    }
+        "source": params.data.source, "path": params.data.path or "built in", "train_shards": len(train),
+        "validate_shards": len(validate), "licence": record.licence, "attribution": record.attribution,
+    }  # fmt: skip
