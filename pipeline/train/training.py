@@ -152,12 +152,12 @@ class Run:
         while not self.finished:
             self._train_step(next(batches))
             validate = self.step % self.config.validate_every == 0 or self.step == self.config.max_steps
-            log = validate or self.step % self._log_every == 0
+            log = validate or self.step % max(1, self.config.validate_every // 10) == 0
             if log:
                 self._log(validate=validate, state_folder=state_folder)
             if self.team.leads:
                 seen(self.step, self.history if log else None)
-            if self.finished or self.step % self.config.checkpoint_every == 0 or "validation_gap" in self._last_row:
+            if validate or self.finished or self.step % self.config.checkpoint_every == 0:
                 self.save(state_folder)
 
     def save(self, state_folder: Path) -> None:
@@ -298,16 +298,8 @@ class Run:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     @property
-    def _last_row(self) -> Row:
-        return self.history[-1] if self.history and self.history[-1]["step"] == self.step else {}
-
-    @property
     def _learning_rate(self) -> float:
         return float(self.optimizer.param_groups[0]["lr"])
-
-    @property
-    def _log_every(self) -> int:
-        return max(1, self.config.validate_every // 10)
 
 
 def clean_gap(
