@@ -198,13 +198,8 @@ def markdown_table(header: Sequence[str], lines: Iterable[Sequence[str]], names:
 def padded(rows: Sequence[Sequence[str]], names: int) -> str:
     """Rows of a Markdown table, every cell as wide as its column."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        [
-            cell.ljust(width) if place < names else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        for row in rows
-    ]
+    sides = [str.ljust] * names + [str.rjust] * (len(widths) - names)
+    lines = [[side(cell, width) for side, cell, width in zip(sides, row, widths, strict=True)] for row in rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
