@@ -77,17 +77,10 @@ def quick(params: Params) -> Params:
     Nothing follows from its numbers; it shows that everything runs, and how.
     """
     stress = params.stress
-    return dataclasses.replace(
-        params,
-        stress=dataclasses.replace(
-            stress,
-            seeds=stress.seeds[:1],
-            max_steps=max(1, (stress.max_steps or params.train.max_steps) // 10),
-            videos=min(64, stress.videos),
-            steps=min(5, stress.steps),
-            restarts=1,
-            queries=min(20, stress.queries),
-            step_counts=tuple(count for count in stress.step_counts if count <= 10),
-        ),
-        verdict=dataclasses.replace(params.verdict, draws=min(200, params.verdict.draws)),
-    )
+    short = dataclasses.replace(
+        stress, seeds=stress.seeds[:1], max_steps=max(1, (stress.max_steps or params.train.max_steps) // 10),
+        videos=min(64, stress.videos), steps=min(5, stress.steps), restarts=1, queries=min(20, stress.queries),
+        step_counts=tuple(count for count in stress.step_counts if count <= 10),
+    )  # fmt: skip
+    verdict = dataclasses.replace(params.verdict, draws=min(200, params.verdict.draws))
+    return dataclasses.replace(params, stress=short, verdict=verdict)
