@@ -40,10 +40,8 @@ def publish(workspace: Path, target: Path, command: str) -> dict[str, Any]:
         shutil.copy2(workspace / name, copy / Path(name).name)
     for model in params.experiment.models:
         for seed in params.experiment.seeds:
-            run = workspace / "models" / model / f"seed{seed}"
-            for name in ("model.json", "history.csv"):
-                (copy / "models" / model / f"seed{seed}").mkdir(parents=True, exist_ok=True)
-                shutil.copy2(run / name, copy / "models" / model / f"seed{seed}" / name)
+            run = Path("models", model, f"seed{seed}")
+            shutil.copytree(workspace / run, copy / run, ignore=shutil.ignore_patterns("*.safetensors"))
     if (target / "README.md").is_file():  # written by hand
         shutil.copy2(target / "README.md", copy / "README.md")
     if (target / "stress").is_dir():  # published by itself
