@@ -19,8 +19,6 @@ from pipeline.paper.attention import attention_files
 from pipeline.paper.style import ADVERSARIAL, DATA, model_title, plain, wrapped
 from pipeline.predict.one_video import Example
 
-RULE = "chosen by rule: of the longest test videos the one with the median change of {model}'s maps"
-
 
 def choose_video(predictions: Mapping[str, Sequence[str | Path]], named: str | None = None) -> str:
     """The id of the test video that Figures 1 and 2 show: the one that is ``named``, or one by rule.
@@ -45,9 +43,9 @@ def choose_video(predictions: Mapping[str, Sequence[str | Path]], named: str | N
 
 
 def rule_of(predictions: Mapping[str, Sequence[str | Path]]) -> str:
-    """:data:`RULE` with the model that it went by."""
-    model = "art" if predictions.get("art") else next(iter(predictions))
-    return RULE.format(model=model_title(model))
+    """The rule in words, with the model that it went by."""
+    model = model_title("art" if predictions.get("art") else next(iter(predictions)))
+    return f"chosen by rule: of the longest test videos the one with the median change of {model}'s maps"
 
 
 def attention_maps_figure(shown: Example) -> Figure:
