@@ -47,20 +47,13 @@ def training_table(params: Params, workspace: Path, target: Path) -> pd.DataFram
             column: read_attacked(folder / f"{attack}.parquet", f"attention_{column}")[0].column(0).to_numpy()
             for column, attack in (("uniform", "clean"), ("change", "pgd"), ("entropy", "clean"))
         }
-        rows.append(
-            {
-                "model": name,
-                "seed": seed,
-                "steps": note["steps"],
-                "passes_per_step": passes(variation.params.models[name]),
-                "best_validation_gap": note["best_validation_gap"],
-                "attention_uniform_rms": np.sqrt(np.mean(attention["uniform"] ** 2)),
-                "attention_change_rms": np.sqrt(np.mean(attention["change"] ** 2)),
-                "attention_entropy": np.mean(attention["entropy"]),
-                **_shortest(target / "minimum_norm" / name / f"seed{seed}" / "fmn.parquet"),
-                "description": describe(params, name),
-            }
-        )
+        row = {"model": name, "seed": seed, "steps": note["steps"]}
+        row["passes_per_step"] = passes(variation.params.models[name])
+        row["best_validation_gap"] = note["best_validation_gap"]
+        row |= {f"attention_{key}_rms": np.sqrt(np.mean(attention[key] ** 2)) for key in ("uniform", "change")}
+        row["attention_entropy"] = np.mean(attention["entropy"])
+        row |= _shortest(target / "minimum_norm" / name / f"seed{seed}" / "fmn.parquet")
+        rows.append(row | {"description": describe(params, name)})
     return pd.DataFrame(rows)
 
 
