@@ -106,11 +106,9 @@ def comparison_figure(real: Statistics, synthetic: Statistics, floor: float) -> 
 
 
 def evidence_figure(
-    frames: UInt8[np.ndarray, "frames dim"],
-    present: Bool[np.ndarray, "labels frames"],
-    prototypes: Float[np.ndarray, "labels dim"],
-    names: Sequence[str],
-) -> Figure:
+    frames: UInt8[np.ndarray, "frames dim"], present: Bool[np.ndarray, "labels frames"],
+    prototypes: Float[np.ndarray, "labels dim"], names: Sequence[str],
+) -> Figure:  # fmt: skip
     """Where one synthetic video shows its labels: resemblance of each frame to each label's direction."""
     x = frames - frames.mean(axis=0)  # (frames, dim)
     # (frames, labels)
