@@ -61,8 +61,6 @@ def along(gradient: Frames, epsilon: float, norm: Norm, scope: Scope, modalities
     Args:
         gradient: finite, and 0 on padding.
         epsilon, norm, scope, modalities: as in :func:`steepest`.
-    Returns:
-        R, as there.
     Raises:
         TypeError, ValueError: as :func:`l2_norm`.
     """
@@ -98,8 +96,6 @@ def shrunk(perturbation: Frames, epsilon: float, norm: Norm, scope: Scope, modal
     Args:
         perturbation: finite, and 0 on padding.
         epsilon, norm, scope, modalities: as in :func:`steepest`.
-    Returns:
-        The point, as there.
     Raises:
         TypeError, ValueError: as :func:`l2_norm`.
     """

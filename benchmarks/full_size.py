@@ -9,6 +9,7 @@ long, are prepared and read as well, and an index of all 3.9 million training vi
 
 import argparse
 import dataclasses
+import itertools
 import json
 import shutil
 import tempfile
@@ -153,7 +154,7 @@ def _read_whole(split: Path) -> Row:
     store.fingerprint  # noqa: B018 - what a training asks first
     told = time.perf_counter() - started - opened
     started, own = time.perf_counter(), before
-    for _ in store.batches(64, max_frames=300, seed=0, limit=100):
+    for _ in itertools.islice(store.batches(64, max_frames=300, seed=0), 100):
         own = max(own, _own_memory()["own_mb"])
     hundred = time.perf_counter() - started
     found = {"videos": len(store), "open_s": opened, "fingerprint_s": told, "first_100_batches_s": hundred}

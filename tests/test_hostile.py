@@ -102,7 +102,7 @@ def test_an_archive_of_another_kind_of_members_is_refused(tmp_path: Path) -> Non
     import tarfile
 
     from pipeline.base.groups import Compute, Data
-    from pipeline.prepare.sources import resolve
+    from pipeline.data.video import resolve
 
     with tarfile.open(tmp_path / "features.tar.gz", "w:gz") as tar:
         for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE):

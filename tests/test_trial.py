@@ -337,7 +337,8 @@ def test_videos_that_are_cut_to_one_length_stand_together(tiny: Path, tiny_param
 
 
 def test_the_best_classes_are_kept_with_whether_they_are_right() -> None:
-    answers = Answers([], [])
+    answers = Answers()
     answers.add(torch.tensor([[0.0, 3.0, 1.0], [2.0, -1.0, 5.0]]), torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]))
     assert answers.scores[0].tolist() == [[3.0, 1.0, 0.0], [5.0, 2.0, -1.0]]
     assert answers.hits[0].tolist() == [[True, False, False], [False, True, False]]
+    assert answers.positives[0].tolist() == [1, 1]

@@ -89,13 +89,8 @@ ATTACKS = [
     Listed("one_step_predicted", fgm, PREDICTED, "other", title="one step, predicted labels", checks=True),
     Listed("pgd", pgd, kind="loss", title="PGD: many steps", checks=True),
     Listed("pgd_predicted", pgd, ONCE | PREDICTED, "other"),
-    Listed(
-        "attention_maps",
-        attention_pgd,
-        ONCE | {"over": "maps", "weight": 0.1},
-        passes=_twice,
-        title="on labels and attention: PGD that moves the maps too",
-    ),
+    Listed("attention_maps", attention_pgd, ONCE | {"over": "maps", "weight": 0.1}, passes=_twice,
+           title="on labels and attention: PGD that moves the maps too"),
     Listed("attention_scores", attention_pgd, ONCE | {"over": "scores", "weight": 0.01}, passes=_twice),
     Listed("frames_1", k_frames, ONCE | {"frames": 1}, "other"),
     Listed("square", square, kind="black_box", passes=_forward, checks=True),
@@ -107,14 +102,9 @@ ATTACKS = [
     Listed("only", one_modality, ONCE, "other", needs="modality"),
     Listed("fgsm_linf", fgm, {"norm": "linf"}, "other"),
     Listed("pgd_linf", pgd, ONCE | {"norm": "linf"}, "other"),
-    Listed(
-        "deepfool",
-        deepfool,
-        {"criterion": "hit1_loss"},
-        "boundary",
-        title="DeepFool: until the top label is a wrong one",
-    ),
-]
+    Listed("deepfool", deepfool, {"criterion": "hit1_loss"}, "boundary",
+           title="DeepFool: until the top label is a wrong one"),
+]  # fmt: skip
 """Every attack that is run under a name, in the order in which the stress test runs them."""
 
 __all__ = [

@@ -65,12 +65,8 @@ class Search:
         parts = zip(*(part.split(self.videos()) for part in (self.x, self.mask, perturbation)), strict=True)
         lengths = [norms(*part) for part in parts]
         diagnostics = {name: torch.cat([length[name] for length in lengths]) for name in lengths[0]} | {
-            "gradient_norm": self.gradient_norm,
-            "zero_gradient": self.stuck,
-            "gradient_not_finite": self.not_finite,
-            "logits_not_finite": self.broken,
-            "iterations": self.iterations,
-            "already_wrong": self.already_wrong,
+            "gradient_norm": self.gradient_norm, "zero_gradient": self.stuck, "gradient_not_finite": self.not_finite,
+            "logits_not_finite": self.broken, "iterations": self.iterations, "already_wrong": self.already_wrong,
             "fooled": self.fooled,
-        }
+        }  # fmt: skip
         return Attack(perturbation, self.clean, self.adversarial, diagnostics)

@@ -1,7 +1,7 @@
 """DeepFool: the shortest way, in L2, across a boundary of the model, in batches that shrink as videos cross it."""
 
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -62,7 +62,8 @@ class _Search(Search):
         overshoot: float, memory: float,
     ) -> None:  # fmt: skip
         super().__init__(model, x, mask, memory)
-        self.y, self.criterion, self.candidates, self.overshoot = y, criterion, candidates, overshoot
+        self.y: Any = y  # None only where no criterion asks for it: see check_labels
+        self.criterion, self.candidates, self.overshoot = criterion, candidates, overshoot
         self.clean = self.adversarial = x.new_empty(0)
 
     def advance(self, rows: Tensor, step: int, *, last: bool) -> Tensor:
@@ -73,7 +74,7 @@ class _Search(Search):
                 self.clean, self.adversarial = logits.new_empty(2, len(self.x), logits.shape[1])
             self.clean[rows] = logits.detach()
             if self.criterion == "hit1_loss":
-                self.already_wrong[rows] = ~hit(logits, self._true(rows))
+                self.already_wrong[rows] = ~hit(logits, self.y[rows])
         self.adversarial[rows] = logits.detach()
         self.broken[rows] |= ~logits.detach().isfinite().all(dim=1)
         self.fooled[rows] = self._is_fooled(rows)
@@ -103,7 +104,7 @@ class _Search(Search):
         if self.criterion == "top1_change":
             fooled = now.argmax(dim=1) != clean.argmax(dim=1)
         elif self.criterion == "hit1_loss":
-            fooled = ~(self.already_wrong[rows] | hit(now, self._true(rows)))
+            fooled = ~(self.already_wrong[rows] | hit(now, self.y[rows]))
         else:
             fooled = ((now > 0) != (clean > 0)).any(dim=1)
         return fooled & ~now.isnan().any(dim=1)  # a model that breaks down has not been fooled
@@ -116,14 +117,10 @@ class _Search(Search):
             nearest = clean.abs().topk(count, dim=1, largest=False).indices
             return torch.where(clean > 0, logits, -logits).gather(1, nearest)
         top = F.one_hot(clean.argmax(dim=1), clean.shape[1]).bool()
-        own = top if self.criterion == "top1_change" else self._true(rows) > 0
+        own = top if self.criterion == "top1_change" else self.y[rows] > 0
         rivals = clean.masked_fill(own, -torch.inf).topk(count - 1, dim=1).indices
         best = logits.masked_fill(~own, -torch.inf).argmax(dim=1, keepdim=True)
         return (logits.gather(1, best) - logits.gather(1, rivals)).masked_fill(own.gather(1, rivals), torch.inf)
-
-    def _true(self, rows: Tensor) -> Tensor:
-        assert self.y is not None  # see check_labels
-        return self.y[rows]
 
     def _nearest(self, rows: Tensor, iterate: Tensor, logits: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Distance to the nearest boundary, norm of its gradient (both float64), the gradient that leads there, and

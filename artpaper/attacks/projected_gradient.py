@@ -76,9 +76,8 @@ class Ascent:
         self.movable = (real if movable is None else movable & real).expand_as(x)
         self.iterations = 0
         self.silent = self.not_finite = self.broken = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-        self.gradient_norm = torch.full(
-            (len(x),), torch.nan, dtype=torch.float64, device=x.device
-        )  # at the first point
+        # at the first point
+        self.gradient_norm = torch.full((len(x),), torch.nan, dtype=torch.float64, device=x.device)
         self.best = self.last = torch.zeros_like(self.x)
         self.clean_logits = self.best_logits = self.last_logits = ask(model, x, mask)
         self.best_value = comparable(objective(self.clean_logits, y))

@@ -166,24 +166,19 @@ def attack_result(
 
 def diagnosed(
     x: Frames, y: LabelSets, mask: Mask, perturbation: Frames, clean_logits: Logits, adversarial_logits: Logits, *,
-    gradient_norm: PerVideo, zero_gradient: Flags, iterations: int, gradient_not_finite: Flags | None = None,
-    logits_not_finite: Flags | None = None,
+    gradient_norm: PerVideo, zero_gradient: Flags, iterations: int, **flags: Flags,
 ) -> Attack:  # fmt: skip
     """An attack that has the model's answers already, with the diagnostics of :class:`Attack`.
 
-    ``gradient_norm`` is NaN where none was followed; flags that are None are raised for no video.
+    ``gradient_norm`` is NaN where none was followed; ``flags`` are of :data:`FLAGS`, those that are known by now.
     """
-    nowhere = torch.zeros_like(zero_gradient)
     diagnostics = norms(x, mask, perturbation) | {
         "gradient_norm": gradient_norm,
         "zero_gradient": zero_gradient,
-        "gradient_not_finite": nowhere if gradient_not_finite is None else gradient_not_finite,
-        "logits_not_finite": nowhere if logits_not_finite is None else logits_not_finite,
         "iterations": torch.full_like(gradient_norm, iterations, dtype=torch.int64),
     }
-    return Attack(
-        perturbation, clean_logits, adversarial_logits, diagnostics | goal(clean_logits, adversarial_logits, y)
-    )
+    diagnostics |= flags | goal(clean_logits, adversarial_logits, y)
+    return Attack(perturbation, clean_logits, adversarial_logits, diagnostics)
 
 
 def goal(clean_logits: Logits, adversarial_logits: Logits, y: LabelSets) -> dict[str, Shaped[Tensor, " batch"]]:

@@ -131,15 +131,12 @@ def resolve(params: Params, workspace: Path, progress: bool) -> Dataset:
     reading = Reading(labels, modalities, kinds, dtype, classes, rates)
     train, validate, test = (tuple(Rows(reading, name, span) for span in spans[name]) for name in PARTITIONS)
     provenance: dict[str, str | int] = {
-        "source": params.data.source,
-        "path": str(params.data.path),
-        "videos": count,
+        "source": params.data.source, "path": str(params.data.path), "videos": count,
         "partitions": "column" if "partition" in labels.columns() else "drawn from id and base.seed",
-        "labels": describe(separator),
-        "rates": rates,
+        "labels": describe(separator), "rates": rates,
         "arrays": ", ".join(f"{name} {array.dtype}" for name, array in samples.items()),
         "arrays_without_a_row": ", ".join(f"{name} {number}" for name, number in unlisted.items()),
-    }
+    }  # fmt: skip
     return Dataset(modalities, train, validate, space, provenance, test, dtype)
 
 

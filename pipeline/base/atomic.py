@@ -1,12 +1,14 @@
 """Write a file or a folder under a temporary name and give it its own name only when it is whole."""
 
 import errno
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from pipeline.base.errors import OutputError
 
@@ -58,6 +60,18 @@ def atomic_file(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def save_text(text: str, path: str | Path, *, durable: bool = True) -> Path:
+    """Write a text as UTF-8 with plain line ends."""
+    with atomic_file(path, durable=durable) as temporary:
+        temporary.write_bytes(text.encode())
+    return Path(path)
+
+
+def save_json(values: Any, path: str | Path, *, durable: bool = True, indent: int = 1, **how: Any) -> Path:
+    """Write values as JSON, ``how`` as :func:`json.dumps` takes it, with a line end."""
+    return save_text(json.dumps(values, indent=indent, **how) + "\n", path, durable=durable)
 
 
 def replace_folder(finished: str | Path, path: str | Path) -> None:

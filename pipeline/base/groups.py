@@ -4,7 +4,6 @@ Where the paper is silent, the default is the reading that the documentation arg
 ``profiles/default.yaml`` name every key, so a reader never has to look here for a value.
 """
 
-import dataclasses
 import os.path
 from typing import Annotated, Any, Literal
 
@@ -167,18 +166,14 @@ class Reading:
     epsilon: NonNegative
 
 
-def _readings() -> tuple[Reading, ...]:
-    choices: list[tuple[Literal["none", "l2_frame"], Scope]] = [
-        ("none", "joint"), ("l2_frame", "joint"), ("none", "frame"), ("l2_frame", "frame")
-    ]  # fmt: skip
-    return tuple(Reading(norm, scope, 0.5) for norm, scope in choices)
-
-
 @dataclass(frozen=True, config=CHECKED)
 class Calibration:
     """Group ``calibration``: the readings of epsilon that Non-ART alone is put to, side by side."""
 
-    readings: Annotated[tuple[Reading, ...], Field(min_length=1)] = dataclasses.field(default_factory=_readings)
+    readings: Annotated[tuple[Reading, ...], Field(min_length=1)] = (
+        Reading("none", "joint", 0.5), Reading("l2_frame", "joint", 0.5),
+        Reading("none", "frame", 0.5), Reading("l2_frame", "frame", 0.5),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, config=CHECKED)

@@ -15,25 +15,9 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from artpaper.settings import CHECKED, Control, Loss, Model
+from pipeline.base import groups
 from pipeline.base.errors import ConfigError
 from pipeline.base.explain import SHOWN, explain, nearest
-from pipeline.base.groups import (
-    AttackConfig,
-    Base,
-    Calibration,
-    Compute,
-    Data,
-    DeepFool,
-    Experiment,
-    Features,
-    Figures,
-    Rules,
-    Stress,
-    Study,
-    Synthetic,
-    Tables,
-    Train,
-)
 
 
 def _paper_models() -> dict[str, Loss]:
@@ -55,38 +39,33 @@ def _controls() -> dict[str, dict[str, Any]]:
         "gradalign": {"like": "art", "alignment": 0.002},
         "art_wide": {"like": "art", "epsilon": 2.0},
         "relative_att": {"like": "a_art", "epsilon": 2.0, "beta": 0.03, "attention_relative": True},
-        "relative_sharp": {
-            "like": "a_art",
-            "epsilon": 2.0,
-            "beta": 0.03,
-            "attention_relative": True,
-            "entropy": -0.003,
-        },
-    }
+        "relative_sharp": {"like": "a_art", "epsilon": 2.0, "beta": 0.03, "attention_relative": True,
+                           "entropy": -0.003},
+    }  # fmt: skip
 
 
 @dataclass(frozen=True, config=CHECKED)
 class Params:
     """Everything in ``params.yaml``; without arguments, the parameters of the paper."""
 
-    base: Base = Base()
-    data: Data = Data()
-    synthetic: Synthetic = Synthetic()
-    features: Features = Features()
+    base: groups.Base = groups.Base()
+    data: groups.Data = groups.Data()
+    synthetic: groups.Synthetic = groups.Synthetic()
+    features: groups.Features = groups.Features()
     model: Model = Model()
-    train: Train = Train()
+    train: groups.Train = groups.Train()
     models: dict[str, Loss] = dataclasses.field(default_factory=_paper_models)
     controls: dict[str, dict[str, Any]] = dataclasses.field(default_factory=_controls)
-    attack: AttackConfig = AttackConfig()
-    deepfool: DeepFool = DeepFool()
-    calibration: Calibration = Calibration()
-    study: Study = Study()
-    tables: Tables = Tables()
-    figures: Figures = Figures()
-    experiment: Experiment = Experiment()
-    stress: Stress = Stress()
-    verdict: Rules = Rules()
-    compute: Compute = Compute()
+    attack: groups.AttackConfig = groups.AttackConfig()
+    deepfool: groups.DeepFool = groups.DeepFool()
+    calibration: groups.Calibration = groups.Calibration()
+    study: groups.Study = groups.Study()
+    tables: groups.Tables = groups.Tables()
+    figures: groups.Figures = groups.Figures()
+    experiment: groups.Experiment = groups.Experiment()
+    stress: groups.Stress = groups.Stress()
+    verdict: groups.Rules = groups.Rules()
+    compute: groups.Compute = groups.Compute()
 
     def __post_init__(self) -> None:
         for name in self.experiment.models:

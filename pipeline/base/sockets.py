@@ -1,9 +1,9 @@
 """Where Unix sockets fit: their paths are short (107 bytes on Linux), and not every file system takes them."""
 
-import socket
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from socket import AF_UNIX, socket
 
 from pipeline.base.errors import ConfigError
 
@@ -20,7 +20,7 @@ def socket_folder(name: str) -> Path:
     with suppress(OSError):  # none at all, not even the current folder
         for folder in dict.fromkeys((tempfile.gettempdir(), *SHORT)):
             try:
-                with tempfile.TemporaryDirectory(prefix=PREFIX, dir=folder) as tried, _unix() as trial:
+                with tempfile.TemporaryDirectory(prefix=PREFIX, dir=folder) as tried, socket(AF_UNIX) as trial:
                     Path(tried, name).parent.mkdir(parents=True, exist_ok=True)
                     trial.bind(f"{tried}/{name}")
                 return Path(folder)
@@ -30,7 +30,3 @@ def socket_folder(name: str) -> Path:
         f"no folder for the Unix sockets of this run ({reason or 'none can be written'}; nor {', '.join(SHORT)}):"
         " set TMPDIR to a folder of this machine with a short path that can be written, such as TMPDIR=/run/user/$UID"
     )
-
-
-def _unix() -> socket.socket:
-    return socket.socket(socket.AF_UNIX)

@@ -21,11 +21,9 @@ def dequantise(
 
 
 def features(
-    frames: UInt8[Tensor, "batch time dim"] | Float32[Tensor, "batch time dim"],
-    mask: Bool[Tensor, "batch time"],
-    config: Features,
-    modalities: Mapping[str, int],
-) -> Float[Tensor, "batch time dim"]:
+    frames: UInt8[Tensor, "batch time dim"] | Float32[Tensor, "batch time dim"], mask: Bool[Tensor, "batch time"],
+    config: Features, modalities: Mapping[str, int],
+) -> Float[Tensor, "batch time dim"]:  # fmt: skip
     """The model's input: the frames' values, normalised as ``config.norm`` says, zero on padding.
 
     uint8 is dequantised, float32 is taken as it is. ``l2_frame`` gives each frame, modalities together, norm 1,

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pipeline.base.atomic import atomic_file
+from pipeline.base.atomic import save_json
 from pipeline.base.errors import DataError
 from pipeline.base.explain import nearest
 from pipeline.base.sources import SOURCES
@@ -117,8 +117,7 @@ class LabelSpace:
 
     def save(self, path: str | Path) -> None:
         """Write the space as JSON."""
-        with atomic_file(path) as temporary:
-            temporary.write_text(json.dumps(self.content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        save_json(self.content, path, ensure_ascii=False)
 
     @classmethod
     def load(cls, path: str | Path) -> "LabelSpace":

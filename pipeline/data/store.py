@@ -166,23 +166,14 @@ class FrameStore:
         return np.flatnonzero(has_one).tolist()
 
     def batches(
-        self,
-        batch_size: int,
-        *,
-        max_frames: int,
-        seed: int | None = None,
-        epoch: int = 0,
-        start: int = 0,
-        limit: int | None = None,
-        ahead: int = 0,
-        share: tuple[int, int] = (0, 1),
-    ) -> Iterator[Batch]:
+        self, batch_size: int, *, max_frames: int, seed: int | None = None, epoch: int = 0, start: int = 0,
+        ahead: int = 0, share: tuple[int, int] = (0, 1),
+    ) -> Iterator[Batch]:  # fmt: skip
         """One pass over the videos; the time of a batch is its longest video's, at most ``max_frames``.
 
         Args:
             seed: shuffles, with ``epoch``, and nothing else; None keeps the order of the store.
             start: number of the first batch; those before it are not read, so a run resumes at once.
-            limit: at most this many batches.
             ahead: this many batches are made, by as many threads, while the one before them is worked on.
             share: (rank, size): only the rank-th of so many parts of each batch is read, for as many processes that
                 work on one batch; the first parts are a video larger, and of a small batch the last ones are empty.
@@ -190,9 +181,8 @@ class FrameStore:
         """
         count = len(self)
         order = np.arange(count) if seed is None else np.random.default_rng((seed, epoch)).permutation(count)
-        stop = count if limit is None else min(count, (start + limit) * batch_size)
         rank, size = share
-        wholes = (order[at : min(at + batch_size, stop)] for at in range(start * batch_size, stop, batch_size))
+        wholes = (order[at : at + batch_size] for at in range(start * batch_size, count, batch_size))
         parts = (np.array_split(whole, size)[rank] for whole in wholes)
         if not ahead:
             yield from (self._batch(part, max_frames) for part in parts)

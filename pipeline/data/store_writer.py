@@ -13,7 +13,7 @@ from typing import BinaryIO
 import numpy as np
 import pyarrow as pa
 
-from pipeline.base.atomic import atomic_file
+from pipeline.base.atomic import atomic_file, save_json
 from pipeline.data.store import BATCH_ROWS, FORMAT, PLACE
 from pipeline.data.video import Video
 
@@ -103,11 +103,9 @@ def write_split(
     named = pa.DictionaryArray.from_arrays(listing["unit"].combine_chunks(), pa.array(shards))
     with atomic_file(path / "index.arrow") as temporary:
         write_table(temporary, listing.append_column("shard", named).select(["id", "shard", *PLACE]))
-    with atomic_file(path / "store.json") as temporary:
-        described = {"format": FORMAT, "modalities": modalities, "label_space": "../label_space.json"}
-        described |= {} if dtype == "uint8" else {"dtype": dtype}
-        described |= {"damaged": list(damaged)} if damaged else {}
-        temporary.write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+    described = {"format": FORMAT, "modalities": modalities, "label_space": "../label_space.json"}
+    described |= {} if dtype == "uint8" else {"dtype": dtype}
+    save_json(described | ({"damaged": list(damaged)} if damaged else {}), path / "store.json")
     with atomic_file(path / "ids.txt.gz") as temporary:
         text = "".join(f"{name}\n" for name in listing["id"].to_pylist())
         temporary.write_bytes(gzip.compress(text.encode(), mtime=0))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -91,6 +92,14 @@ class Dataset:
         return {name: pieces for name, pieces in named.items() if pieces or name != "test"}
 
 
+def resolve(params: Params, workspace: Path, progress: bool = True) -> Dataset:
+    """Find the videos that ``params.data`` names, by its source's reader, at least one piece a partition.
+
+    What has to be unpacked or generated goes to ``workspace/.resume``, where a second call finds it.
+    """
+    return import_module(SOURCES[params.data.source].reader).resolve(params, workspace, progress)
+
+
 def given_path(params: Params, expected: str) -> Path:
     """``data.path``, which must be there; ``expected`` says what it is to be."""
     if not params.data.path:
@@ -118,10 +127,6 @@ def provenance(params: Params, train: tuple[Piece, ...], validate: tuple[Piece, 
     """Source, path and numbers of shards, licence and attribution."""
     record = SOURCES[params.data.source]
     return {
-        "source": params.data.source,
-        "path": params.data.path or "built in",
-        "train_shards": len(train),
-        "validate_shards": len(validate),
-        "licence": record.licence,
-        "attribution": record.attribution,
-    }
+        "source": params.data.source, "path": params.data.path or "built in", "train_shards": len(train),
+        "validate_shards": len(validate), "licence": record.licence, "attribution": record.attribution,
+    }  # fmt: skip

@@ -208,10 +208,7 @@ class Explorer:
         """
         rows = self.videos.matching(text)
         if not len(rows):
-            return Selection(
-                rows,
-                f"no test video has “{text.strip()}” in its id or as a label",
-            )
+            return Selection(rows, f"no test video has “{text.strip()}” in its id or as a label")
         if order == "store":
             return Selection(rows, f"{len(rows):,} of {len(self.videos):,} test videos")
         if order == "changed":

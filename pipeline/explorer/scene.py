@@ -166,12 +166,8 @@ def model_of(explorer: Explorer, view: View) -> Scene:
 
 def answer_of(view: View) -> Scene:
     """Its answer to the attacked one."""
-    top = [label(one) for one in view.after.top]
-    return {
-        "verdict": verdict(view),
-        "attacked_top": top,
-        "margins": [number(view.before.margin), number(view.after.margin)],
-    }
+    margins = [number(answer.margin) for answer in (view.before, view.after)]
+    return {"verdict": verdict(view), "attacked_top": [label(one) for one in view.after.top], "margins": margins}
 
 
 def label(one: Label) -> list[Any]:
@@ -215,9 +211,8 @@ def share(part: float, whole: float) -> str:
 def listing_of(explorer: Explorer, state: State) -> Scene:
     """The videos that a state's ``find`` asks for, with the models, the attack and the epsilon of that time."""
     find = state["find"]
-    look = look_of(
-        {**state, **{name: find[name] for name in ("models", "attack", "epsilon") if name in find}}, explorer
-    )
+    of_then = {name: find[name] for name in ("models", "attack", "epsilon") if name in find}
+    look = look_of({**state, **of_then}, explorer)
     found = explorer.find(find["order"], find["text"], look.runs[0], look.attack, look.epsilon)
     cut = f"; the first {LISTED} are listed" if len(found.rows) > LISTED else ""
     videos = explorer.videos

@@ -12,26 +12,13 @@ import anywidget
 import traitlets
 
 from pipeline.base.errors import ArtpaperError
+from pipeline.explorer import scene
 from pipeline.explorer.explorer import ATTACKS, Explorer
-from pipeline.explorer.scene import (
-    ASKED,
-    about,
-    curve_epsilons,
-    first_state,
-    listing_of,
-    look_of,
-    moved_of,
-    number,
-    run_key,
-    scenes_of,
-)
 from pipeline.explorer.static import one_page
 
 HERE = Path(__file__).parent
 PIXELS = 256  # of a map on the screen, until the page has said how many it has
-SLOW = (
-    150  # milliseconds that a view took, from which on the maps of the next are shown before the models have answered
-)
+SLOW = 150  # milliseconds that a view took: from here on the maps of the next are shown before the models have answered
 PATIENCE = 1.0  # seconds that a view may take before a newer one is begun: a drag shows what lies on its way
 
 
@@ -119,7 +106,7 @@ class ExplorerView(anywidget.AnyWidget):
         self.explorer = explorer
         self._done: dict[str, Any] = {}
         self._slow = False
-        super().__init__(about=about(explorer), state=first_state(explorer) | json.loads(shown or "{}"))
+        super().__init__(about=scene.about(explorer), state=scene.first_state(explorer) | json.loads(shown or "{}"))
         self._worker = Newest(self._work)
         explorer.pause = self._worker.give_way
         self.observe(self._ask, ["state", "pixels", "wanted"])
@@ -145,13 +132,13 @@ class ExplorerView(anywidget.AnyWidget):
 
     def _work(self, request: tuple[dict[str, Any], int, int]) -> None:
         state, pixels, wanted = request
-        asked = [state.get(name) for name in ASKED]
+        asked = [state.get(name) for name in scene.ASKED]
         try:
             with self._worker.patient(PATIENCE):
                 self._bring("scene", [asked, pixels], lambda: self._scene(state, pixels))
-            look = look_of(state, self.explorer)
-            self._bring("listing", state["find"], lambda: listing_of(self.explorer, state))
-            self._bring("moved", [look.runs[0], look.runs[-1]], lambda: moved_of(self.explorer, look.runs))
+            look = scene.look_of(state, self.explorer)
+            self._bring("listing", state["find"], lambda: scene.listing_of(self.explorer, state))
+            self._bring("moved", [look.runs[0], look.runs[-1]], lambda: scene.moved_of(self.explorer, look.runs))
             if wanted:
                 self._bring("page", wanted, lambda: one_page(self.explorer, state))
             self._margins(state)
@@ -168,7 +155,7 @@ class ExplorerView(anywidget.AnyWidget):
             self._done[name] = asked
 
     def _scene(self, state: dict[str, Any], pixels: int) -> dict[str, Any]:
-        started, parts = time.perf_counter(), scenes_of(self.explorer, state, pixels)
+        started, parts = time.perf_counter(), scene.scenes_of(self.explorer, state, pixels)
         maps = next(parts)
         if self._slow:
             self.scene = maps
@@ -178,19 +165,19 @@ class ExplorerView(anywidget.AnyWidget):
 
     def _margins(self, state: dict[str, Any]) -> None:
         """The margins of every model on show, an epsilon after the other, as long as nothing newer is asked for."""
-        look = look_of(state, self.explorer)
+        look = scene.look_of(state, self.explorer)
         asked = [look.row, look.attack, look.masked]
         if self._done.get("margins") != asked:
-            self.margins = {"epsilons": curve_epsilons(self.explorer), "of": {}}
+            self.margins = {"epsilons": scene.curve_epsilons(self.explorer), "of": {}}
             self._done["margins"] = asked
         if not ATTACKS[look.attack].takes_epsilon:
             return
         epsilons = self.margins["epsilons"]
         for run in look.runs:
-            key = run_key(run)
+            key = scene.run_key(run)
             known = self.margins["of"].get(key, [])
             rest = epsilons[len(known) :]
             for margin in self.explorer.margins(look.row, run, look.attack, rest, look.masked):
-                known = [*known, number(margin)]
+                known = [*known, scene.number(margin)]
                 self.margins = self.margins | {"of": self.margins["of"] | {key: known}}
                 self._worker.give_way()

@@ -71,9 +71,7 @@ def _judgement(claim: Claim, evidence: Evidence) -> ClaimJudgement:
     if missing:
         return Judgement(judgement.numbers, OPEN, f"no value for {', '.join(missing)}")
     files = {number.file for number in judgement.numbers.values()}
-    if (
-        judgement.verdict == HOLDS and min(map(evidence.seeds, files)) == 1
-    ):  # another may well give half of it, or twice
+    if judgement.verdict == HOLDS and min(map(evidence.seeds, files)) == 1:  # another may give half of it, or twice
         return Judgement(judgement.numbers, DIRECTION, f"{judgement.reason}; of one training seed")
     return judgement
 
@@ -302,13 +300,11 @@ CLAIMS = (
     ),
     Claim(
         "abstract, 1", "Adversarial training in the output space alone (ART) improves the worst case",
-        "GAP 72.89 → 81.97 (+9.08)", "tables", beyond(1, "adversarial", "non_art", ("art",), ("GAP",)),
-        kind="headline",
+        "GAP 72.89 → 81.97 (+9.08)", "tables", beyond(1, "adversarial", "non_art", ("art",), ("GAP",)), kind="headline",
     ),
     Claim(
         "abstract, 1", "A-ART's score on its adversarial examples is close to its clean score",
-        "GAP 92.00 → 91.04", "tables", keeps("a_art"),
-        kind="headline",
+        "GAP 92.00 → 91.04", "tables", keeps("a_art"), kind="headline",
     ),
     Claim(
         "1, 4", "A-ART gains 18 points of adversarial GAP over Non-ART",
@@ -317,8 +313,7 @@ CLAIMS = (
     ),
     Claim(
         "1, 3.2.1", "A-ART consistently beats ART under attack, by 9.1 points of GAP",
-        "GAP +9.07, PERR +8.23, Hit@1 +5.77", "tables", beyond(1, "adversarial", "art", ("a_art",)),
-        kind="headline",
+        "GAP +9.07, PERR +8.23, Hit@1 +5.77", "tables", beyond(1, "adversarial", "art", ("a_art",)), kind="headline",
     ),
     Claim(
         "1, Table 2", "The same on Arts & Entertainment: A-ART beats Non-ART under attack",
@@ -342,8 +337,7 @@ CLAIMS = (
         Rule(
             "holds if clean validation GAP is highest at 0.001 among the values tried and 0, ART at alpha 1; in "
             "direction if within twice the error of the highest", beta,
-        ),
-        kind="incidental",
+        ), kind="incidental",
     ),
     Claim(
         "3.2.1", "Adversarial regularisation (ART) improves clean performance",
@@ -360,8 +354,7 @@ CLAIMS = (
         Rule(
             "holds if the largest attention of a frame is lower by a factor of 3.2, half a decade, for every seed; in "
             "direction by a quarter of one, 1.8 (a clip of T frames allows a factor of T at most)", flatter,
-        ),
-        kind="incidental",
+        ), kind="incidental",
     ),
     Claim(
         "3.2.2", "A-ART reduces the MSE between clean and adversarial attention maps drastically",
@@ -377,18 +370,15 @@ CLAIMS = (
         Rule(
             "holds if from ART to A-ART the change of the maps falls at least tenfold, and at least twice as much as "
             "their distance to the uniform map; in direction if the change falls less", robust_or_flat,
-        ),
-        kind="headline",
+        ), kind="headline",
     ),
     Claim(
         "3.2.3, Figure 3", "Validation GAP of ART over epsilon rises above Non-ART's, peaks, then falls",
-        "peak at epsilon 0.5", "hyperparameters", peaks("art", "epsilon"),
-        kind="incidental",
+        "peak at epsilon 0.5", "hyperparameters", peaks("art", "epsilon"), kind="incidental",
     ),
     Claim(
         "3.2.3, Figure 3", "The same over alpha",
-        "peak at alpha 1", "hyperparameters", peaks("art", "alpha"),
-        kind="incidental",
+        "peak at alpha 1", "hyperparameters", peaks("art", "alpha"), kind="incidental",
     ),
     Claim(
         "3.2.4", "Fooling A-ART (DeepFool) takes a larger perturbation than fooling ART",
@@ -400,12 +390,10 @@ CLAIMS = (
     ),
     Claim(
         "Figure 4, its bars", "Fooling ART takes a larger perturbation than fooling Non-ART",
-        "a bar chart", "robustness", rho("non_art", "art"),
-        kind="incidental",
+        "a bar chart", "robustness", rho("non_art", "art"), kind="incidental",
     ),
     Claim(
         "4", "ART and A-ART perform better than Non-ART on the clean test set",
-        "GAP +0.41 and +0.03", "tables", beyond(1, "test", "non_art", ("art", "a_art"), ("GAP",)),
-        kind="incidental",
+        "GAP +0.41 and +0.03", "tables", beyond(1, "test", "non_art", ("art", "a_art"), ("GAP",)), kind="incidental",
     ),
 )  # fmt: skip

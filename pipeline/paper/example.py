@@ -3,7 +3,6 @@
 import difflib
 import math
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,6 @@ from pipeline.base.sources import SOURCES
 from pipeline.paper.attention import attention_files
 from pipeline.paper.style import ADVERSARIAL, DATA, model_title, plain, wrapped
 from pipeline.predict.one_video import Example
-
-RULE = "chosen by rule: of the longest test videos the one with the median change of {model}'s maps"
 
 
 def choose_video(predictions: Mapping[str, Sequence[str | Path]], named: str | None = None) -> str:
@@ -46,9 +43,9 @@ def choose_video(predictions: Mapping[str, Sequence[str | Path]], named: str | N
 
 
 def rule_of(predictions: Mapping[str, Sequence[str | Path]]) -> str:
-    """:data:`RULE` with the model that it went by."""
-    model = "art" if predictions.get("art") else next(iter(predictions))
-    return RULE.format(model=model_title(model))
+    """The rule in words, with the model that it went by."""
+    model = model_title("art" if predictions.get("art") else next(iter(predictions)))
+    return f"chosen by rule: of the longest test videos the one with the median change of {model}'s maps"
 
 
 def attention_maps_figure(shown: Example) -> Figure:
@@ -85,7 +82,7 @@ def attention_maps_figure(shown: Example) -> Figure:
         label = rf"difference ($10^{{{power}}}$ weight)" if power else "difference (weight)"
         change = figure.colorbar(changes, ax=columns[:, 2], aspect=20, label=label, **bars)
         change.locator = MaxNLocator(4, symmetric=True)
-        change.formatter = FuncFormatter(partial(_in_units, power))
+        change.formatter = FuncFormatter(lambda value, _, unit=10.0**power: f"{value / unit:.3g}")
     for axes, model in zip(grid[:, 0], shown.models, strict=True):
         axes.set_ylabel(f"{model_title(model)}\nattending frame{SOURCES[shown.source].frame_unit}", fontsize=9)
     for axes in grid.flat:
@@ -122,10 +119,6 @@ def attention_profiles_figure(shown: Example) -> Figure:
     figure.legend(handles, names, loc="outside lower center", ncols=3, frameon=False)
     figure.suptitle(_title("Attention profiles", shown, 45 * len(shown.models)), fontsize=10)
     return figure
-
-
-def _in_units(power: int, value: float, _: object) -> str:
-    return f"{value / 10.0**power:.3g}"
 
 
 def _seconds(axes: Axes) -> None:

@@ -66,11 +66,8 @@ def hyperparameter_figure(table: pd.DataFrame, params: Params) -> Figure:
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     seeds = int(points["seeds"].max())
-    bars = (
-        f"standard deviation over {seeds} seeds"
-        if seeds > 1
-        else "bootstrap error over the validation videos, one seed"
-    )
+    one = "bootstrap error over the validation videos, one seed"
+    bars = f"standard deviation over {seeds} seeds" if seeds > 1 else one
     steps = f"at most {params.study.max_steps or params.train.max_steps} steps each"
     figure.suptitle(
         f"Figure 3 on {DATA[params.data.source]}; bars: {bars}; {steps}; grey: the value in use", fontsize=10

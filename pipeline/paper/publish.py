@@ -4,16 +4,16 @@ Where Git does not have the project, as in a downloaded archive, the commit is `
 """
 
 import importlib.metadata
-import json
 import os
 import platform
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline.base.atomic import atomic_file, replace_folder
+from pipeline.base.atomic import replace_folder, save_json
 from pipeline.base.errors import ArtpaperError
 from pipeline.base.git import revision, tell_dvc
 from pipeline.base.parameters import load_params
@@ -40,10 +40,8 @@ def publish(workspace: Path, target: Path, command: str) -> dict[str, Any]:
         shutil.copy2(workspace / name, copy / Path(name).name)
     for model in params.experiment.models:
         for seed in params.experiment.seeds:
-            run = workspace / "models" / model / f"seed{seed}"
-            for name in ("model.json", "history.csv"):
-                (copy / "models" / model / f"seed{seed}").mkdir(parents=True, exist_ok=True)
-                shutil.copy2(run / name, copy / "models" / model / f"seed{seed}" / name)
+            run = Path("models", model, f"seed{seed}")
+            shutil.copytree(workspace / run, copy / run, ignore=shutil.ignore_patterns("*.safetensors"))
     if (target / "README.md").is_file():  # written by hand
         shutil.copy2(target / "README.md", copy / "README.md")
     if (target / "stress").is_dir():  # published by itself
@@ -86,25 +84,21 @@ def _clean(workspace: Path, pipeline: str) -> str:
 
 def _provenance(folder: Path, commit: str, command: str) -> dict[str, Any]:
     provenance = {"commit": commit, "command": command, **environment()}
-    with atomic_file(folder / "provenance.json") as temporary:
-        temporary.write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
+    save_json(provenance, folder / "provenance.json", indent=2)
     return provenance
 
 
 def environment() -> dict[str, Any]:
     """This machine, Python and the packages that a result may hang on, as ``provenance.json`` has them."""
+    versions = {}
+    for name in PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
     return {
         "machine": {"processor": processor(), "cores": os.cpu_count(), "system": platform.system()},
         "python": platform.python_version(),
-        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "packages": versions,
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def processor() -> str:

@@ -59,11 +59,6 @@ class PaperTables:
     tables: tuple[Table, ...]
     metrics: dict[str, dict[str, dict[str, Any]]]
 
-    @property
-    def cells(self) -> pd.DataFrame:
-        """Every cell of every table, one a row (columns as in ``table1.csv``)."""
-        return pd.concat([table.cells for table in self.tables], ignore_index=True)
-
 
 def write_tables(tables: PaperTables, folder: str | Path) -> None:
     """Write ``table1.csv``, ``.md`` and ``.tex`` and the same for the others; equal input, equal bytes."""

@@ -171,11 +171,9 @@ def robustness_table(files: Mapping[str, Sequence[str | Path]], resamples: int =
 
 
 def bootstrap_means(
-    values: Float64[np.ndarray, "*quantities videos"],
-    chosen: Bool[np.ndarray, "*quantities videos"],
-    resamples: int,
-    seed: int,
-) -> Float64[np.ndarray, "samples ..."]:
+    values: Float64[np.ndarray, "*quantities videos"], chosen: Bool[np.ndarray, "*quantities videos"],
+    resamples: int, seed: int,
+) -> Float64[np.ndarray, "samples ..."]:  # fmt: skip
     """Means of each quantity over its chosen videos, in samples of the videos drawn with replacement.
 
     Every quantity sees the same samples, so differences of quantities are paired. NaN where no chosen video was drawn.

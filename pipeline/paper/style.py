@@ -1,6 +1,5 @@
 """One look for all figures and texts: what colour tells apart, line styles, markers and hatches tell apart too."""
 
-import json
 import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator
 
-from pipeline.base.atomic import atomic_file
+from pipeline.base.atomic import atomic_file, save_json, save_text
 from pipeline.base.sources import SOURCES
 from pipeline.paper.paper import MODELS
 
@@ -179,18 +178,10 @@ def save_table(table: pd.DataFrame, path: str | Path) -> Path:
     return save_text(table.to_csv(index=False, float_format="%.9g", lineterminator="\n"), path)
 
 
-def save_text(text: str, path: str | Path) -> Path:
-    """Write a text as UTF-8 with plain line ends."""
-    with atomic_file(path) as temporary:
-        temporary.write_bytes(text.encode())
-    return Path(path)
-
-
 def save_metrics(rows: Mapping[str, Mapping[str, str | int | float]], folder: str | Path) -> None:
     """Write what ``dvc metrics`` shows of a table: a file ``<model>.json`` for every model, each one of its rows."""
     for model, row in rows.items():
-        text = json.dumps(row, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        save_text(text, Path(folder) / f"{model}.json")
+        save_json(row, Path(folder) / f"{model}.json", indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def markdown_table(header: Sequence[str], lines: Iterable[Sequence[str]], names: int = 1) -> str:
@@ -207,13 +198,8 @@ def markdown_table(header: Sequence[str], lines: Iterable[Sequence[str]], names:
 def padded(rows: Sequence[Sequence[str]], names: int) -> str:
     """Rows of a Markdown table, every cell as wide as its column."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        [
-            cell.ljust(width) if place < names else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        for row in rows
-    ]
+    sides = [str.ljust] * names + [str.rjust] * (len(widths) - names)
+    lines = [[side(cell, width) for side, cell, width in zip(sides, row, widths, strict=True)] for row in rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 

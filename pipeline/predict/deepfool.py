@@ -25,19 +25,10 @@ from pipeline.train.device import best_device
 BOUNDARIES: tuple[Criterion, ...] = ("top1_change", "hit1_loss", "threshold")
 CRITERIA = (*BOUNDARIES, "multilabel")
 SCHEMA = pa.schema(
-    {
-        "id": pa.string(),
-        "frames": pa.int32(),
-        "criterion": pa.string(),
-        "norm": pa.float64(),
-        "relative_norm": pa.float64(),
-        "gradient_norm": pa.float64(),
-        "zero_gradient": pa.bool_(),
-        "iterations": pa.int64(),
-        "already_wrong": pa.bool_(),
-        "fooled": pa.bool_(),
-    }
-    | dict.fromkeys(FLAGS, pa.bool_())
+    {"id": pa.string(), "frames": pa.int32(), "criterion": pa.string()}
+    | dict.fromkeys(("norm", "relative_norm", "gradient_norm"), pa.float64())
+    | {"zero_gradient": pa.bool_(), "iterations": pa.int64()}
+    | dict.fromkeys(("already_wrong", "fooled", *FLAGS), pa.bool_())
 )
 
 
@@ -81,12 +72,10 @@ def _rows(model: FrameTransformer, store: FrameStore, params: Params, start: int
         x, y, mask = model_inputs(batch, params.features, model.modalities, device)
         few = min(len(x), max(0, config.multilabel_videos - done))  # it costs a backward pass for every class
         done += len(x)
-        attacks: dict[str, Attack] = {}
-        for criterion in BOUNDARIES:
-            attacks[criterion] = deepfool(
-                model, x, y, mask, criterion=criterion, candidates=config.candidates, steps=config.steps,
-                overshoot=config.overshoot, memory=config.memory,
-            )  # fmt: skip
+        how = {key: getattr(config, key) for key in ("candidates", "steps", "overshoot", "memory")}
+        attacks: dict[str, Attack] = {
+            criterion: deepfool(model, x, y, mask, criterion=criterion, **how) for criterion in BOUNDARIES
+        }
         if few:
             # logits: the sigmoid's flat ends would send a confident model's videos far beyond the boundary
             attacks["multilabel"] = multilabel_deepfool(

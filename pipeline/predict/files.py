@@ -25,21 +25,12 @@ def describe(params: Params, name: str, seed: int, note: Note, store: FrameStore
     space = store.label_space
     left_out = {DAMAGED: store.damaged} if store.damaged else {}
     return left_out | {
-        "model": name,
-        "seed": seed,
-        "source": params.data.source,
-        "split": store.path.name,
-        "label_space": space.name,
-        "label_space_note": space.note,
-        "classes": len(space.classes),
-        "feature_norm": params.features.norm,
-        "max_frames": params.features.max_frames,
-        "modalities": store.modalities,
-        "best_step": note["best_step"],
-        "best_validation_gap": note["best_validation_gap"],
-        "loss": as_dict(params.models[name]),
-        "version": __version__,
-    }
+        "model": name, "seed": seed, "loss": as_dict(params.models[name]), "version": __version__,
+        "best_step": note["best_step"], "best_validation_gap": note["best_validation_gap"],
+        "source": params.data.source, "split": store.path.name, "modalities": store.modalities,
+        "label_space": space.name, "label_space_note": space.note, "classes": len(space.classes),
+        "feature_norm": params.features.norm, "max_frames": params.features.max_frames,
+    }  # fmt: skip
 
 
 def best_classes(
@@ -49,9 +40,8 @@ def best_classes(
     order = logits.argsort(dim=-1, descending=True, stable=True)[:, : max(listed)]  # (B, most)
     scores = logits.gather(-1, order).numpy()
     classes = order.int().numpy()
-    return [row[:k] for row, k in zip(classes, listed, strict=True)], [
-        row[:k] for row, k in zip(scores, listed, strict=True)
-    ]
+    best, values = ([row[:k] for row, k in zip(part, listed, strict=True)] for part in (classes, scores))
+    return best, values
 
 
 def read_file(

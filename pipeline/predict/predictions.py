@@ -36,12 +36,8 @@ def schema(modalities: Iterable[str] = ()) -> pa.Schema:
     for name in LISTS.values():
         columns |= {f"{name}_classes": pa.list_(pa.int32()), f"{name}_scores": pa.list_(pa.float32())}
     columns |= dict.fromkeys(("norm", "relative_norm", "gradient_norm"), pa.float64())
-    columns |= {
-        "zero_gradient": pa.bool_(),
-        "iterations": pa.int64(),
-        "already_wrong": pa.bool_(),
-        "fooled": pa.bool_(),
-    } | dict.fromkeys(FLAGS, pa.bool_())
+    columns |= {"zero_gradient": pa.bool_(), "iterations": pa.int64()}
+    columns |= dict.fromkeys(("already_wrong", "fooled", *FLAGS), pa.bool_())
     columns |= {attention_column(modality, name): pa.float64() for modality in modalities for name in NUMBERS}
     return pa.schema(columns)
 
@@ -82,8 +78,8 @@ def read_predictions(path: str | Path) -> Predictions:
     if len(ids.unique()) < len(ids):
         raise DataError(f"{path}: holds a video twice; delete it and make it anew with `dvc repro`")
     positives = labels.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)  # (videos,)
+    # (labels,): video and class of each label as one number
     truth = np.repeat(np.arange(len(ids)), positives) * settings["classes"] + labels.flatten().to_numpy()
-    truth = np.sort(np.append(truth, -1))  # (labels + 1,): video and class of each label as one number, -1 matches none
     lists = {
         split: _read_lists(path, table, name, settings["classes"], positives, truth) for split, name in LISTS.items()
     }
@@ -112,8 +108,6 @@ def _read_lists(
     if ((np.diff(scores) > 0) & (np.diff(rows) == 0)).any() or index.min() < 0 or index.max() >= classes:
         raise DataError(f"{path}: {name} lists are not in descending order, or name classes beyond {classes}")
     hits = np.zeros((len(lengths), lengths.max()), dtype=bool)
-    pairs = rows * classes + index
-    hit = truth[np.minimum(np.searchsorted(truth, pairs), len(truth) - 1)] == pairs  # (pairs,)
-    hits[rows, np.arange(len(rows)) - starts[rows]] = hit
+    hits[rows, np.arange(len(rows)) - starts[rows]] = np.isin(rows * classes + index, truth)
     top = min(metrics.TOP_K, classes)
     return scores[starts[:, None] + np.arange(top)], hits

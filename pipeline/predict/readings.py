@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.base.groups import AttackConfig, Reading
+from pipeline.base.groups import AttackConfig
 from pipeline.base.parameters import Params
 from pipeline.predict.study import Variation, measure_all
 
@@ -24,7 +24,7 @@ def measure_readings(params: Params, workspace: Path, *, progress: bool = True) 
         value that the attack takes (percent), each the mean over ``experiment.seeds``; ``in_use`` for the reading that
         group ``attack`` uses.
     """
-    seeds = params.experiment.seeds
+    seeds, used = params.experiment.seeds, (params.features.norm, params.attack.scope, params.attack.epsilon)
     variations = [Variation(changed, "non_art", seed) for changed in _changed(params) for seed in seeds]
     measured = iter(measure_all(variations, workspace, "which epsilon", progress=progress))
     rows = []
@@ -38,7 +38,7 @@ def measure_readings(params: Params, workspace: Path, *, progress: bool = True) 
             clean, attacked = (100 * means[f"{split}_{name}"] for split in ("test", "adversarial"))
             lost = 100 * (1 - attacked / clean)
             row |= {f"{metric} clean": clean, f"{metric} attacked": attacked, f"{metric} lost": lost}
-        rows.append(row | {"in_use": _in_use(reading, params)})
+        rows.append(row | {"in_use": (reading.norm, reading.scope, reading.epsilon) == used})
     return pd.DataFrame(rows)
 
 
@@ -50,8 +50,3 @@ def _changed(params: Params) -> Iterator[Params]:
         attack = AttackConfig(reading.epsilon, reading.scope, params.attack.labels, params.attack.batch_size)
         features = dataclasses.replace(params.features, norm=reading.norm)
         yield dataclasses.replace(params, features=features, model=model, attack=attack)
-
-
-def _in_use(reading: Reading, params: Params) -> bool:
-    used = (params.features.norm, params.attack.scope, params.attack.epsilon)
-    return (reading.norm, reading.scope, reading.epsilon) == used

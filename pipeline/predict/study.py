@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from artpaper import metrics
 from artpaper.attention import NUMBERS
-from pipeline.base.atomic import atomic_file
+from pipeline.base.atomic import save_json
 from pipeline.base.identity import content, resume_key
 from pipeline.base.parameters import Params, as_dict
 from pipeline.data.splits import training_splits
@@ -61,6 +61,13 @@ class Variation:
                 return own
         return self.folder(workspace) / "model"
 
+    def trained(self, workspace: Path) -> Path:
+        """The folder of the trained model, trained now if it was not before."""
+        folder = self.model(workspace)
+        if not (folder / "model.safetensors").is_file():
+            train(self.params, self.name, self.seed, workspace, target=folder, progress=False)
+        return folder
+
     def _identity(self, workspace: Path) -> dict:
         splits = training_splits(self.params, self.name, workspace)
         return run_identity(self.params, self.name, self.seed, splits)
@@ -102,9 +109,8 @@ def measure(variation: Variation, workspace: Path) -> Measured:
         modality, of the attention numbers; ``steps`` trained.
     """
     params, name, seed = variation.params, variation.name, variation.seed
-    model, result = variation.model(workspace), variation.result(workspace)
-    if not (model / "model.safetensors").is_file():
-        train(params, name, seed, workspace, target=model, progress=False)
+    model = variation.trained(workspace)
+    result = variation.result(workspace)
     target = result.with_suffix("")  # not the training's folder: it may be measured under several attacks
     path = attack(params, name, seed, workspace, split="validation", model=model, target=target, progress=False)
     predictions = read_predictions(path)
@@ -122,8 +128,7 @@ def measure(variation: Variation, workspace: Path) -> Measured:
     measured |= {str(column): float(value) for column, value in table.to_pandas().mean().items()}
     history = pd.read_csv(model / "history.csv")
     measured["steps"] = float(history["step"].max())
-    with atomic_file(result) as temporary:
-        temporary.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+    save_json(measured, result)
     return measured
 
 

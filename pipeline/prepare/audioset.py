@@ -4,7 +4,6 @@ import shutil
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from pipeline.base.atomic import replace_folder
@@ -72,8 +71,10 @@ def _unpack(archive: Path, workspace: Path) -> Path:
     unpacked = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         with tarfile.open(archive, "r:*") as tar:
-            for member in _members(tar):
-                tar.extract(member, unpacked, filter="data")
+            for member in tar:
+                name = PurePosixPath(member.name)
+                if member.isfile() and name.parent.name in (TRAIN, VALIDATE) and name.suffix == ".tfrecord":
+                    tar.extract(member, unpacked, filter="data")
         if not any(unpacked.rglob("*.tfrecord")):
             raise DataError(f"{archive}: holds no {TRAIN}/*.tfrecord; AudioSet's features.tar.gz from {PAGE} is needed")
         replace_folder(unpacked, folder)
@@ -86,13 +87,6 @@ def _unpack(archive: Path, workspace: Path) -> Path:
     finally:
         shutil.rmtree(unpacked, ignore_errors=True)
     return folder
-
-
-def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    for member in tar:
-        name = PurePosixPath(member.name)
-        if member.isfile() and name.parent.name in (TRAIN, VALIDATE) and name.suffix == ".tfrecord":
-            yield member
 
 
 def remote_files(fetcher: Fetcher, server: str, mirror: str) -> tuple[list[Remote], str]:

@@ -25,7 +25,7 @@ from urllib3.exceptions import HTTPError, InvalidHeader, MaxRetryError
 from urllib3.util import Retry
 
 from pipeline.base.alone import alone
-from pipeline.base.atomic import atomic_file, writing
+from pipeline.base.atomic import save_json, writing
 from pipeline.base.errors import DownloadError
 from pipeline.base.identity import fingerprint
 from pipeline.base.sources import SOURCES
@@ -247,17 +247,9 @@ def _reason(error: BaseException) -> str:
 
 
 def download(
-    source: str,
-    folder: str | Path,
-    *,
-    mirror: str = "us",
-    server: str = "",
-    workers: int = 4,
-    retry: Retry = RETRY,
-    timeout: float = 30.0,
-    progress: bool = True,
-    **parts: Any,
-) -> str:
+    source: str, folder: str | Path, *, mirror: str = "us", server: str = "", workers: int = 4, retry: Retry = RETRY,
+    timeout: float = 30.0, progress: bool = True, **parts: Any,
+) -> str:  # fmt: skip
     """Fetch the files that the reader of ``source`` names, and say what was done and what is to be done by hand.
 
     ``server`` has the layout of Google's. ``retry`` has the tries in a row without progress and their pauses; after
@@ -346,5 +338,4 @@ class _Record:
 
     def add(self, file: Remote) -> None:
         self._known[file.name] = self._state(file)
-        with atomic_file(self._path, durable=False) as temporary:
-            temporary.write_text(json.dumps(self._known, indent=1, sort_keys=True), encoding="utf-8")
+        save_json(self._known, self._path, durable=False, sort_keys=True)

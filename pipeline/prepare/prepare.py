@@ -7,7 +7,6 @@ meanwhile are made again; other parameters, classes or code begin anew, and what
 
 import errno
 import hashlib
-import json
 import shutil
 import sys
 from collections.abc import Sequence
@@ -21,15 +20,14 @@ from jaxtyping import Int64
 from tqdm import tqdm
 
 from pipeline.base.alone import alone
-from pipeline.base.atomic import atomic_file, replace_folder, writing
+from pipeline.base.atomic import replace_folder, save_json, writing
 from pipeline.base.errors import DataError
 from pipeline.base.identity import code, resume_key
 from pipeline.base.parameters import Params
 from pipeline.base.sources import SOURCES
 from pipeline.data.store import BATCH_ROWS, FORMAT, SHARDS
 from pipeline.data.store_writer import write_split
-from pipeline.data.video import Dataset, Piece
-from pipeline.prepare.sources import resolve
+from pipeline.data.video import Dataset, Piece, resolve
 from pipeline.prepare.units import LEFT_OUT, UNIT_BYTES, Unit, group_inputs, make_units, read_listings
 from pipeline.prepare.verify import write_record
 
@@ -123,8 +121,7 @@ def _prepare(params: Params, workspace: Path, progress: bool) -> dict[str, Any]:
     }
     if damaged:
         summary["damaged"] = [dict(zip(("partition", "shard", "reason"), damage, strict=True)) for damage in damaged]
-    with atomic_file(frames / "summary.json") as temporary:
-        temporary.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    save_json(summary, frames / "summary.json")
     replace_folder(frames, workspace / "frames")
     shutil.rmtree(work)
     return summary

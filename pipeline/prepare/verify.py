@@ -11,20 +11,19 @@ from typing import Any
 
 from tqdm import tqdm
 
-from pipeline.base.atomic import atomic_file
+from pipeline.base.atomic import save_json
 from pipeline.base.errors import DataError
 from pipeline.base.identity import content
 from pipeline.base.parameters import Params
 from pipeline.base.sources import SOURCES
 from pipeline.data.store import SHARDS
-from pipeline.prepare.sources import resolve
+from pipeline.data.video import resolve
 
 
 def write_record(path: Path, shards: Mapping[str, tuple[int, str]], inputs: Mapping[str, Mapping[str, int]]) -> None:
     """Keep what :func:`verify` compares with: bytes and SHA-256 of each shard, bytes of the source's, by partition."""
     written = {name: {"bytes": size, "sha256": digest} for name, (size, digest) in shards.items()}
-    with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps({"shards": written, "inputs": inputs}, indent=1) + "\n", encoding="utf-8")
+    save_json({"shards": written, "inputs": inputs}, path)
 
 
 def verify(params: Params, workspace: Path, *, progress: bool = True) -> str:

@@ -1,6 +1,5 @@
 """Notebooks as pipeline stages: clean copies that saving does not change, and runs with checked parameters."""
 
-import json
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -13,7 +12,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from papermill.exceptions import PapermillExecutionError
 
-from pipeline.base.atomic import atomic_file, replace_folder
+from pipeline.base.atomic import atomic_file, replace_folder, save_json
 from pipeline.base.errors import ArtpaperError, ConfigError
 from pipeline.base.project import project_root
 from pipeline.run.kernel import PATIENCE, KernelDied, kernel
@@ -46,8 +45,7 @@ def clean(source: Path, target: Path) -> list[Path]:
                 kept |= {"outputs": [], "execution_count": None}
             cells.append(kept)
         document = {"cells": cells, "metadata": {"kernelspec": KERNEL}, "nbformat": 4, "nbformat_minor": 5}
-        with atomic_file(new / path.name) as temporary:
-            temporary.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        save_json(document, new / path.name, sort_keys=True)
     replace_folder(new, target)
     return [target / path.name for path in paths]
 

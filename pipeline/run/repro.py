@@ -11,9 +11,10 @@ import subprocess
 import sys
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 
 import psutil
 from rich.console import Console
@@ -66,10 +67,8 @@ class Processes:
         self.folder, self.last = folder, dict[str, str]()  # name of a command: the last line it said
         self._all: list[subprocess.Popen[str]] = []
 
-    def __enter__(self) -> "Processes":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def close(self) -> None:
+        """End those that still run."""
         for process in self._all:
             if process.poll() is None:  # DVC leaves what it runs behind
                 for child in (*psutil.Process(process.pid).children(recursive=True), process):
@@ -111,7 +110,7 @@ def repro(folder: Path, jobs: int, target: str | None = None, console: Console |
     ended: list[str] = []
     with (
         ThreadPoolExecutor(jobs) as pool,
-        Processes(folder) as processes,
+        closing(Processes(folder)) as processes,
         Live(console=console, get_renderable=lambda: _screen(stages, processes), transient=True, refresh_per_second=2),
     ):
         while len(ended) < len(stages.waits):

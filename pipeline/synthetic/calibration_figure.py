@@ -106,16 +106,13 @@ def comparison_figure(real: Statistics, synthetic: Statistics, floor: float) -> 
 
 
 def evidence_figure(
-    frames: UInt8[np.ndarray, "frames dim"],
-    present: Bool[np.ndarray, "labels frames"],
-    prototypes: Float[np.ndarray, "labels dim"],
-    names: Sequence[str],
-) -> Figure:
+    frames: UInt8[np.ndarray, "frames dim"], present: Bool[np.ndarray, "labels frames"],
+    prototypes: Float[np.ndarray, "labels dim"], names: Sequence[str],
+) -> Figure:  # fmt: skip
     """Where one synthetic video shows its labels: resemblance of each frame to each label's direction."""
     x = frames - frames.mean(axis=0)  # (frames, dim)
-    cosine = (
-        x @ prototypes.T / np.linalg.norm(x, axis=1)[:, None] / np.linalg.norm(prototypes, axis=1)
-    )  # (frames, labels)
+    # (frames, labels)
+    cosine = x @ prototypes.T / np.linalg.norm(x, axis=1)[:, None] / np.linalg.norm(prototypes, axis=1)
     with sns.axes_style("white"):
         figure, panels = plt.subplots(len(names), 1, figsize=(9, 1.8 * len(names)), layout="constrained", sharex=True)
     for axes, name, where, values in zip(np.atleast_1d(panels), names, present, cosine.T, strict=True):

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 from tqdm import tqdm
 
-from pipeline.base.atomic import atomic_file
+from pipeline.base.atomic import atomic_file, save_json
 from pipeline.base.errors import DataError
 from pipeline.base.groups import Compute, Synthetic
 from pipeline.base.identity import fingerprint
@@ -225,8 +225,7 @@ def _claim(folder: Path, config: Synthetic, seed: int) -> None:
         return
     if any(folder.glob("*.tfrecord")):
         raise DataError(f"{folder}: holds TFRecords but no {MARKER}; the synthetic data need a folder of their own")
-    with atomic_file(marker) as temporary:
-        temporary.write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
+    save_json(wanted, marker)
 
 
 def _videos(config: Synthetic, partition: int) -> int:

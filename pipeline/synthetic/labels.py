@@ -113,14 +113,8 @@ def make_vocabulary(config: Synthetic, *, seed: int) -> SyntheticVocabulary:
         topic = np.maximum(topic * target / (1 - absent), 0.2 * target)  # second verticals alone never make a share
         topic /= topic.sum()
     order = np.argsort(-share, kind="stable")
-    return SyntheticVocabulary(
-        names=tuple(_names(rng, len(order))),
-        primary=primary[order],
-        extra=tuple(extra[entity] for entity in order),
-        weight=weight[order],
-        share=share[order],
-        topic=topic,
-    )
+    names, further = tuple(_names(rng, len(order))), tuple(extra[entity] for entity in order)
+    return SyntheticVocabulary(names, primary[order], further, weight[order], share[order], topic)
 
 
 def target_shares(floor: float) -> Float64[np.ndarray, " verticals"]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from artpaper.models import FrameTransformer
 from artpaper.settings import Model
-from pipeline.base.atomic import atomic_file
+from pipeline.base.atomic import atomic_file, save_json
 from pipeline.base.errors import CheckpointError
 from pipeline.base.parameters import Params, as_dict, build
 from pipeline.data.splits import training_splits
@@ -56,8 +56,7 @@ def save_model(folder: str | Path, model: FrameTransformer, note: Note) -> None:
     shape = {"model": vars(model.config), "modalities": list(model.modalities.items()), "classes": model.classes}
     note = {**note, **shape}
     save_tensors(Path(folder) / "model.safetensors", model.state_dict(), note)
-    with atomic_file(Path(folder) / "model.json") as temporary:
-        temporary.write_text(json.dumps(note, indent=2, sort_keys=True) + "\n")
+    save_json(note, Path(folder) / "model.json", indent=2, sort_keys=True)
 
 
 def read_note(folder: Path) -> Note:

@@ -38,16 +38,7 @@ from pipeline.data.splits import training_splits
 from pipeline.data.store import Batch, FrameStore
 from pipeline.scale.engine import spreads, together
 from pipeline.scale.team import ALONE, Team
-from pipeline.train.checkpoints import (
-    Tensors,
-    expect,
-    flatten_optimizer,
-    load_tensors,
-    restore_optimizer,
-    run_identity,
-    save_model,
-    save_tensors,
-)
+from pipeline.train import checkpoints
 from pipeline.train.device import best_device, native_precision
 from pipeline.train.history import Row, Screen, Watcher, write_history
 
@@ -105,7 +96,7 @@ def _train(params: Params, name: str, seed: int, workspace: Path, folder: Path, 
         model = FrameTransformer(architecture, stores[0].modalities, len(stores[0].label_space.classes))
     except ValueError as error:
         raise ConfigError(f"group model: {error}") from None
-    identity = run_identity(params, name, seed, stores)
+    identity = checkpoints.run_identity(params, name, seed, stores)
     state_folder = workspace / ".resume" / f"train-{name}-seed{seed}-{resume_key(__name__, identity)}"
     sizes = {"train.batch_size": params.train.batch_size, "features.max_frames": params.features.max_frames}
     run = Run(model, params.models[name], params.train, params.features, stores[0], stores[1], seed, identity)
@@ -161,19 +152,19 @@ class Run:
         while not self.finished:
             self._train_step(next(batches))
             validate = self.step % self.config.validate_every == 0 or self.step == self.config.max_steps
-            log = validate or self.step % self._log_every == 0
+            log = validate or self.step % max(1, self.config.validate_every // 10) == 0
             if log:
                 self._log(validate=validate, state_folder=state_folder)
             if self.team.leads:
                 seen(self.step, self.history if log else None)
-            if self.finished or self.step % self.config.checkpoint_every == 0 or "validation_gap" in self._last_row:
+            if validate or self.finished or self.step % self.config.checkpoint_every == 0:
                 self.save(state_folder)
 
     def save(self, state_folder: Path) -> None:
         """Write everything :meth:`resume` needs, whole or not at all."""
         self._fetch()
         if self.team.leads:
-            save_tensors(state_folder / "state.safetensors", *self._state())
+            checkpoints.save_tensors(state_folder / "state.safetensors", *self._state())
 
     def resume(self, state_folder: Path) -> None:
         """Continue from the state in ``state_folder``, or start afresh where there is none.
@@ -182,25 +173,25 @@ class Run:
         """
         path = state_folder / "state.safetensors"
         if self.team.leads and path.exists():
-            tensors, note = load_tensors(path)
-            expect(note, self.identity, path)
+            tensors, note = checkpoints.load_tensors(path)
+            checkpoints.expect(note, self.identity, path)
             self._restore(tensors, note)
         if self.team.size > 1:
             tensors, note = self._state()
             self._restore(*self.team.tell(({name: tensor.cpu() for name, tensor in tensors.items()}, note)))
 
-    def _state(self) -> tuple[Tensors, dict[str, Any]]:
+    def _state(self) -> tuple[checkpoints.Tensors, dict[str, Any]]:
         weights = {f"model.{key}": value for key, value in self.model.state_dict().items()}
         progress = {key: getattr(self, key) for key in ("step", "best_gap", "best_step", "bad_validations", "history",
                                                         "sums")}  # fmt: skip
         schedule = {key: value for key, value in self.schedule.state_dict().items() if not callable(value)}
         note = {**self.identity, "progress": progress, "schedule": schedule,
                 "learning_rate": self._learning_rate}  # fmt: skip
-        return weights | flatten_optimizer(self.optimizer), note
+        return weights | checkpoints.flatten_optimizer(self.optimizer), note
 
-    def _restore(self, tensors: Tensors, note: dict[str, Any]) -> None:
+    def _restore(self, tensors: checkpoints.Tensors, note: dict[str, Any]) -> None:
         self.model.load_state_dict({key[6:]: value for key, value in tensors.items() if key.startswith("model.")})
-        restore_optimizer(self.optimizer, tensors)
+        checkpoints.restore_optimizer(self.optimizer, tensors)
         self.schedule.load_state_dict(note["schedule"])
         for group in self.optimizer.param_groups:
             group["lr"] = note["learning_rate"]
@@ -209,14 +200,14 @@ class Run:
 
     def publish(self, state_folder: Path, folder: Path) -> None:
         """Put the best model and the history in ``folder`` and drop the resumable state."""
-        tensors, _ = load_tensors(state_folder / "best.safetensors")
+        tensors, _ = checkpoints.load_tensors(state_folder / "best.safetensors")
         self.model.load_state_dict(tensors)
         folder_to_be = state_folder / "publish"
         stopped = "early" if self.bad_validations >= self.config.early_stop_patience else "at max_steps"
         counts = {name: sum(row.get(name, 0) for row in self.history) for name in COUNTED}
         outcome = {"best_step": self.best_step, "best_validation_gap": self.best_gap, "steps": self.step,
                    "stopped": stopped, **counts, "precision": self.precision}  # fmt: skip
-        save_model(folder_to_be, self.model, {**self.identity, **outcome})
+        checkpoints.save_model(folder_to_be, self.model, {**self.identity, **outcome})
         write_history(folder_to_be / "history.csv", self.history)
         replace_folder(folder_to_be, folder)
         (state_folder / "state.safetensors").unlink()  # first: a state without its best model could not be resumed
@@ -280,7 +271,7 @@ class Run:
             self.best_gap, self.best_step, self.bad_validations = gap, self.step, 0
             if self.team.leads:
                 note = {"step": self.step, "gap": gap}
-                save_tensors(state_folder / "best.safetensors", self.model.state_dict(), note)
+                checkpoints.save_tensors(state_folder / "best.safetensors", self.model.state_dict(), note)
         else:
             self.bad_validations += 1
         self.schedule.step(gap)
@@ -307,16 +298,8 @@ class Run:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     @property
-    def _last_row(self) -> Row:
-        return self.history[-1] if self.history and self.history[-1]["step"] == self.step else {}
-
-    @property
     def _learning_rate(self) -> float:
         return float(self.optimizer.param_groups[0]["lr"])
-
-    @property
-    def _log_every(self) -> int:
-        return max(1, self.config.validate_every // 10)
 
 
 def clean_gap(

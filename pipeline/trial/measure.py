@@ -1,5 +1,6 @@
 """One trained model under the trial's conditions: GAP with its bootstrap draws, what the maps do, what swaps cost."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -48,17 +49,16 @@ def measure(
 ) -> Measured:
     """Everything about one model, in eval mode, under the attack of ``params``; ``train`` is for the mean map."""
     test, part = by_length(test, params), by_length(part, params)
-    answers: dict[str, Answers] = {}
-    maps: dict[str, list[np.ndarray]] = {}
-    positives = _whole(model, params, test, mean_maps(model, params, train), answers, maps)
-    some = _part(model, params, part, answers, maps)
+    answers: dict[str, Answers] = defaultdict(Answers)
+    maps: dict[str, list[np.ndarray]] = defaultdict(list)
+    _whole(model, params, test, mean_maps(model, params, train), answers, maps)
+    _part(model, params, part, answers, maps)
     points, draws, drawn = {}, {}, {}
-    for store, counts, names in ((test, positives, ("clean", "one_step", *SWAPS)),
-                                 (part, some, ("clean_part", "one_step_part", "apgd"))):  # fmt: skip
+    for store, names in ((test, ("clean", "one_step", *SWAPS)), (part, ("clean_part", "one_step_part", "apgd"))):
         taken, units = draw_counts(store.ids, people)
         drawn["part" if store is part else "all"] = units
         for name in names:
-            gap = Gap(*answers[name].lists, counts)
+            gap = Gap(*answers[name].lists)
             points[name] = 100 * gap.value
             resampled = np.array([gap.resampled(row) for row in taken])
             draws[name] = np.rint(100 * resampled / UNIT).astype(np.int16)
@@ -74,44 +74,34 @@ def by_length(store: FrameStore, params: Params) -> FrameStore:
 def _whole(
     model: FrameTransformer, params: Params, store: FrameStore, mean: dict[str, Tensor],
     answers: dict[str, Answers], maps: dict[str, list[np.ndarray]],
-) -> np.ndarray:  # fmt: skip
-    """Clean, one step and the swaps; the number of labels of each video."""
+) -> None:  # fmt: skip
+    """Clean, one step and the swaps."""
     contexts: dict[str, Callable[[], Any]] = {"clean": nullcontext}
     contexts |= {name: partial(swapped, model, name, mean) for name in SWAPS}
-    positives = []
     for group in _groups(store, params):
         for batch in group.batches(TOGETHER, max_frames=params.features.max_frames):
             x, y, mask = inputs(model, batch, params)
             attack = fgm(model, x, y, mask, epsilon=params.attack.epsilon)
-            _answer(answers, "one_step", attack.adversarial_logits, batch.labels)
+            answers["one_step"].add(attack.adversarial_logits, batch.labels)
             for name, context in contexts.items():
                 with context(), torch.no_grad():
-                    _answer(answers, name, model(x, mask), batch.labels)
+                    answers[name].add(model(x, mask), batch.labels)
             _maps(model, x, x + attack.perturbation, mask, "one_step", maps)
-            positives.append(batch.labels.sum(dim=1).long().numpy())
-    return np.concatenate(positives)
 
 
 def _part(
     model: FrameTransformer, params: Params, store: FrameStore, answers: dict[str, Answers],
     maps: dict[str, list[np.ndarray]],
-) -> np.ndarray:  # fmt: skip
-    """Clean, one step and the costly attack; the number of labels of each video."""
-    positives = []
+) -> None:  # fmt: skip
+    """Clean, one step and the costly attack."""
     for batch in store.batches(SMALL, max_frames=params.features.max_frames):
         x, y, mask = inputs(model, batch, params)
         once = fgm(model, x, y, mask, epsilon=params.attack.epsilon)
         long = apgd(model, x, y, mask, epsilon=params.attack.epsilon, steps=STEPS, restarts=RESTARTS)
         for name, logits in (("clean_part", once.clean_logits), ("one_step_part", once.adversarial_logits),
                              ("apgd", long.adversarial_logits)):  # fmt: skip
-            _answer(answers, name, logits, batch.labels)
+            answers[name].add(logits, batch.labels)
         _maps(model, x, x + long.perturbation, mask, "apgd", maps)
-        positives.append(batch.labels.sum(dim=1).long().numpy())
-    return np.concatenate(positives)
-
-
-def _answer(answers: dict[str, Answers], name: str, logits: Tensor, labels: Tensor) -> None:
-    answers.setdefault(name, Answers([], [])).add(logits, labels)
 
 
 def _maps(
@@ -129,7 +119,7 @@ def _maps(
                                            if attack == "one_step" else {})  # fmt: skip
     for name, key in named.items():
         total = torch.stack([each[key].sqrt() * frames for each in numbers]).sum(dim=0)
-        maps.setdefault(name, []).append(total.cpu().numpy())
+        maps[name].append(total.cpu().numpy())
 
 
 def _groups(store: FrameStore, params: Params) -> Iterator[FrameStore]:
@@ -171,7 +161,7 @@ def swapped(model: FrameTransformer, how: str, mean: dict[str, Float[Tensor, "he
             encoder._weights = partial(_by_position, mean[name])
             encoder._attend = partial(_with_weights, encoder)  # the other ways to the same make none
         else:
-            change = torch.zeros_like if how == "swap_uniform" else _next
+            change = torch.zeros_like if how == "swap_uniform" else partial(torch.roll, shifts=-1, dims=0)
             encoder._queries_and_keys = partial(_changed, change, encoder._queries_and_keys)
     try:
         yield
@@ -183,10 +173,6 @@ def swapped(model: FrameTransformer, how: str, mean: dict[str, Float[Tensor, "he
 
 def _changed(change: Callable[[Tensor], Tensor], made: Callable[[Tensor], Tensor], hidden: Tensor) -> Tensor:
     return change(made(hidden))
-
-
-def _next(query_key: Tensor) -> Tensor:
-    return query_key.roll(-1, 0)
 
 
 def _with_weights(encoder: Any, hidden: Tensor, mask: Mask, with_map: bool) -> tuple[Tensor, Tensor | None]:

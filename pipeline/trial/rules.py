@@ -17,7 +17,7 @@ from artpaper.metrics import TOP_K, gap_from_top, top_scores
 from artpaper.models import FrameTransformer
 from artpaper.settings import Control, Loss
 from artpaper.shapes import Frames, LabelSets, Logits, Mask
-from pipeline.base.atomic import atomic_file
+from pipeline.base.atomic import save_json
 from pipeline.base.errors import DataError
 from pipeline.base.parameters import Params
 from pipeline.data.batches import model_inputs
@@ -26,7 +26,6 @@ from pipeline.paper.paper import paper_lost
 from pipeline.predict.study import Variation
 from pipeline.train.checkpoints import trained_model
 from pipeline.train.device import best_device
-from pipeline.train.training import train
 from pipeline.trial.sets import with_loss
 
 LOST = paper_lost("GAP") / 100  # of Non-ART's GAP, by the paper's attack
@@ -81,19 +80,21 @@ class Rules:
 class Answers:
     """The best classes of some videos under one condition, collected batch by batch."""
 
-    scores: list[Float[np.ndarray, "videos top"]]
-    hits: list[Bool[np.ndarray, "videos top"]]
+    scores: list[Float[np.ndarray, "videos top"]] = dataclasses.field(default_factory=list)
+    hits: list[Bool[np.ndarray, "videos top"]] = dataclasses.field(default_factory=list)
+    positives: list[Integer[np.ndarray, " videos"]] = dataclasses.field(default_factory=list)
 
     def add(self, logits: Logits, labels: LabelSets) -> None:
         """Those of one more batch."""
         scores, hits = top_scores(logits.float().cpu(), labels, min(TOP_K, logits.shape[1]))
         self.scores.append(scores)
         self.hits.append(hits)
+        self.positives.append(labels.sum(dim=1).long().numpy())
 
     @property
-    def lists(self) -> tuple[Float[np.ndarray, "videos top"], Bool[np.ndarray, "videos top"]]:
-        """Scores and hits of all videos."""
-        return np.concatenate(self.scores), np.concatenate(self.hits)
+    def lists(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Scores (videos, top), hits (videos, top) and numbers of labels (videos,) of all videos."""
+        return np.concatenate(self.scores), np.concatenate(self.hits), np.concatenate(self.positives)
 
 
 def lengths(store: FrameStore, params: Params) -> Integer[np.ndarray, " videos"]:
@@ -166,31 +167,23 @@ def calibrate(params: Params, workspace: Path, path: Path, provenance: Mapping[s
         say(f"calibration: ART seed {seed} trained; loss, change of the maps, contrast {numbers[-1]}")
     loss, change, contrast = np.mean(numbers, axis=0).tolist()
     rules = Rules(frames, curve, loss, change, contrast, provenance)
-    with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(rules.to_json(), indent=1) + "\n", encoding="utf-8")
+    save_json(rules.to_json(), path)
     return read_rules(path)
 
 
 def fit(params: Params, name: str, seed: int, workspace: Path) -> FrameTransformer:
     """The trained model of ``params``, trained now if it was not before, in eval mode."""
-    variation = Variation(params, name, seed)
-    folder = variation.model(workspace)
-    if not (folder / "model.safetensors").is_file():
-        train(params, name, seed, workspace, target=folder, progress=False)
-    return trained_model(params, name, seed, workspace, folder)[0]
+    return trained_model(params, name, seed, workspace, Variation(params, name, seed).trained(workspace))[0]
 
 
 def one_step_gap(model: FrameTransformer, store: FrameStore, params: Params, epsilon: float) -> tuple[float, float]:
     """GAP, fractions, on the videos of a store, clean and under the one-step attack (Eq. 4)."""
-    clean, attacked = Answers([], []), Answers([], [])
-    positives = []
+    clean, attacked = Answers(), Answers()
     for batch in store.batches(params.attack.batch_size, max_frames=params.features.max_frames):
         result = fgm(model, *inputs(model, batch, params), epsilon=epsilon)
         clean.add(result.clean_logits, batch.labels)
         attacked.add(result.adversarial_logits, batch.labels)
-        positives.append(batch.labels.sum(dim=1).long().numpy())
-    counts = np.concatenate(positives)
-    return gap_from_top(*clean.lists, counts), gap_from_top(*attacked.lists, counts)
+    return gap_from_top(*clean.lists), gap_from_top(*attacked.lists)
 
 
 def loss_and_change(

@@ -172,13 +172,8 @@ def planned(results: Results) -> pd.DataFrame:
         if len(results.seeds(model, over)) < 2:
             continue
         found = results.compare((1, model, condition), (-1, over, condition))
-        row: dict[str, Any] = {
-            "number": number,
-            "model": model,
-            "over": over,
-            "condition": condition,
-            "difference": found.value,
-        }
+        row: dict[str, Any] = {"number": number, "model": model, "over": over, "condition": condition}
+        row["difference"] = found.value
         row |= {name: getattr(found, name) for name in ("low", "high", "error", "freedom", "p", "seeds")}
         row["told"] = found.told(LEVEL / 3 if number < 4 else LEVEL)
         if number == 4 and len(results.seeds("non_art")) > 1:

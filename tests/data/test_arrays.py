@@ -19,9 +19,9 @@ from pipeline.base.groups import Compute, Data, Features
 from pipeline.base.parameters import Params
 from pipeline.data.features import features
 from pipeline.data.store import FrameStore
+from pipeline.data.video import resolve
 from pipeline.prepare import units
 from pipeline.prepare.prepare import prepare
-from pipeline.prepare.sources import resolve
 from pipeline.run.cli import main
 from tests.data.worlds import folder_bytes
 

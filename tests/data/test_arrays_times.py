@@ -8,8 +8,8 @@ import pytest
 from pipeline.arrays.reader import align
 from pipeline.base.errors import DataError
 from pipeline.data.store import FrameStore
+from pipeline.data.video import resolve
 from pipeline.prepare.prepare import prepare
-from pipeline.prepare.sources import resolve
 from tests.data.test_arrays import config, stored, values, write_folder
 
 

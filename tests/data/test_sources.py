@@ -17,11 +17,11 @@ from pipeline.base.groups import Compute, Data, Synthetic
 from pipeline.base.parameters import Params
 from pipeline.base.sources import SOURCES, DataSource
 from pipeline.data.store import FrameStore
+from pipeline.data.video import resolve
 from pipeline.explorer.videos import public_address
 from pipeline.paper.paper import table_groups
 from pipeline.prepare.download import download
 from pipeline.prepare.prepare import prepare
-from pipeline.prepare.sources import resolve
 from pipeline.prepare.verify import verify
 from pipeline.synthetic import generator
 from tests.data.worlds import params, vocabulary_rows, write_csv, write_world

@@ -90,7 +90,7 @@ def test_shuffling_is_reproducible_and_complete(store):
     assert ids(store.batches(16, max_frames=300)) == [store.ids[at : at + 16] for at in range(0, 111, 16)]
 
 
-def test_start_and_limit(store, monkeypatch):
+def test_start(store, monkeypatch):
     whole = ids(store.batches(16, max_frames=300, seed=3))
     reads = []
     monkeypatch.setattr(FrameStore, "_batch", lambda self, indices, _: reads.append(indices) or indices)
@@ -98,8 +98,7 @@ def test_start_and_limit(store, monkeypatch):
     assert len(reads) == 2  # those before are not read
     monkeypatch.undo()
     assert ids(store.batches(16, max_frames=300, seed=3, start=2)) == whole[2:]
-    assert ids(store.batches(16, max_frames=300, seed=3, start=2, limit=3)) == whole[2:5]
-    assert ids(store.batches(16, max_frames=300, seed=3, start=6, limit=9)) == whole[6:]
+    assert ids(store.batches(16, max_frames=300, seed=3, start=6)) == whole[6:]
     assert ids(store.batches(16, max_frames=300, seed=3, start=7)) == []
 
 

@@ -12,12 +12,9 @@ from pipeline.train.checkpoints import Note
 DIAGNOSTICS = ("clean_loss", "loss", "norm", "relative_norm", "gradient_norm")
 ATTENTION = ("attention_change", "attention_uniform", "attention_entropy")
 SCHEMA = pa.schema(
-    {
-        "id": pa.string(),
-        "labels": pa.list_(pa.int32()),
-        "classes": pa.list_(pa.int32()),
-        "scores": pa.list_(pa.float32()),
-    }
+    {"id": pa.string()}
+    | dict.fromkeys(("labels", "classes"), pa.list_(pa.int32()))
+    | {"scores": pa.list_(pa.float32())}
     | dict.fromkeys((*DIAGNOSTICS, *ATTENTION), pa.float64())
     | dict.fromkeys(("zero_gradient", *FLAGS, "already_wrong", "fooled"), pa.bool_())
     | {"iterations": pa.int64()}

@@ -24,11 +24,9 @@ class Planned:
 
 
 def plan(
-    params: Params,
-    surrogates: Mapping[str, FrameTransformer],
-    common: Callable[[], Tensor],
+    params: Params, surrogates: Mapping[str, FrameTransformer], common: Callable[[], Tensor],
     modalities: Mapping[str, int],
-) -> dict[str, Planned]:
+) -> dict[str, Planned]:  # fmt: skip
     """The attacks on one model by name, which is that of their file, in the order in which they are run.
 
     ``surrogates`` are the models that transfer attacks are made on, ``modalities`` those of the model, each attacked
@@ -85,13 +83,9 @@ def _shortest(model: FrameTransformer, x: Tensor, y: Tensor, mask: Tensor, steps
 
 
 def _fitted(
-    model: FrameTransformer,
-    x: Tensor,
-    y: Tensor,
-    mask: Tensor,
-    attack: Callable[..., Attack],
+    model: FrameTransformer, x: Tensor, y: Tensor, mask: Tensor, attack: Callable[..., Attack],
     common: Callable[[], Tensor],
-) -> Attack:
+) -> Attack:  # fmt: skip
     return attack(model, x, y, mask, perturbation=common())
 
 

@@ -92,14 +92,10 @@ def _attack_model(variation: Variation, params: Params, workspace: Path) -> list
     }
     weights = [content(others[other].model(workspace) / "model.safetensors") for other in (name, *chosen)]
     settings = [getattr(params.stress, key) for key in ("videos", "epsilon", "steps", "restarts", "queries")]
-    settings += [
-        as_dict(params.attack),
-        as_dict(params.features),
-        FrameStore(workspace / "frames" / "validation").fingerprint,
-    ]
-    kept = (
-        workspace / "study" / f"{name}-seed{seed}-attacked-{resume_key(__name__, weights, store.fingerprint, settings)}"
-    )
+    settings += [as_dict(params.attack), as_dict(params.features)]
+    settings.append(FrameStore(workspace / "frames" / "validation").fingerprint)
+    key = resume_key(__name__, weights, store.fingerprint, settings)
+    kept = workspace / "study" / f"{name}-seed{seed}-attacked-{key}"
     common = cache(partial(_universal, model, params, workspace))
     attacks = {"clean": Planned(_clean, 0.0, 1 / 3)} | plan(params, nets, common, model.modalities)
     attacks[SHORTEST] = minimum_norm(params)
@@ -134,13 +130,8 @@ def ensemble_of(members: list[Path], folder: Path) -> Path:
         flags = np.any([table[name].to_numpy() for table in tables], axis=0)
         worst = worst.set_column(worst.schema.get_field_index(name), name, pa.array(flags))
     worst = worst.append_column("winner", pa.array([members[index].stem for index in winner]))
-    metadata = notes[0] | {
-        "attack": "ensemble",
-        "members": [path.stem for path in members],
-        "member": False,
-        "epsilon": max(note["epsilon"] for note in notes),
-        "passes": sum(note["passes"] for note in notes),
-    }
+    metadata = notes[0] | {"attack": "ensemble", "members": [path.stem for path in members], "member": False}
+    metadata |= {"epsilon": max(note["epsilon"] for note in notes), "passes": sum(note["passes"] for note in notes)}
     path = folder / "ensemble.parquet"
     with atomic_file(path) as temporary:
         pq.write_table(worst.replace_schema_metadata({"artpaper": json.dumps(metadata, sort_keys=True)}), temporary)

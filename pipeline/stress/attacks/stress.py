@@ -47,20 +47,13 @@ def training_table(params: Params, workspace: Path, target: Path) -> pd.DataFram
             column: read_attacked(folder / f"{attack}.parquet", f"attention_{column}")[0].column(0).to_numpy()
             for column, attack in (("uniform", "clean"), ("change", "pgd"), ("entropy", "clean"))
         }
-        rows.append(
-            {
-                "model": name,
-                "seed": seed,
-                "steps": note["steps"],
-                "passes_per_step": passes(variation.params.models[name]),
-                "best_validation_gap": note["best_validation_gap"],
-                "attention_uniform_rms": np.sqrt(np.mean(attention["uniform"] ** 2)),
-                "attention_change_rms": np.sqrt(np.mean(attention["change"] ** 2)),
-                "attention_entropy": np.mean(attention["entropy"]),
-                **_shortest(target / "minimum_norm" / name / f"seed{seed}" / "fmn.parquet"),
-                "description": describe(params, name),
-            }
-        )
+        row = {"model": name, "seed": seed, "steps": note["steps"]}
+        row["passes_per_step"] = passes(variation.params.models[name])
+        row["best_validation_gap"] = note["best_validation_gap"]
+        row |= {f"attention_{key}_rms": np.sqrt(np.mean(attention[key] ** 2)) for key in ("uniform", "change")}
+        row["attention_entropy"] = np.mean(attention["entropy"])
+        row |= _shortest(target / "minimum_norm" / name / f"seed{seed}" / "fmn.parquet")
+        rows.append(row | {"description": describe(params, name)})
     return pd.DataFrame(rows)
 
 
@@ -77,17 +70,10 @@ def quick(params: Params) -> Params:
     Nothing follows from its numbers; it shows that everything runs, and how.
     """
     stress = params.stress
-    return dataclasses.replace(
-        params,
-        stress=dataclasses.replace(
-            stress,
-            seeds=stress.seeds[:1],
-            max_steps=max(1, (stress.max_steps or params.train.max_steps) // 10),
-            videos=min(64, stress.videos),
-            steps=min(5, stress.steps),
-            restarts=1,
-            queries=min(20, stress.queries),
-            step_counts=tuple(count for count in stress.step_counts if count <= 10),
-        ),
-        verdict=dataclasses.replace(params.verdict, draws=min(200, params.verdict.draws)),
-    )
+    short = dataclasses.replace(
+        stress, seeds=stress.seeds[:1], max_steps=max(1, (stress.max_steps or params.train.max_steps) // 10),
+        videos=min(64, stress.videos), steps=min(5, stress.steps), restarts=1, queries=min(20, stress.queries),
+        step_counts=tuple(count for count in stress.step_counts if count <= 10),
+    )  # fmt: skip
+    verdict = dataclasses.replace(params.verdict, draws=min(200, params.verdict.draws))
+    return dataclasses.replace(params, stress=short, verdict=verdict)

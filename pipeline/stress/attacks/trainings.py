@@ -11,7 +11,6 @@ from pipeline.base.parameters import Params
 from pipeline.predict.study import Variation
 from pipeline.scale.engine import each
 from pipeline.train.checkpoints import read_note
-from pipeline.train.training import train
 
 STANDARD = 2  # forward-backward passes of a step of ART, which the cost of the others is measured by
 
@@ -59,9 +58,7 @@ def train_all(params: Params, workspace: Path, *, progress: bool = True) -> list
 
 
 def _train(variation: Variation, workspace: Path) -> float:
-    folder = variation.model(workspace)
-    train(variation.params, variation.name, variation.seed, workspace, target=folder, progress=False)
-    return float(read_note(folder)["best_validation_gap"])
+    return float(read_note(variation.trained(workspace))["best_validation_gap"])
 
 
 def describe(params: Params, name: str) -> str:

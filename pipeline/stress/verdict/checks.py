@@ -1,6 +1,5 @@
 """Are the stress test's own numbers to be trusted? Every model put to the checks of :mod:`artpaper.checks`."""
 
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from pipeline.stress.attacks.files import read_attacked
 from pipeline.stress.verdict.predictions import model_name
 
 ATTENTION = ("attention_maps", "attention_scores")
+Named = dict[str, np.ndarray]
 
 
 def checks_table(folder: str | Path, gap: pd.DataFrame) -> pd.DataFrame:
@@ -46,21 +46,16 @@ def checks_markdown(table: pd.DataFrame) -> str:
     return caption + "\n\n" + markdown_table(header, lines, 2)
 
 
-def _read(place: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, np.ndarray]]:
+def _read(place: Path) -> tuple[Named, Named, Named]:
     """Losses, zero-gradient flags and flags of no result, all (videos,), by the names that the checks know."""
-    losses: dict[str, np.ndarray] = {}
-    silent: dict[str, np.ndarray] = {}
-    not_finite: dict[str, np.ndarray] = {}
-    parts: dict[str, list[np.ndarray]] = defaultdict(list)
+    losses, silent, not_finite = Named(), Named(), Named()
     for path in sorted(place.glob("*.parquet")):
         rows, _ = read_attacked(path, "loss", "clean_loss", "zero_gradient", *FLAGS)
+        name = "attention" if path.stem in ATTENTION else path.stem
         loss = rows["loss"].to_numpy()
-        if path.stem in ATTENTION:
-            parts["attention"].append(loss)
-        else:
-            losses[path.stem] = loss
+        losses[name] = np.maximum(losses[name], loss) if name in losses else loss
         if path.stem == "one_step":
             losses["clean_again"] = rows["clean_loss"].to_numpy()
         silent[path.stem] = rows["zero_gradient"].to_numpy()
-        not_finite[path.stem] = np.any([rows[name].to_numpy() for name in FLAGS], axis=0)
-    return losses | {name: np.max(every, axis=0) for name, every in parts.items()}, silent, not_finite
+        not_finite[path.stem] = np.any([rows[flag].to_numpy() for flag in FLAGS], axis=0)
+    return losses, silent, not_finite

@@ -22,10 +22,7 @@ from pipeline.stress.verdict.predictions import attack_name, counts_text, left_o
 STRENGTH = ("clean", "random", "one_step", "pgd", "ensemble")  # from none to all
 CONTROL = "#555555"
 MAIN = (*MODELS, "uniform_art")  # drawn as lines, and the most robust of the others
-SWEPT = {
-    "epsilon": "epsilon (unit of the normalised features), evenly spaced",
-    "steps": "steps of PGD, evenly spaced",
-}
+SWEPT = {"epsilon": "epsilon (unit of the normalised features), evenly spaced", "steps": "steps of PGD, evenly spaced"}
 HALO = [withStroke(linewidth=3, foreground="white")]
 CONTROL_STYLE = ModelStyle(CONTROL, "s", (0, (1, 1)), "")
 OFFSETS = [(reach * np.cos(angle), reach * np.sin(angle)) for reach in (9, 16, 26, 38, 54) for angle in

@@ -6,6 +6,7 @@ tables and on group ``verdict`` of the parameters (:class:`pipeline.base.groups.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 
 import numpy as np
 
@@ -179,16 +180,12 @@ def beats_uniform(evidence: StressEvidence, rules: Rules) -> Verdict:
     ]
     if not reasons:
         # of each model the control that it does worst against, and of these the best
-        worst = [min((duel.attacked for duel in duels), key=_value) for _, duels in contests]
-        nearest = max(worst, key=_value)
+        value = attrgetter("value")
+        nearest = max((min((duel.attacked for duel in duels), key=value) for _, duels in contests), key=value)
         reasons = [f"of {len(contests)} models that keep their attention none surely does; the nearest: {nearest}"]
     reasons += [f"not measured: {control}" for control in sorted(missing)]
     effects = tuple(effect for _, duels in contests for duel in duels for effect in (duel.attacked, duel.clean))
     return Judgement(effects, any_of([verdict for verdict, _ in contests]), "; ".join(reasons))
-
-
-def _value(effect: Effect) -> float:
-    return effect.value
 
 
 def keeps_its_score(evidence: StressEvidence, rules: Rules) -> Verdict:
