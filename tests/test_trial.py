@@ -292,6 +292,16 @@ def test_units_of_other_rules_are_refused(tmp_path: Path) -> None:
         read_results(folder)
 
 
+def test_a_switch_that_a_loss_was_given_later_leaves_older_units_as_they_are(tmp_path: Path) -> None:
+    """Or whoever adds a defence makes every published unit unreadable."""
+    folder = fabricated(tmp_path / "utd_mhad" / "trial", seeds=1)
+    path = folder / "units" / "a_art-seed0.parquet"
+    about, draws = read_unit(path)
+    assert about["parameters"]["loss"].pop("attention_contrast") is False
+    write_unit(path, about, {name: np.rint(100 * values).astype(np.int16) for name, values in draws.items()})
+    assert ("a_art", 0) in read_results(folder).about
+
+
 def test_what_is_finished_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fault it alone catches: a resumed run that makes a unit twice, or begins one that has no time left."""
     (tmp_path / "profiles").symlink_to(ROOT / "profiles")

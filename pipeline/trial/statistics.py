@@ -21,8 +21,9 @@ from scipy.optimize import brentq
 from scipy.stats import nct
 from scipy.stats import t as student
 
+from artpaper.settings import Control
 from pipeline.base.errors import DataError
-from pipeline.base.parameters import as_dict
+from pipeline.base.parameters import build
 from pipeline.stress.verdict.statistics import holm, own_noise
 from pipeline.trial.rules import read_rules
 from pipeline.trial.units import read_unit
@@ -140,11 +141,12 @@ class Results:
 def read_results(folder: Path) -> Results:
     """The units in a set's ``trial`` folder; a DataError where one is not what the rules make, or of other videos."""
     rules = read_rules(folder / "rules.json")
-    expected = {name: as_dict(loss) for name, loss in variants(rules).items()}
+    expected = variants(rules)
     found = {path: read_unit(path) for path in sorted((folder / "units").glob("*.parquet"))}
     first: tuple[Any, ...] = ()
     for path, (about, _) in found.items():
-        if about["parameters"]["loss"] != expected.get(about["variant"]):
+        # read as a loss: a switch that came later is off in the file, as it is by default
+        if build(Control, about["parameters"]["loss"], str(path)) != expected.get(about["variant"]):
             raise DataError(
                 f"{path}: its loss is not what {folder / 'rules.json'} makes; take it away and run it again"
             )
