@@ -80,7 +80,8 @@ def verdict_markdown(evidence: StressEvidence, rules: Rules) -> str:
         f"{data_note(evidence.board)} Verdicts are computed by rule from the stress test's tables; differences of GAP "
         "are in points of percent, brackets are 95 % intervals over training seeds and videos, p is Holm's over the "
         "family of comparisons. With one training seed nothing is told of training, so nothing that needs it is "
-        "decided.",
+        "decided. Of every number [verdict.csv](verdict.csv) names the file, rows and column; the predictions that "
+        "these tables come from lie in `stress/predictions` of the run, and are not published.",
         "",
         markdown_table(["#", "statement", "verdict"], lines, 3),
         "## The evidence",
