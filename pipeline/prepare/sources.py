@@ -16,3 +16,10 @@ def resolve(params: Params, workspace: Path, progress: bool = True) -> Dataset:
     reader = import_module(SOURCES[params.data.source].reader)
     dataset: Dataset = reader.resolve(params, workspace, progress)
     return dataset
+
+
+def look_at(params: Params) -> None:
+    """Refuse what the reader would not find where ``data.path`` says; nothing is unpacked or read through."""
+    look = getattr(import_module(SOURCES[params.data.source].reader), "look_at", None)
+    if look:
+        look(params)
