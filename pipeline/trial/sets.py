@@ -47,7 +47,7 @@ SETS = {
 def trial_params(name: str, root: Path, data: Path | None = None) -> Params:
     """The parameters of a set: its profile, under what the rules say of all sets."""
     if name not in SETS:
-        raise ConfigError(f"no set {name!r} in the trial{nearest(name, list(SETS))}; there are {', '.join(SETS)}")
+        raise ConfigError(f"no set {name!r} in the trial{nearest(name, list(SETS))}")
     params = load_params(root / "profiles" / f"{name}.yaml")
     return dataclasses.replace(
         params,
