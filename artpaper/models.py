@@ -94,14 +94,7 @@ class Encoder(nn.Module):
 
     def __init__(self, config: Model, width: int) -> None:
         super().__init__()
-        self.dim = config.projection or width
-        if self.dim % config.heads:
-            raise ValueError(
-                f"width {self.dim} is not divisible by {config.heads} heads; set model.projection to a multiple of them"
-            )
-        coded = config.positions == "sinusoidal" or config.attention == "position"
-        if coded and self.dim % 2:
-            raise ValueError(f"sinusoidal positions need an even width, not {self.dim}; set model.projection to one")
+        self.dim = config.width(width)
         self.config = config
         self.project = nn.Linear(width, self.dim) if config.projection else nn.Identity()
         # uniform attention has no use for queries and keys, so it owns none

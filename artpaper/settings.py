@@ -42,6 +42,23 @@ class Model:
     pooling: Literal["mean", "max"] = "mean"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
 
+    def width(self, features: int) -> int:
+        """How wide the encoder of a modality is whose frames have so many ``features``.
+
+        Raises:
+            ValueError: it is not divisible by the number of heads, or odd with sinusoidal positions.
+        """
+        width = self.projection or features
+        if width % self.heads:
+            raise ValueError(
+                f"width {width} is not divisible by {self.heads} heads; set model.projection to a multiple of them, or "
+                "other model.heads"
+            )
+        coded = self.positions == "sinusoidal" or self.attention == "position"
+        if coded and width % 2:
+            raise ValueError(f"sinusoidal positions need an even width, not {width}; set model.projection to one")
+        return width
+
 
 @dataclass(frozen=True, config=CHECKED)
 class Loss:

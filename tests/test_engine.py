@@ -229,8 +229,8 @@ def test_each_worker_has_an_equal_part_that_fits(
 
 @pytest.mark.fault
 def test_an_error_of_one_process_of_a_training_ends_it(cluster: Compute, params: Params, trained: Path) -> None:
-    wrong = changed(params, model={"projection": 36})
-    with pytest.raises(ArtpaperError, match="group model: width 36 is not divisible by 8 heads"):
+    wrong = changed(params, models={"a_art": {"alpha": 1.0, "vertical": "Fiance"}})
+    with pytest.raises(ArtpaperError, match=r"models\.a_art\.vertical: no 'Fiance' in h317; did you mean Finance"):
         train(on(wrong, cluster), "a_art", 0, trained, progress=False)
 
 

@@ -109,6 +109,7 @@ def test_an_archive_of_another_kind_of_members_is_refused(tmp_path: Path) -> Non
             member = tarfile.TarInfo("audioset_v1_embeddings/bal_train/00.tfrecord")
             member.type, member.linkname = kind, "../../../../etc/passwd"
             tar.addfile(member)
+    (tmp_path / "class_labels_indices.csv").touch()
     config = Params(
         data=Data(source="audioset", path=str(tmp_path / "features.tar.gz"), label_space="audioset527"),
         compute=Compute(workers=1),

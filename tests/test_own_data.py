@@ -25,6 +25,7 @@ from pipeline.prepare.prepare import prepare
 from pipeline.run.cli import main
 from pipeline.run.profiles import use, whole
 from pipeline.train.training import train
+from tests.data.worlds import lay_out
 from tests.pipeline import ROOT, changed
 
 CLASSES = ("bell", "dog", "horn", "rain", "violin")
@@ -161,8 +162,8 @@ def test_the_documented_snippet_makes_a_folder_that_is_read(
 def test_the_documented_command_sets_one_radius_everywhere(project: Path) -> None:
     text = (ROOT / "docs" / "own_data.md").read_text()
     [command] = re.findall(r"```\n(artpaper use arrays --path FOLDER --set.*?)```", text, re.DOTALL)
-    (project / "FOLDER").mkdir()
-    main(shlex.split(command.replace("\\\n", " "))[1:])
+    lay_out(project / "FOLDER", "arrays")
+    assert main(shlex.split(command.replace("\\\n", " "))[1:]) == 0
     params = load_params("params.yaml")
     [radius] = {params.attack.epsilon, params.models["art"].epsilon, params.models["a_art"].epsilon}
     assert radius in params.study.epsilons

@@ -1,6 +1,5 @@
 """The promises of the packaging: two distributions, one set of versions, a light import, a command line that helps."""
 
-import argparse
 import json
 import re
 import subprocess
@@ -11,10 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline.run.cli import _parser, main
+from pipeline.run.cli import HEADINGS, commands, main
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARY, PIPELINE = (
@@ -106,21 +106,72 @@ def test_only_one_module_imports_tensorflow() -> None:
     assert importing == ["tensorflow_files.py"]
 
 
-def commands(parser: argparse.ArgumentParser, so_far: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    yield so_far
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for name, inner in action.choices.items():
-                yield from commands(inner, (*so_far, name))
+def every(group: click.Group, so_far: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Every command, groups included, by what is typed for it."""
+    yield so_far, group
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from every(command, (*so_far, name))
+        else:
+            yield (*so_far, name), command
 
 
-def test_every_command_has_its_help(capsys: pytest.CaptureFixture) -> None:
-    every = list(commands(_parser()))
-    assert {("download", "yt8m"), ("train",), ("claims",)} < set(every)
-    for command in every:
-        with pytest.raises(SystemExit, match="0"):
-            main([*command, "--help"])
-        assert capsys.readouterr().out.startswith(f"usage: {' '.join(('artpaper', *command))} "), command
+def test_every_command_has_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    found = dict(every(commands))
+    assert {("download", "yt8m"), ("train",), ("claims",)} < set(found)
+    for typed, command in found.items():
+        assert main([*typed, "--help"]) == 0
+        assert capsys.readouterr().out.startswith(f"Usage: {' '.join(('artpaper', *typed))} "), typed
+        options = [option for option in command.params if isinstance(option, click.Option)]
+        assert not [option.name for option in options if not option.help], typed
+
+
+def test_the_help_lists_every_command_once_in_whole_sentences(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert sorted(name for names in HEADINGS.values() for name in names) == sorted(commands.commands)
+    assert main(["-h"]) == 0
+    told = capsys.readouterr().out
+    assert [title for title in re.findall(r"^(\w+):$", told, re.M) if title != "Options"] == list(HEADINGS)
+    assert re.search(r"\nRun:\n  repro     Run what .*\n  prepare   Make frame stores of frame features\.\n", told)
+    assert "\n  look      Write the explorer" in told
+    assert "..." not in told.partition("\n")[2]
+    assert main([]) == 2
+    assert capsys.readouterr().err == told
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [(["atack"], "attack"), (["train", "--modle", "art"], "--model"), (["download", "yt8"], "yt8m")],
+)
+def test_what_is_misspelt_is_answered_with_the_nearest(
+    typed: list[str], meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(typed) == 2
+    assert f"Did you mean '{meant}'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("typed", "found"), [("tra", ["train"]), ("use au", ["audioset"]), ("train --se", ["--seed"])])
+def test_a_shell_completes_commands_options_and_profiles(
+    typed: str, found: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("_ARTPAPER_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", f"artpaper {typed}")
+    monkeypatch.setenv("COMP_CWORD", str(len(typed.split())))
+    with pytest.raises(SystemExit, match="0"):
+        main([])
+    assert capsys.readouterr().out.split() == [f"plain,{name}" for name in found]
+
+
+def test_help_waits_for_no_large_library() -> None:
+    """One process: what this one has imported would not tell."""
+    code = "import sys; from pipeline.run.cli import main; main(['--help']); print(*sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    loaded = set(told.splitlines()[-1].split())
+    assert "pipeline.run.cli" in loaded
+    assert not loaded & {"torch", "pandas", "numpy", "pyarrow", "matplotlib", "requests", "papermill"}
 
 
 def test_the_installed_command_is_this_one() -> None:

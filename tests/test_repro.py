@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from pipeline.base.errors import ArtpaperError
-from pipeline.run.repro import Stages, clock, repro, waiting
+from pipeline.run.repro import Processes, Stages, clock, repro, waiting
 
 # each of the two in the middle waits for the other one to have begun: one after the other they would never end
 MEET = "touch {0}.begun; for i in $(seq 300); do [ -e {1}.begun ] && cp a.txt {0}.txt && break; sleep 0.1; done"
@@ -57,6 +57,15 @@ def test_a_failure_is_told_in_its_own_words_and_ends_what_comes_after(shell: Pat
         repro(shell, 2, "last", console=Console(file=io.StringIO()))
     assert (shell / "right.txt").read_text() == "one\n"  # what ran beside it came to its end
     assert not (shell / "last.txt").exists()
+
+
+def test_a_stage_finds_the_command_without_an_active_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    with Processes(tmp_path) as processes:
+        assert processes.run("where", "sh", "-c", "echo $PATH") == 0
+        assert processes.log("where").read_text() == f"{Path(sys.executable).parent}:/usr/bin:/bin\n"
 
 
 def test_the_longest_chain_begins_first_and_the_time_left_follows_the_work() -> None:

@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def command(does: str, shell: str = '"$@"', **environment: str) -> list[str]:
     """The command line, with a quick step in the place of its first."""
-    code = f"import sys; from pipeline.run import cli; cli._clean = lambda _: {does}; sys.exit(cli.main(['clean']))"
+    code = f"import sys; from pipeline.run import cli; cli.clean.callback = lambda **_: {does}; "
+    code += "sys.exit(cli.main(['clean']))"
     settings = [f"{name}={value}" for name, value in environment.items()]
     return ["env", f"PYTHONPATH={ROOT}", *settings, "sh", "-c", shell, "sh", sys.executable, "-c", code]
 
@@ -84,9 +85,9 @@ def test_what_is_run_is_read_in_a_named_encoding() -> None:
 def test_errors_of_the_system_without_a_file_name(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     """They were told as "None: None"."""
 
-    def fail(_: object) -> None:
+    def fail(**_: object) -> None:
         raise OSError("no usable temporary directory")
 
-    monkeypatch.setattr("pipeline.run.cli._clean", fail)
+    monkeypatch.setattr("pipeline.run.cli.clean.callback", fail)
     assert main(["clean"]) == 1
     assert capsys.readouterr().err == "artpaper: no usable temporary directory\n"

@@ -1,7 +1,9 @@
 """All faults of a folder of arrays at once; a preparation stops at the first."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
 
 from tqdm import tqdm
 
@@ -9,9 +11,22 @@ from pipeline.arrays.files import kind, open_files
 from pipeline.arrays.labels import PARTITIONS, LabelRow, given_space
 from pipeline.arrays.reader import Reading, check_labels, look_at, read_frames
 from pipeline.arrays.separator import check_names
-from pipeline.base.errors import DataError
-from pipeline.base.parameters import Params
+from pipeline.base.errors import ConfigError, DataError
+from pipeline.base.groups import Data
+from pipeline.base.parameters import Params, as_dict, build, load_params
+from pipeline.base.project import project_root
 from pipeline.data.video import Modality
+
+
+def faults_of(folder: Path, changes: Mapping[str, str]) -> Iterator[str]:
+    """:func:`faults` of a folder that no parameter file names yet; ``changes`` are those of ``data.rates`` and such."""
+    data = {"path": str(folder)}
+    for key, value in changes.items():
+        if key not in ("data.rates", "data.separator"):
+            raise ConfigError(f"--set {key}: how arrays are read depends on data.rates and data.separator alone")
+        data[key.removeprefix("data.")] = value
+    params = load_params(project_root() / "profiles" / "arrays.yaml")
+    return faults(replace(params, data=build(Data, as_dict(params.data) | data, "data")))
 
 
 def faults(params: Params, progress: bool = True) -> Iterator[str]:

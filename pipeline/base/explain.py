@@ -15,7 +15,7 @@ def explain(cls: type, item: Any) -> str:
         return f"unknown parameter {name}{nearest(place[-1], _known_names(cls, place[:-1]))}"
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "value_error":
-        return f"{name}: {message}"
+        return f"{name}: {message}" if place else message
     given = repr(item["input"])
     shown = given if len(given) <= SHOWN else f"{given[:SHOWN]} ..."
     return f"{name}: {message[0].lower()}{message[1:]}, got {shown}"

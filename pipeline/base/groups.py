@@ -67,6 +67,8 @@ class Data:
             spaces = "; ".join(f"{name} has {', '.join(other.label_spaces)}" for name, other in SOURCES.items())
             space = self.label_space[:SHOWN]
             raise ValueError(f"label_space {space!r} does not fit source {self.source!r}: {spaces}")
+        if not source.path and (self.path, self.vocabulary) != (None, None):
+            raise ValueError(f"path and vocabulary must be null for source {self.source!r}, whose videos are built in")
         if source.shards and (self.separator, self.rates) != ("auto", "refuse"):
             raise ValueError("separator and rates are for source 'arrays'; leave them at auto and refuse")
         if source.shards:

@@ -18,6 +18,7 @@ from artpaper.settings import CHECKED, Control, Loss, Model
 from pipeline.base import groups
 from pipeline.base.errors import ConfigError
 from pipeline.base.explain import SHOWN, explain, nearest
+from pipeline.base.sources import SOURCES
 
 
 def _paper_models() -> dict[str, Loss]:
@@ -75,15 +76,20 @@ class Params:
                     name in self.controls
                 )
                 raise ValueError(f"experiment.models names {name!r}, but group models has {there}{remedy}")
-        for name in self.controls:
-            self._control(name)
-        known = [*self.models, *self.controls]
+        losses = {**self.models, **{name: self._control(name) for name in self.controls}}
+        known = list(losses)
         for name in self.stress.models:
             if name not in known:
                 raise ValueError(f"stress.models names {name!r}, but models and controls have {', '.join(known)}")
         for name in self.stress.surrogates:
             if name not in self.stress.models:
                 raise ValueError(f"stress.surrogates names {name!r}, which is none of stress.models")
+        for features in SOURCES[self.data.source].widths.values() or (0,):  # 0 fits: one's own are known once read
+            for loss in losses.values():
+                try:
+                    self._architecture(loss).width(features)
+                except ValueError as error:
+                    raise ValueError(f"group model: {error}") from None
 
     def with_controls(self) -> "Params":
         """The same parameters, with the entries of group ``controls`` among those of group ``models``."""
@@ -102,12 +108,24 @@ class Params:
         except ConfigError as error:
             raise ValueError(str(error)) from None
 
+    def check_swept(self) -> None:
+        """Refuse, with a ConfigError, that a model which Figure 3 is about is not in group ``models``."""
+        swept = self.study.models
+        missing = sorted({"non_art", *swept.epsilon, *swept.alpha, *swept.beta} - set(self.models))
+        if missing:
+            raise ConfigError(
+                f"Figure 3 needs {', '.join(missing)}, which group models does not have; see study.models"
+            )
+
     def model_for(self, name: str) -> Model:
         """The group ``model`` with the overrides of model ``name``; a ConfigError where there is none of that name."""
         if name not in self.models:
             raise ConfigError(f"no model {name!r} in group models{nearest(name, list(self.models))}")
+        return self._architecture(self.models[name])
+
+    def _architecture(self, loss: Loss) -> Model:
         names = ("attention", "temperature")  # the second is a control's only
-        overrides = {key: getattr(self.models[name], key, None) for key in names}
+        overrides = {key: getattr(loss, key, None) for key in names}
         return dataclasses.replace(self.model, **{key: value for key, value in overrides.items() if value is not None})
 
 
@@ -162,7 +180,9 @@ def _read_mapping(path: Path, yaml: Any) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, IsADirectoryError):
-        raise ConfigError(f"{path}: no such parameter file; the ready-made ones are in profiles/") from None
+        raise ConfigError(
+            f"{path}: no such parameter file; `artpaper use NAME`, in the project's folder, writes params.yaml"
+        ) from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); see to the file and its permissions") from None
     except UnicodeDecodeError as error:

@@ -17,4 +17,4 @@ def project_root(start: Path | None = None) -> Path:
     for folder in (here, *here.parents):
         if (folder / ROOT_MARK).is_file():
             return folder
-    raise ConfigError(f"{here}: not inside the project (no {ROOT_MARK} in it or above it)")
+    raise ConfigError(f"{here}: not inside the project (no {ROOT_MARK} in it or above it); cd to its folder first")

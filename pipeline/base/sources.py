@@ -3,6 +3,7 @@
 Another source takes a record there and a module of its own, which the record names as its reader.
 """
 
+import dataclasses
 import json
 import tomllib
 from pathlib import Path
@@ -17,7 +18,8 @@ from artpaper.settings import CHECKED
 class DataSource:
     """What is said of a source. Its ``reader`` is a module with ``resolve(params, workspace, progress) -> Dataset``.
 
-    A source with a text under ``download`` can be fetched; its reader then also has ``remote_files``, as
+    It may also have ``look_at(params)``, which refuses what does not lie where ``data.path`` says; `artpaper use` asks
+    it. A source with a text under ``download`` can be fetched; its reader then also has ``remote_files``, as
     :mod:`pipeline.prepare.audioset` does.
     """
 
@@ -26,6 +28,7 @@ class DataSource:
     caption: str  # under a table
     reader: str
     label_spaces: tuple[str, ...]
+    widths: dict[str, int] = dataclasses.field(default_factory=dict)  # of each modality; none: known once read
     groups: tuple[str, ...] = ()  # of Tables 2 and 3; none: two of those that its classes have
     shards: bool = True  # TFRecords; else arrays of one's own, with labels.csv
     frame_unit: str = " (s)"  # of a frame's number on an axis: released frames are a second apart

@@ -100,6 +100,13 @@ def resolve(params: Params, workspace: Path, progress: bool = True) -> Dataset:
     return import_module(SOURCES[params.data.source].reader).resolve(params, workspace, progress)
 
 
+def look_at(params: Params) -> None:
+    """Refuse what the source's reader would not find where ``data.path`` says; nothing is unpacked or read through."""
+    look = getattr(import_module(SOURCES[params.data.source].reader), "look_at", None)
+    if look:
+        look(params)
+
+
 def given_path(params: Params, expected: str) -> Path:
     """``data.path``, which must be there; ``expected`` says what it is to be."""
     if not params.data.path:

@@ -4,9 +4,10 @@ Gains are therefore always recomputed. Table 3's clean Hit@1 fits 57, 60 and 59 
 no such number.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+from pipeline.base.errors import DataError
 from pipeline.base.sources import SOURCES
 
 METRICS = ("GAP", "PERR", "Hit@1")
@@ -27,6 +28,28 @@ def table_groups(source: str, there: Iterable[str]) -> dict[int, str]:
     own = list(dict.fromkeys(there))
     others = iter([group for group in own if group not in GROUPS.values()])
     return {table: group if group in own else next(others, group) for table, group in GROUPS.items()}
+
+
+def check_columns(verticals: Mapping[str, str | None], groups: Collection[str | None]) -> None:
+    """Refuse, with a DataError, models that have no column in Tables 1-3.
+
+    ``verticals`` has of each model the one it was trained on alone, or None; ``groups`` are those of Tables 2 and 3.
+    """
+    taken = sorted({*MODELS.values(), GAIN} & set(verticals))
+    if taken:
+        raise DataError(f"a model cannot be named {taken[0]}: Table 1 has a column of that name")
+    if None not in verticals.values():
+        raise DataError("no model was trained on all videos; Tables 1-3 need one, add it to experiment.models")
+    columns = set()
+    for name, vertical in sorted(verticals.items()):
+        base = next((base for base in MODELS if name.startswith(f"{base}_")), None)
+        if vertical and (base is None or vertical not in groups or (base, vertical) in columns):
+            raise DataError(
+                f"model {name} was trained on {vertical} alone and fits no table: Tables 2 and 3 are about "
+                f"{' and '.join(map(str, groups))}, and its name must begin with "
+                f"{', '.join(f'{base}_' for base in MODELS)}, one of each"
+            )
+        columns.add((base, vertical))
 
 
 @dataclass(frozen=True)

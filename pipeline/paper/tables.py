@@ -55,9 +55,6 @@ def make_tables(
     The paper's models are non_art, art and a_art; others get columns of their own, and those trained on one vertical
     (``art_...`` for ART) a table of their own. ``label_space`` is that of the frames that were predicted.
     """
-    taken = sorted({*paper.MODELS.values(), paper.GAIN} & set(predictions))
-    if taken:
-        raise DataError(f"a model cannot be named {taken[0]}: Table 1 has a column of that name")
     space = LabelSpace.load(label_space)
     first: Predictions | None = None
     measured: dict[str, list[dict[Key, np.ndarray]]] = {}
@@ -87,9 +84,8 @@ def make_tables(
     values: Values = {
         model: {key: np.stack([run[key] for run in runs]) for key in runs[0]} for model, runs in measured.items()
     }
+    paper.check_columns({model: verticals.get(model) for model in values}, groups)
     whole = [model for model in values if model not in verticals]
-    if not whole:
-        raise DataError("no model was trained on all videos; Tables 1-3 need one, add it to experiment.models")
     complete: list[render.Table] = []
     figures = {}
     for number, group, rows in zip((1, 2, 3), (None, *groups), members, strict=False):
@@ -108,13 +104,6 @@ def make_tables(
             complete.append(render.Table(number, caption, notes, cells, second))
             if not second:
                 figures[f"table{number}"] = _metrics(cells, chosen, attacked)
-    homeless = set(verticals) - {model for group in groups for model in _retrained(group, verticals).values()}
-    if homeless:
-        name = min(homeless)
-        raise DataError(
-            f"model {name} was trained on {verticals[name]} alone and fits no table: Tables 2 and 3 are about "
-            f"{' and '.join(groups)}, and its name must begin with {', '.join(f'{base}_' for base in paper.MODELS)}"
-        )
     return PaperTables(tuple(complete), figures)
 
 

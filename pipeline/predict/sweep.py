@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.base.errors import ConfigError
 from pipeline.base.parameters import Params
 from pipeline.predict.study import Variation, measure_all
 
@@ -26,10 +25,7 @@ def sweep(params: Params, workspace: Path, *, progress: bool = True) -> pd.DataF
         ``clean`` and ``one_step`` GAP in percent with their bootstrap ``_error`` over videos; ``attention_mse`` and
         ``uniform_mse``, means over modalities.
     """
-    swept = {"non_art", *(name for key in KEYS for name in getattr(params.study.models, key))}
-    missing = sorted(swept - set(params.models))
-    if missing:
-        raise ConfigError(f"Figure 3 needs {', '.join(missing)}, which group models does not have; see study.models")
+    params.check_swept()
     points = list(_points(params))
     variations = [Variation(changed, name, seed) for name, _, _, seed, changed in points]
     rows = []

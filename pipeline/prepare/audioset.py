@@ -8,15 +8,16 @@ from pathlib import Path, PurePosixPath
 
 from pipeline.base.atomic import replace_folder
 from pipeline.base.errors import DataError
+from pipeline.base.groups import Data
 from pipeline.base.identity import fingerprint
 from pipeline.base.parameters import Params
 from pipeline.base.sources import SOURCES
 from pipeline.data.labels import LabelSpace, in_index_order, read_rows
 from pipeline.data.video import Dataset, Modality, first_file, given_path, provenance
 from pipeline.prepare.download import Fetcher, Remote
-from pipeline.records.tfrecord import find_shards
+from pipeline.records.tfrecord import Shard, find_shards
 
-MODALITIES = (Modality("audio", "audio_embedding", 128),)
+MODALITIES = (Modality("audio", "audio_embedding", SOURCES["audioset"].widths["audio"]),)
 PAGE = SOURCES["audioset"].page
 CLASSES = "class_labels_indices.csv"
 TRAIN, VALIDATE = "bal_train", "eval"
@@ -26,19 +27,30 @@ FAMILIES = {"Music": ("Music", "Scary music"), "Speech": ("Speech", "Speech synt
 
 def resolve(params: Params, workspace: Path, progress: bool) -> Dataset:
     """The two partitions of the released features; an archive is unpacked first."""
+    given, labels = look_at(params)
+    train, validate = _shards(params.data, given if given.is_dir() else _unpack(given, workspace))
+    return Dataset(MODALITIES, train, validate, read_classes(labels), provenance(params, train, validate))
+
+
+def look_at(params: Params) -> tuple[Path, Path]:
+    """The archive or the folder, and the class list; an archive is not read to its end."""
     given = given_path(params, f"features.tar.gz or the folder unpacked from it; {PAGE} has it")
-    folder = given if given.is_dir() else _unpack(given, workspace)
-    inner = folder / "audioset_v1_embeddings"
-    folder = inner if inner.is_dir() else folder
-    train, validate = (
-        find_shards(params.data, folder / name, "*.tfrecord", MODALITIES, PAGE) for name in (TRAIN, VALIDATE)
-    )
+    if given.is_dir():
+        _shards(params.data, given)
+    elif not tarfile.is_tarfile(given):
+        raise DataError(f"{given}: no whole tar archive; download features.tar.gz again")
     places = [place / CLASSES for place in ((given, given.parent) if given.is_dir() else (given.parent,))]
     if params.data.vocabulary:
         places = [Path(params.data.vocabulary)]
     remedy = f"get {CLASSES} from {PAGE} and put it there, or set data.vocabulary to its path"
-    labels = first_file(places, f"no such class list; {remedy}")
-    return Dataset(MODALITIES, train, validate, read_classes(labels), provenance(params, train, validate))
+    return given, first_file(places, f"no such class list; {remedy}")
+
+
+def _shards(data: Data, folder: Path) -> tuple[tuple[Shard, ...], tuple[Shard, ...]]:
+    inner = folder / "audioset_v1_embeddings"
+    folder = inner if inner.is_dir() else folder
+    train, validate = (find_shards(data, folder / name, "*.tfrecord", MODALITIES, PAGE) for name in (TRAIN, VALIDATE))
+    return train, validate
 
 
 def read_classes(path: str | Path) -> LabelSpace:

@@ -22,7 +22,7 @@ from pipeline.base.sources import SOURCES
 from pipeline.data.labels import Vocabulary, youtube8m_space
 from pipeline.data.video import Dataset, first_file, given_path, provenance
 from pipeline.prepare.download import BETWEEN, Fetcher, Remote
-from pipeline.records.tfrecord import YT8M_MODALITIES, find_shards, remote_folder
+from pipeline.records.tfrecord import YT8M_MODALITIES, Shard, find_shards, remote_folder
 
 ENTITIES = 3862
 PAGE = SOURCES["yt8m"].page
@@ -34,6 +34,13 @@ PLACES = {f"{suffix}.tfrecord": f"{place:04d}.tfrecord" for place, suffix in enu
 
 def resolve(params: Params, workspace: Path, progress: bool) -> Dataset:
     """The shards below ``data.path``, side by side or as Google lays them out."""
+    train, validate, vocabulary = look_at(params)
+    space = youtube8m_space(params.data.label_space, Vocabulary.read(vocabulary, ENTITIES))
+    return Dataset(YT8M_MODALITIES, train, validate, space, provenance(params, train, validate))
+
+
+def look_at(params: Params) -> tuple[tuple[Shard, ...], tuple[Shard, ...], Path]:
+    """The shards of both partitions and the vocabulary, found but not read."""
     expected = f"the folder with train*.tfrecord and validate*.tfrecord; {PAGE} says how to get them"
     folder = remote_folder(params.data) or given_path(params, expected)
     if not folder.is_dir():
@@ -54,8 +61,7 @@ def resolve(params: Params, workspace: Path, progress: bool) -> Dataset:
         f"no such vocabulary; get vocabulary.csv (3,862 entities, 2018) from {PAGE} and put it beside the shards, or "
         "set data.vocabulary to its path (needed where those are remote)",
     )
-    space = youtube8m_space(params.data.label_space, Vocabulary.read(vocabulary, ENTITIES))
-    return Dataset(YT8M_MODALITIES, train, validate, space, provenance(params, train, validate))
+    return train, validate, vocabulary
 
 
 def _folders(folder: Path) -> dict[str, Path]:

@@ -19,6 +19,7 @@ from jaxtyping import UInt8
 
 from pipeline.base.errors import DataError
 from pipeline.base.groups import Data
+from pipeline.base.sources import SOURCES
 from pipeline.data.video import Modality, Video
 from pipeline.records.sequence_example import parse, serialise, unpack
 
@@ -31,7 +32,7 @@ FRAMING = HEAD + 4
 PIECE = 1 << 24
 GZIP = b"\x1f\x8b"
 
-YT8M_MODALITIES = (Modality("rgb", "rgb", 1024), Modality("audio", "audio", 128))
+YT8M_MODALITIES = tuple(Modality(name, name, width) for name, width in SOURCES["yt8m"].widths.items())
 
 Reader = Literal["native", "tensorflow"]
 

@@ -1,6 +1,7 @@
 """Profiles, which say only what they change of the default, and how one becomes a whole ``params.yaml``."""
 
 import copy
+import dataclasses
 import io
 import os
 import re
@@ -15,7 +16,9 @@ from pipeline.base.explain import nearest
 from pipeline.base.parameters import Params, as_dict, build, flat, parse, read_values
 from pipeline.base.project import project_root
 from pipeline.base.sources import SOURCES
+from pipeline.data.video import look_at
 from pipeline.paper.paper import MODELS, table_groups
+from pipeline.run.in_use import check_stages
 
 
 def whole(path: Path) -> str:
@@ -53,15 +56,36 @@ def use(
         _add_retrained(values, root)
     text = _text(values)
     plain = parse(text, str(path))
-    missing = sorted(flat(as_dict(build(Params, plain, str(path)))).keys() - flat(plain).keys())
+    params = build(Params, plain, str(path))
+    missing = sorted(flat(as_dict(params)).keys() - flat(plain).keys())
     if missing:
         raise ConfigError(
             f"{path}: not every parameter is named; add `like: default`, in profiles/, or {', '.join(missing)}"
         )
+    check_stages(params)
+    _look_at_data(params, profile, root)
     with atomic_file(root / "params.yaml") as temporary:
         temporary.write_text(text, encoding="utf-8")
     words = [path.stem, *(f"{key}={value}" for key, value in changes.items())]
     return ", ".join([*words, "models of each vertical"] if retrain else words)
+
+
+def _look_at_data(params: Params, profile: str, root: Path) -> None:
+    """Refuse at once that there is no ``data.path`` where the source needs one, or nothing there that it can read."""
+    data, source = params.data, SOURCES[params.data.source]
+    if source.path and not data.path:
+        fetch = f", after `artpaper download {data.source}{' --shard 1,100' * source.in_parts}`" * bool(source.download)
+        raise ConfigError(
+            f"{profile} reads {source.name}; say where: artpaper use {profile} --path {source.path}{fetch}"
+        )
+    if "://" in (data.path or "") and data.reader == "tensorflow":
+        return  # over a network, which is the stage's to wait for
+
+    def here(path: str | None) -> str | None:
+        return str(root / path) if path and "://" not in path else path
+
+    data = dataclasses.replace(data, path=here(data.path), vocabulary=here(data.vocabulary))
+    look_at(dataclasses.replace(params, data=data))
 
 
 def _set(values: dict[str, Any], key: str, value: Any) -> None:

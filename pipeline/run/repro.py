@@ -5,6 +5,7 @@ own; results, locks and cache stay DVC's, and a later `dvc repro` finds nothing 
 """
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -76,11 +77,13 @@ class Processes:
 
     def run(self, name: str, *command: str) -> int:
         """Run one; what it says goes to ``reports/log/<name>.txt``. Its exit status."""
+        # stages call `artpaper`, which is found without the environment being active
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
         with (
             open(self.log(name), "w", encoding="utf-8") as log,
             subprocess.Popen(
                 command, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8",
-                errors="replace",
+                errors="replace", env={**os.environ, "PATH": path},
             ) as process,
         ):  # fmt: skip
             self._all.append(process)

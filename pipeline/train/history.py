@@ -19,7 +19,10 @@ class Screen:
 
     def __init__(self, title: str, steps: int, batch_size: int, watch: Watcher | None, progress: bool) -> None:
         self.batch_size, self.watch = batch_size, watch
-        self.bar = tqdm(total=steps * batch_size, unit="video", unit_scale=True, desc=title, disable=not progress)
+        self.bar = tqdm(
+            total=steps * batch_size, unit="video", unit_scale=True, desc=title, disable=not progress,
+            delay=1e-6,  # not before the first step: what is refused until then is told alone
+        )  # fmt: skip
 
     def __call__(self, step: int, history: list[Row] | None) -> None:
         """Show that ``step`` steps are done, fewer than before where a lost process made it go back.

@@ -12,6 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -63,13 +64,13 @@ def train(
     """
     folder = target or workspace / "models" / name / f"seed{seed}"
     config = params.train
-    screen = Screen(f"train {name} seed {seed}", config.max_steps, config.batch_size, watch, progress)
-    if spreads(params.compute):
-        work = partial(_train_as_one, params, name, seed, workspace, folder)
-        together(work, params.compute, lambda message: screen(*message))
-    else:
-        _train(params, name, seed, workspace, folder, screen)
-    screen.close()
+    title = f"train {name} seed {seed}"
+    with closing(Screen(title, config.max_steps, config.batch_size, watch, progress)) as screen:
+        if spreads(params.compute):
+            work = partial(_train_as_one, params, name, seed, workspace, folder)
+            together(work, params.compute, lambda message: screen(*message))
+        else:
+            _train(params, name, seed, workspace, folder, screen)
     return folder
 
 

@@ -12,7 +12,8 @@ from jaxtyping import Integer
 from artpaper.settings import Loss
 from pipeline.base.errors import ConfigError
 from pipeline.base.explain import nearest
-from pipeline.base.parameters import Params, load_params
+from pipeline.base.groups import Data
+from pipeline.base.parameters import Params, as_dict, build, load_params
 from pipeline.predict.bootstrap import bootstrap_counts
 
 DRAWS = 1000
@@ -47,11 +48,11 @@ SETS = {
 def trial_params(name: str, root: Path, data: Path | None = None) -> Params:
     """The parameters of a set: its profile, under what the rules say of all sets."""
     if name not in SETS:
-        raise ConfigError(f"no set {name!r} in the trial{nearest(name, list(SETS))}; there are {', '.join(SETS)}")
+        raise ConfigError(f"no set {name!r} in the trial{nearest(name, list(SETS))}")
     params = load_params(root / "profiles" / f"{name}.yaml")
     return dataclasses.replace(
         params,
-        data=dataclasses.replace(params.data, path=str(data) if data else params.data.path),
+        data=build(Data, as_dict(params.data) | ({"path": str(data)} if data else {}), f"{name}: data"),
         features=dataclasses.replace(params.features, norm="l2_frame"),
         model=dataclasses.replace(params.model, scale_input=True),
         train=dataclasses.replace(params.train, max_steps=VALIDATIONS * params.train.validate_every),

@@ -244,7 +244,9 @@ def test_another_source_takes_a_record_and_a_module(tmp_path, monkeypatch):
     """Its parameters are checked, its videos prepared and named, and nothing else of the project was told of it."""
     (tmp_path / "toy_numbers.py").write_text(TOY)
     monkeypatch.syspath_prepend(tmp_path)
-    record = DataSource("toy numbers", "TOY data", "Data: numbers.", "toy_numbers", ("parity",), licence="none")
+    record = DataSource(
+        "toy numbers", "TOY data", "Data: numbers.", "toy_numbers", ("parity",), licence="none", path="FILE"
+    )
     monkeypatch.setitem(SOURCES, "toy", record)
     with pytest.raises(ValueError, match=r"label_space 'h317' does not fit source 'toy': .*; toy has parity"):
         Data(source="toy")

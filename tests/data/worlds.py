@@ -55,6 +55,19 @@ def write_world(folder: Path, train: int = 3, validate: int = 2, videos: int = 4
     return every
 
 
+def lay_out(folder: Path, source: str) -> Path:
+    """A folder that looks like the data of a source until it is read: the files are there, and all but empty."""
+    files = {
+        "yt8m": ("train0000.tfrecord", "validate0000.tfrecord", "vocabulary.csv"),
+        "audioset": ("bal_train/00.tfrecord", "eval/00.tfrecord", "class_labels_indices.csv"),
+        "arrays": ("rgb/one.npy", "labels.csv"),
+    }
+    for name in files[source]:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("id,labels\none,class\n" if name == "labels.csv" else "")
+    return folder
+
+
 def params(folder: Path | None, workers: int = 1, **data: object) -> Params:
     path = None if folder is None else str(folder)
     return Params(data=Data(path=path, **data), compute=Compute(workers=workers))  # type: ignore[arg-type]

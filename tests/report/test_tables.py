@@ -238,7 +238,7 @@ def test_a_control_gets_a_column_without_the_papers_figures(setting):
     assert np.isnan(cell(tables, 1, "GAP", "adversarial", "uniform", "paper"))
     assert list(dict.fromkeys(cells_of(tables)["column"])) == ["Non-ART", "ART", "A-ART", "Gain", "uniform"]
     with pytest.raises(DataError, match="cannot be named ART"):
-        tables_of(folder, {"ART": []})
+        paper.check_columns({"art": None, "ART": None}, ())
 
 
 def test_models_of_one_vertical_get_a_table_of_their_own(setting):
@@ -272,6 +272,8 @@ def test_a_vertical_without_a_table_is_refused(setting):
             tables_of(folder, first | other)
     with pytest.raises(DataError, match="no model was trained on all videos"):
         tables_of(folder, other)
+    with pytest.raises(DataError, match=r"model art_y was trained on Finance alone and fits no table: .*, one of each"):
+        paper.check_columns({"art": None, "art_x": "Finance", "art_y": "Finance"}, ["Finance"])
 
 
 def test_a_group_without_videos_is_said_and_a_small_one_flagged(setting):
