@@ -20,15 +20,15 @@ from torch.nn import functional as F
 from artpaper.ball import finite_rows, l2_norm, steepest
 from artpaper.defences.alignment import alignment
 from artpaper.defences.consistency import bernoulli_divergence
-from artpaper.defences.contrastive_attention import contrastive_change
+from artpaper.defences.contrastive_attention import distance_to_next
 from artpaper.defences.entropy import mean_entropy
 from artpaper.defences.projected import projected
 from artpaper.defences.random_step import random_step, same_units
-from artpaper.defences.relative_attention import relative_change
+from artpaper.defences.relative_attention import distance_to_uniform
 from artpaper.defences.virtual import virtual
 from artpaper.inputs import Guarded, entered, forked
 from artpaper.settings import Control, Loss
-from artpaper.shapes import Frames, LabelSets, Logits, Maps, Mask, Scalar
+from artpaper.shapes import Frames, LabelSets, Logits, Maps, Mask, PerVideo, Scalar
 
 Parts = dict[str, Scalar]
 COUNTED = ("zero_gradients", "gradients_not_finite")  # sums over the videos of a batch; the other parts are means
@@ -37,6 +37,7 @@ PARTS = ("loss", "cross_entropy", "adversarial", "attention", "perturbation_norm
 ``perturbation_norm`` is ||R||_2; ``zero_gradients`` are videos that the attack could not move, ``gradients_not_finite``
 those whose gradient is NaN or infinite on a real frame, which are not moved. They stay on the device, for to fetch one
 is to wait for it: ``float(part)`` does."""
+Distance = Callable[[Maps], dict[str, PerVideo]]  # of every video's clean map, per modality
 LossFunction = Callable[[Any, Tensor, Tensor, Tensor, Loss], tuple[Tensor, Parts]]
 ADVERSARIES = {"projected": projected, "virtual": virtual}  # how they are found; "one_step" is the paper's own way
 
@@ -121,21 +122,25 @@ def attention_adversarial(model: Any, x: Frames, y: LabelSets, mask: Mask, confi
     return loss, _detached(parts) | _step_parts(perturbation, gradient, mask)
 
 
-def attention_change(clean: Maps, attacked: Maps, config: Loss) -> Scalar:
+def attention_change(clean: Maps, attacked: Maps, config: Loss, distance: Distance | None = None) -> Scalar:
     """The attention term: mean over videos of ||A - A_adv||_Fr, summed or averaged over modalities.
 
     Args:
         clean, attacked: head-averaged maps per modality, zero on padding.
         config: ``attention_modalities``, ``attention_squared``, ``attention_detach_clean``.
+        distance: of the clean maps, what each norm is divided by; the paper's term is undivided.
     Returns:
         The term before beta; exactly 0 for equal maps, its gradient finite everywhere (0 there).
     Source: section 2.2, the norm unsquared as printed.
     """
+    if config.attention_detach_clean:
+        clean = {name: maps.detach() for name, maps in clean.items()}
+    distances = distance(clean) if distance else {}
     norms = []
-    for name, reference in clean.items():
-        reference = reference.detach() if config.attention_detach_clean else reference
+    for name, maps in clean.items():
         # vector_norm, not sqrt(sum of squares): its gradient at 0 is 0, not NaN
-        norm = torch.linalg.vector_norm(reference - attacked[name], dim=(-2, -1))  # (B,)
+        norm = torch.linalg.vector_norm(maps - attacked[name], dim=(-2, -1))  # (B,)
+        norm = norm / distances[name] if distances else norm
         norms.append(norm.square() if config.attention_squared else norm)
     per_video = torch.stack(norms)  # (modalities, B)
     return (per_video.mean(dim=0) if config.attention_modalities == "mean" else per_video.sum(dim=0)).mean()
@@ -194,11 +199,10 @@ def defended(model: Any, x: Frames, y: LabelSets, mask: Mask, config: Loss) -> t
     if config.beta > 0:
         if config.attention_adversary == "random":
             _, attacked_maps = ask(x + random_step(x, mask, ball, noise))
+        distance: Distance | None = distance_to_uniform if config.attention_relative else None
         if config.attention_contrast:
-            attention = contrastive_change(maps, attacked_maps, mask, config)
-        else:
-            change = relative_change if config.attention_relative else attention_change
-            attention = change(maps, attacked_maps, config)
+            distance = functools.partial(distance_to_next, mask=mask)
+        attention = attention_change(maps, attacked_maps, config, distance)
         loss = loss + config.beta * attention
         parts["attention"] = attention
     if config.entropy:

@@ -130,7 +130,5 @@ class Control(Loss):
             raise ValueError("attention_relative, attention_contrast and attention_adversary need a beta above 0")
         if self.attention_relative and self.attention_contrast:
             raise ValueError("attention_relative and attention_contrast divide the same term; choose one")
-        if own and (self.attention_squared or self.attention_detach_clean):
-            raise ValueError("attention_squared and attention_detach_clean are of the paper's term, undivided")
         if not self.clean and (self.consistency or self.beta or self.entropy):
             raise ValueError("clean 0 leaves no clean pass for consistency, beta or entropy to compare with")

@@ -1,6 +1,7 @@
 """Losses of controls, baselines and defences: against other formulas, counted passes and properties of their terms."""
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,25 @@ from torch.nn import functional as F
 
 from artpaper.ball import l2_norm, steepest
 from artpaper.defences.consistency import bernoulli_divergence
-from artpaper.defences.contrastive_attention import FLOOR, contrastive_change
+from artpaper.defences.contrastive_attention import FLOOR, distance_to_next
 from artpaper.defences.entropy import mean_entropy
-from artpaper.defences.relative_attention import relative_change
+from artpaper.defences.relative_attention import distance_to_uniform
 from artpaper.losses import adversarial, attention_adversarial, attention_change, defended, loss_for
 from artpaper.settings import Control, Loss
+from artpaper.shapes import Maps
 from pipeline.base.parameters import Params
 from tests import toy
 
 EPSILON = 0.7
 CONTROLS = {name: loss for name, loss in Params().with_controls().models.items() if isinstance(loss, Control)}
+
+
+def relative_change(clean: Maps, attacked: Maps, config: Loss) -> Tensor:
+    return attention_change(clean, attacked, config, distance_to_uniform)
+
+
+def contrastive_change(clean: Maps, attacked: Maps, mask: Tensor, config: Loss) -> Tensor:
+    return attention_change(clean, attacked, config, partial(distance_to_next, mask=mask))
 
 
 def gradients(net: nn.Module, loss: Tensor) -> list[Tensor]:
@@ -85,6 +95,19 @@ def test_the_relative_term_is_the_change_over_the_distance_to_uniform() -> None:
     assert relative_change(*both, Loss(beta=1.0)).item() == pytest.approx(2 * np.mean(ratios), rel=1e-9)
     halved = relative_change(*both, Loss(beta=1.0, attention_modalities="mean"))
     assert halved.item() == pytest.approx(np.mean(ratios), rel=1e-9)
+
+
+@pytest.mark.parametrize("switch", ["attention_relative", "attention_contrast"])
+def test_the_papers_readings_are_those_of_a_divided_term_too(switch: str) -> None:
+    """Squared, it is the ratio that is; detached, nothing of the clean maps is trained."""
+    (clean, mask), (attacked, _) = maps_of(0), maps_of(1)
+    one = [{"rgb": clean["rgb"][:1]}, {"rgb": attacked["rgb"][:1]}]  # one video, whose mean is itself
+    term = relative_change if switch == "attention_relative" else partial(contrastive_change, mask=mask[:1])
+    plain, squared = (term(*one, config=Loss(attention_squared=flag)).item() for flag in (False, True))
+    assert squared == pytest.approx(plain**2, rel=1e-12)
+    leaf = one[0]["rgb"].clone().requires_grad_(True)
+    assert not term({"rgb": leaf}, one[1], config=Loss(attention_detach_clean=True)).requires_grad
+    assert term({"rgb": leaf}, one[1], config=Loss()).requires_grad
 
 
 @pytest.mark.parametrize("share", [0.0, 1e-9, 1.0])

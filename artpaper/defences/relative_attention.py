@@ -1,29 +1,20 @@
 """Relative attention, this project's own term: flattening the maps gains nothing."""
 
-import torch
-
-from artpaper.settings import Loss
-from artpaper.shapes import Maps, Scalar
+from artpaper.shapes import Maps, PerVideo
 
 FLOOR = 0.01  # added in squares to a map's distance to uniform (1 is the norm of the uniform map), for its gradient
 
 
-def relative_change(clean: Maps, attacked: Maps, config: Loss) -> Scalar:
-    """Mean over videos of ||A - A_adv||_Fr over ||A - 1/T||_Fr, summed or averaged over modalities.
+def distance_to_uniform(clean: Maps) -> dict[str, PerVideo]:
+    """||A - 1/T||_Fr of every video's map, by which A-ART's term is divided.
 
-    A-ART's term falls when a map is flattened, whatever the adversary does; this one does not, for both norms shrink
+    That term falls when a map is flattened, whatever the adversary does; the ratio does not, for both norms shrink
     alike. With T real frames ||A - 1/T||^2 = ||A||^2 - 1, because every row sums to 1.
 
     Args:
-        clean, attacked: head-averaged maps per modality, zero on padding.
-        config: ``attention_modalities``.
+        clean: head-averaged maps per modality, zero on padding.
     Returns:
-        The term before beta; exactly 0 for equal maps, finite gradients everywhere.
+        The distances per modality, above 0, their gradients finite everywhere.
     """
-    ratios = []
-    for name, reference in clean.items():
-        change = torch.linalg.vector_norm(reference - attacked[name], dim=(-2, -1))  # (B,)
-        square = reference.square().sum(dim=(-2, -1)) - 1  # (B,); a video without frames gives -1
-        ratios.append(change / (square.clamp(min=0) + FLOOR**2).sqrt())
-    per_video = torch.stack(ratios)  # (modalities, B)
-    return (per_video.mean(dim=0) if config.attention_modalities == "mean" else per_video.sum(dim=0)).mean()
+    squares = {name: maps.square().sum(dim=(-2, -1)) - 1 for name, maps in clean.items()}  # -1 without any frame
+    return {name: (square.clamp(min=0) + FLOOR**2).sqrt() for name, square in squares.items()}

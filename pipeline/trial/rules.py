@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Integer
 
 from artpaper.attacks import bce, fgm
-from artpaper.defences.contrastive_attention import contrastive_change
+from artpaper.defences.contrastive_attention import distance_to_next
 from artpaper.losses import attention_change
 from artpaper.metrics import TOP_K, gap_from_top, top_scores
 from artpaper.models import FrameTransformer
@@ -197,7 +198,8 @@ def loss_and_change(
         with torch.no_grad():
             maps, attacked = (model(frames, mask, True)[1] for frames in (x, x + attack.perturbation))
         loss = (bce(attack.clean_logits, y) + bce(attack.adversarial_logits, y)).mean()
-        changes = attention_change(maps, attacked, Loss()), contrastive_change(maps, attacked, mask, Loss())
+        undivided = attention_change(maps, attacked, Loss())
+        changes = undivided, attention_change(maps, attacked, Loss(), partial(distance_to_next, mask=mask))
         sums += len(x) * np.array([loss.item(), *(change.item() for change in changes)])
         seen += len(x)
     loss_, change, contrast = (sums / seen).tolist()
