@@ -368,6 +368,9 @@ def _publish(parsed: argparse.Namespace) -> None:
     keep = publish_stress if parsed.stress else publish
     commit = keep(project_root(), parsed.target, parsed.command)["commit"]
     print(f"{parsed.target}: results of {commit if commit == NO_COMMIT else f'commit {commit[:12]}'}")
+    if not parsed.stress:
+        sizes = [path.stat().st_size for path in (parsed.target / "notebooks").rglob("*.ipynb")]
+        print(f"{parsed.target / 'notebooks'}: {len(sizes)} executed notebooks, {sum(sizes) / 1e6:.1f} MB")
 
 
 def _claims(parsed: argparse.Namespace) -> None:
