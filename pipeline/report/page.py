@@ -61,13 +61,13 @@ def page(notebook: Any, params: Params, files: str = ".") -> str:
             contents += f"<li><a href='#{section['id']}'>{html.escape(cell.h2.text)}</a></li>"
         elif section:
             section.append(cell.extract())
-    style = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
+    style, dark = (Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("page.css", "dark.svg"))
     text = (
         "<!doctype html>\n<html lang='en'>\n<head>\n<meta charset='utf-8'>\n<meta name='viewport' "
         "content='width=device-width, initial-scale=1'>\n<meta name='color-scheme' content='light dark'>\n"
         f"<link rel='icon' href='data:,'>\n<title>{TITLE}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
         f"<a class='skip' href='#main'>Skip to the report</a>\n<nav aria-label='Contents'><ol>{contents}</ol></nav>\n"
-        f"<main id='main' tabindex='-1'>\n{soup}\n</main>\n</body>\n</html>\n"
+        f"<main id='main' tabindex='-1'>\n{soup}\n</main>\n{dark}</body>\n</html>\n"
     )
     # who gets the page need not know this machine's folders; the longest first, for one may lie in the other
     for place in sorted(filter(None, (params.data.path, params.data.vocabulary)), key=len, reverse=True):
