@@ -21,7 +21,7 @@ project, author, release = "artpaper", "The artpaper authors", __version__
 copyright = "The artpaper authors, Apache-2.0"
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["_build", "conf.py"]
+exclude_patterns = ["_build", "conf.py", "results/*/notebooks"]  # the last are shown by the run's report
 
 # What else is shown lies beside docs/, and Sphinx reads below it only: so, copies, in the same places.
 SHOWN = ("notebooks", "results", "CLAIMS.md", "CHANGELOG.md")
@@ -40,6 +40,7 @@ myst_heading_anchors = 3
 html_theme = "furo"
 html_title = f"artpaper {__version__}"
 html_theme_options = {"navigation_with_keys": True}
+html_static_path, html_css_files = ["_static"], ["site.css"]
 html_copy_source = False
 html_show_search_summary = False  # it would fetch pages, which a browser refuses to a site on disk
 
@@ -70,6 +71,8 @@ def as_in_the_repository(app: Sphinx, name: str, source: list[str]) -> None:
         else:
             site = (HERE if target.split("/")[0] in SHOWN else REPOSITORY) / target
         path = os.path.relpath(site, (HERE / name).parent) if path else ""
+        if path.endswith("explorer/index.html"):  # a whole page, which MyST would offer to download
+            return f'<a href="{path}">{found[1]}</a>' if site.is_file() else found[1]
         if re.fullmatch(r"claim-\d+", anchor):  # not a heading, so MyST does not know the place
             return f'<a href="{re.sub(".md$", ".html", path)}#{anchor}">{found[1]}</a>'
         return f"[{found[1]}]({path}{hash_}{anchor})"
@@ -143,16 +146,33 @@ def source_as_field(app: Sphinx, what: str, name: str, obj: object, options: obj
 
 
 def accessible(app: Sphinx, name: str, template: str, context: dict[str, Any], tree: object) -> None:
-    """What scrolls can be focused, navigation headings have a level, and a signature is no list of definitions."""
+    """What scrolls can be focused, navigation headings have a level, a signature is no list of definitions.
+
+    And a picture, made small on a narrow screen, is a link to itself, and has no white paper in the dark theme.
+    """
     body = context.get("body", "").replace("<pre>", '<pre tabindex="0">')
     body = re.sub(r'<div class="(table-wrapper[^"]*)">', r'<div class="\1" tabindex="0">', body)
+    body = re.sub(r'(<a\b[^>]*>\s*)?(<img\b[^>]*\bsrc="([^"]+)"[^>]*>)', _linked, body)
+    body += (REPOSITORY / "pipeline" / "report" / "dark.svg").read_text(encoding="utf-8")
     context["body"] = re.sub(r"<dl>\n((?:<dd>.*</dd>\n)+)</dl>", _lines, body)
     levels = context.get("furo_navigation_tree", "").replace('role="heading"', 'role="heading" aria-level="2"')
     context["furo_navigation_tree"] = levels
 
 
+def _linked(found: re.Match[str]) -> str:
+    return found[0] if found[1] else f'<a class="picture" href="{found[3]}">{found[2]}</a>'
+
+
 def _lines(found: re.Match[str]) -> str:
     return found[1].replace("<dd>", '<span style="display: block; padding-left: 2em">').replace("</dd>", "</span>")
+
+
+def explorers(app: Sphinx, error: Exception | None) -> None:
+    """The explorer's page of each published run that has one, as it is, beside the page of the run."""
+    for page in HERE.glob("results/*/explorer/index.html"):
+        target = Path(app.outdir) / page.relative_to(HERE)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(page, target)
 
 
 def setup(app: Sphinx) -> None:
@@ -160,3 +180,4 @@ def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-signature", as_written)
     app.connect("autodoc-process-docstring", source_as_field, priority=400)  # before napoleon
     app.connect("html-page-context", accessible, priority=900)  # after the theme
+    app.connect("build-finished", explorers)

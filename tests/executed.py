@@ -74,7 +74,7 @@ def write_notebook(path: Path, seconds: float, exception: bool = False, said: st
     nbformat.write(new.new_notebook(cells=cells, metadata={"papermill": about}), path)
 
 
-def rendered(folder: Path) -> str:
+def rendered(folder: Path, files: str = ".") -> str:
     """The report of a run, its notebook executed in this process: as ``write_report`` has it, but quickly.
 
     The current folder is the project's.
@@ -91,4 +91,4 @@ def rendered(folder: Path) -> str:
             shown = eval(compile(ast.Expression(last.value), "cell", "eval"), names) if last else None
             kind = "text/markdown" if hasattr(shown, "_repr_markdown_") else "text/html"
             cell.outputs = [nbformat.v4.new_output("display_data", {kind: shown.data})] if shown else []
-    return page(document, load_params(folder / "params.yaml"))
+    return page(document, load_params(folder / "params.yaml"), files)

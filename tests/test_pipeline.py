@@ -222,6 +222,7 @@ def test_a_run_can_be_published_and_its_claims_read(project: Project) -> None:
     made = project.folder / "results" / "small"
     for name in ("tables/table1.csv", "figures/figure3.csv", "figures/figure4.pdf", "claims/claims.csv", "params.yaml"):
         assert (made / name).read_bytes() == (project.folder / name).read_bytes()
+    assert len([*made.glob("notebooks/**/*.ipynb")]) == len(STAGES - {"notebooks", "report"})
     provenance = json.loads((made / "provenance.json").read_text())
     assert provenance["commit"] == made_by
     assert not [path for path in made.rglob("*") if path.name == ".gitignore"]
@@ -244,7 +245,7 @@ def test_without_git_it_is_published_as_of_no_commit(project: Project) -> None:
     finally:
         away.rename(git)
         tell_dvc(project.folder)
-    assert told == "results/small: results of no commit\n"
+    assert told.startswith("results/small: results of no commit\nresults/small/notebooks: 17 executed notebooks, ")
     assert json.loads((project.folder / "results" / "small" / "provenance.json").read_text())["commit"] == "no commit"
     page = (project.folder / "small.html").read_text()
     assert "<dt>commit</dt><dd>no commit</dd>" in page

@@ -32,7 +32,8 @@ BUDGET = 6_500_000  # bytes of maps; as text they take a third more, and with th
 TEMPLATE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
-<style>:root {{ color-scheme: light dark; }} body {{ margin: 0; padding: 8px 12px; }}
+<style>
+:root {{ color-scheme: light dark; font-family: system-ui, sans-serif; }} body {{ margin: 0; padding: 8px 12px; }}
 {css}</style>
 <main><h1>{title}</h1><p>{text}</p><div id="explorer"></div></main>
 <script type="application/json" id="explorer-data">{data}</script>
@@ -59,7 +60,9 @@ def write_page(explorer: Explorer, folder: Path) -> Path:
     path = folder / "index.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as temporary:
-        temporary.write_text(page_of(explorer, states, "Attention, clean and attacked", text), encoding="utf-8")
+        attacked = next(state for state in states if state["epsilon"] == radius)
+        page = page_of(explorer, states, "Attention, clean and attacked", text, attacked)
+        temporary.write_text(page, encoding="utf-8")
     return path
 
 

@@ -4,6 +4,7 @@ Where Git does not have the project, as in a downloaded archive, the commit is `
 """
 
 import importlib.metadata
+import json
 import os
 import platform
 import shutil
@@ -13,17 +14,21 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline.base.atomic import replace_folder, save_json
+import nbformat
+
+from pipeline.base.atomic import atomic_file, replace_folder, save_json
 from pipeline.base.errors import ArtpaperError
 from pipeline.base.git import revision, tell_dvc
 from pipeline.base.parameters import load_params
+from pipeline.paper.results import executed_notebooks
 
 NOT_OURS = (".gitignore", "synthetic_data*", "stress.*", "sweeps.*")  # of figures/: not made by dvc.yaml
+NOTEBOOK_BYTES = 1_000_000  # of an executed notebook that is kept; what makes one larger are its pictures
 PACKAGES = ("torch", "numpy", "pyarrow", "tensorflow-cpu", "tensorflow", "dvc", "papermill")
 
 
 def publish(workspace: Path, target: Path, command: str) -> dict[str, Any]:
-    """Copy tables, figures, parameters and training histories to ``target``, with a ``provenance.json`` beside them.
+    """Copy tables, figures, parameters, histories and executed notebooks to ``target``, with a ``provenance.json``.
 
     The folder is replaced as a whole but for its README.md and ``stress/``; ``command`` is what a reader types to make
     the same. Returns what provenance.json says.
@@ -42,6 +47,8 @@ def publish(workspace: Path, target: Path, command: str) -> dict[str, Any]:
         for seed in params.experiment.seeds:
             run = Path("models", model, f"seed{seed}")
             shutil.copytree(workspace / run, copy / run, ignore=shutil.ignore_patterns("*.safetensors"))
+    for path in executed_notebooks(workspace, params).values():
+        keep_notebook(path, copy / "notebooks" / path.relative_to(workspace / "reports"), workspace)
     if (target / "README.md").is_file():  # written by hand
         shutil.copy2(target / "README.md", copy / "README.md")
     if (target / "stress").is_dir():  # published by itself
@@ -49,6 +56,24 @@ def publish(workspace: Path, target: Path, command: str) -> dict[str, Any]:
     provenance = _provenance(copy, commit, command)
     replace_folder(copy, target)
     return provenance
+
+
+def keep_notebook(path: Path, target: Path, workspace: Path) -> None:
+    """Copy an executed notebook; of one above :data:`NOTEBOOK_BYTES` the largest outputs are left out, and said to be.
+
+    Whoever reads it need not know where ``workspace`` lay.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    for output in sorted(outputs, key=lambda output: -len(json.dumps(output))):
+        if len(nbformat.writes(notebook)) <= NOTEBOOK_BYTES:
+            break
+        left = f"An output of {len(json.dumps(output)) / 1000:,.0f} kB, left out of the published notebook.\n"
+        output.clear()
+        output.update(nbformat.v4.new_output("stream", text=left))
+    with atomic_file(target) as temporary:
+        text = nbformat.writes(notebook).replace(f"{workspace.resolve().as_posix()}/", "")
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def publish_stress(workspace: Path, target: Path, command: str) -> dict[str, Any]:

@@ -1,14 +1,17 @@
 """Read back the files that a run wrote; one that is cut or damaged is named, with what makes it anew."""
 
 import io
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pandas as pd
+from ruamel.yaml import YAML
 
 from pipeline.base.errors import DataError
+from pipeline.base.parameters import Params
 
 T = TypeVar("T")
 
@@ -32,6 +35,22 @@ def read_json(path: Path, *keys: str) -> dict[str, Any]:
 def read_text(path: Path) -> str:
     """A UTF-8 text."""
     return _read(path, str)
+
+
+def executed_notebooks(folder: Path, params: Params) -> dict[str, Path]:
+    """Every stage of a project's pipeline that runs a notebook, in order, and where its executed copy goes."""
+    found, experiment = {}, params.experiment
+    for stage, entry in YAML(typ="safe").load(folder / "dvc.yaml")["stages"].items():
+        kept = entry["outs"][0]
+        if not kept.endswith(".ipynb"):
+            continue
+        if "matrix" not in entry:
+            found[stage] = folder / kept
+            continue
+        for model, seed in itertools.product(experiment.models, experiment.seeds):
+            path = kept.replace("${item.model}", model).replace("${item.seed}", str(seed))
+            found[f"{stage}@{model}-{seed}"] = folder / path
+    return found
 
 
 def _read(path: Path, parse: Callable[[str], T]) -> T:

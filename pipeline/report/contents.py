@@ -2,7 +2,6 @@
 
 import base64
 import html
-import itertools
 import json
 import re
 from collections import Counter
@@ -29,7 +28,7 @@ from pipeline.paper.claims_page import claims_markdown
 from pipeline.paper.evidence import Evidence
 from pipeline.paper.paper import GAIN, METRICS, MODELS, SPLITS
 from pipeline.paper.publish import environment
-from pipeline.paper.results import read_json, read_table, read_text
+from pipeline.paper.results import executed_notebooks, read_json, read_table, read_text
 from pipeline.paper.style import DATA
 from pipeline.report.page import fragment
 
@@ -73,6 +72,12 @@ FIGURES = {  # name: title, stage, how to read it, what is seen
         "and the loss that is minimised, a sum of different terms for each model: compare its shape, not its height.",
         "Line plots over training steps, a line for each model and seed: validation GAP, cross-entropy, and loss."),
 }  # fmt: skip
+CLAIM = "A-ART is more robust than ART under the ensemble of attacks"  # what the stress test's statements come to
+STRESS = "stress/dvc.yaml"
+STRESS_SEEN = (
+    "Left, clean GAP against GAP under the worst of all attacks, a mark for each model with its intervals; right, GAP "
+    "along the strength of the attack, a line for each of the main models."
+)
 TRAINED = {"name": "model", "seed": "seed", "steps": "steps", "stopped": "stopped", "best_step": "best step",
            "best_validation_gap": "its validation GAP (%)", "zero_gradients": "zero gradients"}  # fmt: skip
 SUMMARY = ("provenance", "seed", "label_space", "label_space_note", "classes", "classes_without_train_video",
@@ -95,26 +100,33 @@ class Run:
 def headline(run: Run) -> HTML:
     """On what data the paper was run again, by what, and whether the results are those of the code and parameters."""
     source = run.params.data.source
-    stages = outdated(run.root)
-    alarm = (
-        f"<p class='alarm'><strong>Outdated.</strong> Parameters, code or data have changed since these results were "
-        f"made ({', '.join(stages)}). <code>make report</code> brings results and report up to date.</p>"
-    )
     return HTML(
         f"<p>Run again on <strong>{DATA[source]}</strong> by <code>artpaper</code> {__version__}. "
-        f"Written {moment(datetime.now(UTC))}.</p>{alarm * bool(stages)}"
+        f"Written {moment(datetime.now(UTC))}.</p>"
+        f"{alarm(outdated(run.root), '<code>make report</code> brings results and report up to date')}"
         f"<p class='notice'><strong>{SOURCES[source].caption}</strong></p>"
     )
 
 
-def outdated(folder: Path) -> list[str]:
+def outdated(folder: Path, pipeline: str = "dvc.yaml") -> list[str]:
     """The stages whose results are older than the parameters or the code, by ``dvc status``; none without DVC."""
-    if not (folder / "dvc.yaml").is_file() or not (folder / ".dvc").is_dir():
+    if not (folder / pipeline).is_file() or not (folder / ".dvc").is_dir():
         return []
     tell_dvc(folder)
     # while DVC runs the report's own stage, its output is locked, so the others are asked for by name
-    others = [stage for stage in YAML(typ="safe").load(folder / "dvc.yaml")["stages"] if stage != "report"]
-    return list(json.loads(dvc(folder, "status", "--json", *others)))
+    others = [stage for stage in YAML(typ="safe").load(folder / pipeline)["stages"] if stage != "report"]
+    named = others if pipeline == "dvc.yaml" else [f"{pipeline}:{stage}" for stage in others]
+    return list(json.loads(dvc(folder, "status", "--json", *named)))
+
+
+def alarm(stages: list[str], remedy: str) -> str:
+    """That results are older than what they were made from, if any are."""
+    if not stages:
+        return ""
+    return (
+        "<p class='alarm'><strong>Outdated.</strong> Parameters, code or data have changed since these results were "
+        f"made ({', '.join(stages)}). {remedy}.</p>"
+    )
 
 
 def glance(run: Run) -> HTML:
@@ -138,6 +150,32 @@ def glance(run: Run) -> HTML:
         f"{int(gap['n'].iloc[0]):,} test videos, training seed{'s' * (len(run.params.experiment.seeds) > 1)} {seeds}"
     )
     return HTML(table(pd.concat(parts, axis=1), caption))
+
+
+def stress(run: Run) -> Markdown:
+    """What the stress test found: whether the claim survives it, its figure, its statements, the evidence to unfold."""
+    found, drawn = run.root / "verdict", run.root / "figures"
+    then = "<code>dvc repro -fs report</code> shows it here"
+    if run.published:
+        found = drawn = run.root / "stress"
+        then = "<code>artpaper publish --stress</code> keeps it with this run"
+    if not (found / "verdict.md").is_file():
+        return Markdown(missing("The stress test", STRESS, f"takes hours; {then}"))
+    statements, heading, evidence = read_text(found / "verdict.md").partition("\n## The evidence\n")
+    told = re.search(rf"^\*\*\d+\. {re.escape(CLAIM)}\*\*: \*(.+?)\*\. (.+?)\. Rule: ", evidence, re.M)
+    parts = [
+        alarm(outdated(run.root, STRESS), f"<code>dvc repro {STRESS}</code> brings them up to date, then {then}"),
+        f"<p class='notice'><strong>{CLAIM}: {told[1]}.</strong> {html.escape(told[2])}.</p>" if told else "",
+        picture(drawn / "stress.png", STRESS_SEEN) or missing("The figure of the stress test", STRESS),
+        statements.partition("\n")[2],  # without its title
+        "<details><summary>The evidence of each, and the rules</summary>",
+        f"#{heading.strip()}\n{evidence.replace(chr(10) + '## ', chr(10) + '### ')}",  # below their section's heading
+        "</details>",
+    ]
+    if (found / "leaderboard.md").is_file():
+        summary = "<details><summary>Every model: claimed beside measured</summary>"
+        parts += [summary, read_text(found / "leaderboard.md"), "</details>"]
+    return Markdown("\n\n".join(filter(None, parts)))
 
 
 def table_cells(path: Path) -> pd.DataFrame:
@@ -198,12 +236,16 @@ def figure(folder: Path, name: str) -> str:
         numbers = markdown2html(read_text(text))
     elif csv.is_file() and name != "curves":  # which has thousands of points
         numbers = table(read_table(csv), f"Numbers of {title}", index=False)
-    picture = base64.b64encode(png.read_bytes()).decode()
     more = f"<details><summary>The numbers behind it</summary>{numbers}</details>" if numbers else ""
-    return (
-        f"{heading}<p>{caption}</p><figure><img alt='{html.escape(seen)}' src='data:image/png;base64,{picture}'>"
-        f"</figure>{more}"
-    )
+    return f"{heading}<p>{caption}</p>{picture(png, seen)}{more}"
+
+
+def picture(png: Path, seen: str) -> str:
+    """A picture as HTML, with what is seen in it for who cannot; empty if it is not there."""
+    if not png.is_file():
+        return ""
+    data = base64.b64encode(png.read_bytes()).decode()
+    return f"<figure><img alt='{html.escape(seen)}' src='data:image/png;base64,{data}'></figure>"
 
 
 def training(run: Run) -> HTML:
@@ -300,23 +342,16 @@ def _left_out(summary: dict[str, Any]) -> str:
 
 
 def executed(run: Run) -> Iterator[tuple[str, Path, Any]]:
-    """Stage, path and notebook (None if it is not there) of every stage that runs one, in the pipeline's order."""
-    if not (run.root / "dvc.yaml").is_file():
-        return
-    experiment = run.params.experiment
-    for stage, entry in YAML(typ="safe").load(run.root / "dvc.yaml")["stages"].items():
-        paths = {stage: entry["outs"][0]}
-        if "matrix" in entry:
-            paths = {
-                f"{stage}@{model}-{seed}": paths[stage]
-                .replace("${item.model}", model)
-                .replace("${item.seed}", str(seed))
-                for model, seed in itertools.product(experiment.models, experiment.seeds)
-            }
-        for name, path in paths.items():
-            if path.endswith(".ipynb"):
-                place = run.root / path
-                yield name, place, _read(place, name) if place.is_file() else None
+    """Stage, path and notebook (None if it is not there) of all that were executed, in the order of the pipeline."""
+    if run.published:
+        kept = [(path, _read(path, path.stem)) for path in (run.root / "notebooks").rglob("*.ipynb")]
+        for path, notebook in sorted(
+            kept, key=lambda one: one[1].metadata.get("papermill", {}).get("start_time") or ""
+        ):
+            yield path.relative_to(run.root / "notebooks").with_suffix("").as_posix(), path, notebook
+    elif (run.root / "dvc.yaml").is_file():
+        for stage, path in executed_notebooks(run.root, run.params).items():
+            yield stage, path, _read(path, stage) if path.is_file() else None
 
 
 def _read(path: Path, stage: str) -> Any:
@@ -337,8 +372,8 @@ def times(run: Run) -> HTML:
             rows[stage] = (began, duration(about["duration"]), "complete")
         else:
             rows[stage] = (began, "–", "stopped before its end" if notebook else "not here")
-    if run.published:
-        return HTML("<p>The executed notebooks of a published run, which hold its times, are not kept with it.</p>")
+    if run.published and not rows:
+        return HTML("<p>The executed notebooks of this published run, which hold its times, are not kept with it.</p>")
     if not rows:
         return HTML("<p>No pipeline lies beside these results, so there are no times.</p>")
     rows["sum"] = ("", duration(sum(known)), f"{len(known)} of {len(rows)} stages")
@@ -347,18 +382,21 @@ def times(run: Run) -> HTML:
 
 
 def notebooks(run: Run) -> HTML:
-    """Every executed notebook of the run, to unfold."""
+    """Every executed notebook of the run, to unfold; of a published one also the files."""
     parts, absent = [], []
     for stage, path, notebook in executed(run):
+        place = path.relative_to(run.root).as_posix()
         if notebook is None:
-            absent.append(f"<code>{path.relative_to(run.root).as_posix()}</code>")
-        else:
-            parts.append(f"<details class='notebook'><summary>{stage}</summary>{fragment(notebook, stage)}</details>")
+            absent.append(f"<code>{place}</code>")
+            continue
+        file = f"<p><a class='file' href='{place}'>{place}</a></p>" if run.published else ""
+        shown = f"<summary>{stage}</summary>{file}{fragment(notebook, stage)}"
+        parts.append(f"<details class='notebook'>{shown}</details>")
     if absent:
         parts.append(
             f"<p class='missing'><strong>Not here:</strong> {', '.join(absent)}. <code>dvc repro</code> makes them.</p>"
         )
-    return HTML("".join(parts) or "<p>A published run keeps its results, not its notebooks.</p>")
+    return HTML("".join(parts) or "<p>This published run keeps its results, not its notebooks.</p>")
 
 
 def versions(run: Run) -> HTML:
@@ -419,11 +457,10 @@ def profile(run: Run) -> str:
     return ""
 
 
-def missing(what: str, stage: str) -> str:
+def missing(what: str, stage: str, makes: str = "makes it") -> str:
     """That something was not made, and what makes it."""
     return (
-        f"<p class='missing'><strong>{what}: not made in this run.</strong> <code>dvc repro {stage}</code> makes it."
-        "</p>"
+        f"<p class='missing'><strong>{what}: not made in this run.</strong> <code>dvc repro {stage}</code> {makes}.</p>"
     )
 
 

@@ -5,6 +5,7 @@ whatever in an output would load from elsewhere or run.
 """
 
 import html
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -37,17 +38,22 @@ def write_report(folder: Path, target: Path, project: Path) -> Path:
         raise ConfigError(f"{folder}: no run here (no {missing[0]}); give the project's folder or one below results/")
     executed = project / ".resume" / f"report-{folder.resolve().name}.ipynb"  # each run its own, as two may be at work
     run(project / NOTEBOOK, executed, {"params": str(params.resolve()), "workspace": str(folder.resolve())})
-    text = page(nbformat.read(executed, as_version=4), load_params(params))
+    beside = Path(os.path.relpath(folder, target.parent)).as_posix()
+    text = page(nbformat.read(executed, as_version=4), load_params(params), beside)
     with atomic_file(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return target
 
 
-def page(notebook: Any, params: Params) -> str:
-    """The executed report as HTML that needs nothing beside it; of the paths of the data only the last part is told."""
+def page(notebook: Any, params: Params, files: str = ".") -> str:
+    """The executed report as HTML that needs nothing beside it; of the paths of the data only the last part is told.
+
+    ``files`` is the way from the page to the folder of its run, for links to the notebooks that are kept there.
+    """
     soup = BeautifulSoup(_rendered(notebook, exclude_input=True), "html.parser")
-    _clean(soup)
+    _clean(soup, files)
     _describe_tables(soup)
+    _enlarge_pictures(soup)
     contents, section = "", None
     for cell in soup.find_all(class_="cell", recursive=False):
         if cell.h2:
@@ -55,13 +61,13 @@ def page(notebook: Any, params: Params) -> str:
             contents += f"<li><a href='#{section['id']}'>{html.escape(cell.h2.text)}</a></li>"
         elif section:
             section.append(cell.extract())
-    style = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
+    style, dark = (Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("page.css", "dark.svg"))
     text = (
         "<!doctype html>\n<html lang='en'>\n<head>\n<meta charset='utf-8'>\n<meta name='viewport' "
         "content='width=device-width, initial-scale=1'>\n<meta name='color-scheme' content='light dark'>\n"
         f"<link rel='icon' href='data:,'>\n<title>{TITLE}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
         f"<a class='skip' href='#main'>Skip to the report</a>\n<nav aria-label='Contents'><ol>{contents}</ol></nav>\n"
-        f"<main id='main' tabindex='-1'>\n{soup}\n</main>\n</body>\n</html>\n"
+        f"<main id='main' tabindex='-1'>\n{soup}\n</main>\n{dark}</body>\n</html>\n"
     )
     # who gets the page need not know this machine's folders; the longest first, for one may lie in the other
     for place in sorted(filter(None, (params.data.path, params.data.vocabulary)), key=len, reverse=True):
@@ -93,8 +99,8 @@ def _rendered(notebook: Any, **options: bool) -> str:
     return exporter.from_notebook_node(notebook)[0]
 
 
-def _clean(soup: BeautifulSoup) -> None:
-    """Nothing is left that runs, loads, or leads to a file that the page does not bring."""
+def _clean(soup: BeautifulSoup, files: str) -> None:
+    """Nothing is left that runs, loads, or leads to a file, but for the notebooks of a published run."""
     for tag in soup.find_all(SILENT):
         tag.decompose()
     for tag in soup.find_all(True):
@@ -102,6 +108,9 @@ def _clean(soup: BeautifulSoup) -> None:
         tag.attrs = {name: value for name, value in tag.attrs.items() if name in ATTRIBUTES}
         if "right" in old.get("style", ""):  # as a table in Markdown has it
             tag["class"] = "right"
+        if tag.name == "a" and "file" in tag.get_attribute_list("class"):
+            tag["href"] = f"{files}/{old['href']}"
+            continue
         outside = tag.name == "a" and not re.match("https?://|#", old.get("href", "#"))
         if tag.name == "img" and not old.get("src", "").startswith("data:"):
             tag.replace_with(old.get("alt", ""))
@@ -126,3 +135,14 @@ def _describe_tables(soup: BeautifulSoup) -> None:
                 cell["scope"] = columns if cell.find_parent("thead") else "row"
         label = {"class": "scroll", "role": "group", "tabindex": "0", "aria-label": caption.text}
         table.wrap(soup.new_tag("div", attrs=label))
+
+
+def _enlarge_pictures(soup: BeautifulSoup) -> None:
+    """A picture is a link that opens it whole, at its own size, over the page; *Close*, and the way back, end that."""
+    for number, image in enumerate(soup.find_all("img"), start=1):
+        place = f"picture-{number}"
+        link = image.wrap(soup.new_tag("a", attrs={"href": f"#{place}-whole"}))
+        link.append(soup.new_tag("small", string="Open the picture whole"))
+        whole = link.wrap(soup.new_tag("span", attrs={"id": f"{place}-whole"}))
+        whole.insert(0, soup.new_tag("a", attrs={"href": f"#{place}", "class": "close"}, string="Close"))
+        whole.wrap(soup.new_tag("span", attrs={"id": place, "class": "picture"}))

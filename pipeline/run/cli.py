@@ -217,6 +217,9 @@ def publish(target: Path, command: str, stress: bool) -> None:
 
     commit = (publish_stress if stress else publish)(project_root(), target, command)["commit"]
     print(f"{target}: results of {commit if commit == NO_COMMIT else f'commit {commit[:12]}'}")
+    if not stress:
+        sizes = [path.stat().st_size for path in (target / "notebooks").rglob("*.ipynb")]
+        print(f"{target / 'notebooks'}: {len(sizes)} executed notebooks, {sum(sizes) / 1e6:.1f} MB")
 
 
 @commands.command()

@@ -1,13 +1,17 @@
 """A real browser for the tests that look at what a reader sees: Debian's Chromium, driven by Playwright."""
 
+import io
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from PIL import Image
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 expect.set_options(timeout=60_000)  # milliseconds; a slow machine is no failure
@@ -24,6 +28,17 @@ class Watched:
     page: Page
     errors: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
+
+
+def pixels(shown: Locator) -> np.ndarray:
+    """What is seen of an element: (height, width, 3), 0 to 255."""
+    return np.asarray(Image.open(io.BytesIO(shown.screenshot())).convert("RGB"), dtype=int)
+
+
+def background(page: Page) -> np.ndarray:
+    """The colour of the page."""
+    said = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    return np.array([int(part) for part in re.findall(r"\d+", said)[:3]])
 
 
 @pytest.fixture(scope="session")

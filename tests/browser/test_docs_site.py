@@ -5,10 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from tests.browser.conftest import ROOT, Watched
+from tests.browser.conftest import ROOT, Watched, background, pixels
 
 PAGES = {
     "index": "index.html",
@@ -56,6 +57,47 @@ def test_a_page_opens_alone_and_accessible(site: Path, watched: Watched, screens
         found = Axe().run(watched.page, options={"preload": False}).response["violations"]
         grave = [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")]
         assert grave == []
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_it_opens_with_the_answer(site: Path, watched: Watched, screenshots: Path, width: int) -> None:
+    """That of the README: the same table, and its picture, which opens whole."""
+    page = watched.page
+    page.set_viewport_size({"width": width, "height": 1000})
+    page.goto((site / "index.html").as_uri(), wait_until="networkidle")
+    page.screenshot(path=screenshots / f"docs-answer-{width}.png", full_page=True)
+    answer = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## Two commands")[0]
+    numbers = re.compile(r"\d+\.\d+")
+    assert numbers.findall(page.locator("article table").first.inner_text()) == [
+        number for line in answer.splitlines() if line.startswith("|") for number in numbers.findall(line)
+    ]
+    page.locator("article a.picture").first.click()
+    assert page.url.endswith("stress.png")
+
+
+def test_in_the_dark_no_picture_lies_on_white_paper(site: Path, watched: Watched) -> None:
+    page = watched.page
+    page.emulate_media(color_scheme="dark")
+    page.goto((site / "results.html").as_uri(), wait_until="networkidle")
+    for image in page.locator("article img").all():
+        assert np.abs(pixels(image)[[2, 2, -2, -2], [2, -2, 2, -2]] - background(page)).max() <= 3
+
+
+def test_a_table_that_is_wider_than_the_screen_shows_that_it_goes_on(site: Path, watched: Watched) -> None:
+    page = watched.page
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto((site / "results/audioset/tables/table1.html").as_uri(), wait_until="networkidle")
+    table = page.locator(".table-wrapper").first
+    assert table.evaluate("table => table.scrollWidth > table.clientWidth")
+    right = np.abs(pixels(table)[:, -2] - background(page)).sum(axis=-1)
+    assert np.median(right) > 30
+
+
+def test_the_explorer_of_a_published_run_is_on_the_site_and_linked_to_where_there_is_one(site: Path) -> None:
+    pages = {page.relative_to(ROOT).as_posix(): page for page in ROOT.glob("results/*/explorer/index.html")}
+    assert all((site / place).read_bytes() == page.read_bytes() for place, page in pages.items())
+    linked = re.findall(r'href="([^"]+/explorer/index.html)"', (site / "notebooks.html").read_text(encoding="utf-8"))
+    assert linked == [place for place in ("results/synthetic/explorer/index.html",) if place in pages]
 
 
 def test_the_search_finds_a_function(site: Path, watched: Watched) -> None:

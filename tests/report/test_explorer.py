@@ -23,7 +23,7 @@ from pipeline.data.store import FrameStore
 from pipeline.explorer import explorer as module
 from pipeline.explorer.explorer import ATTACKS, Explorer, lead, open_explorer, run_title
 from pipeline.explorer.scene import LISTED, ORDERS, about, first_state, pooled
-from pipeline.explorer.static import chosen, page_of
+from pipeline.explorer.static import EPSILONS, VIDEOS, chosen, page_of, write_page
 from pipeline.explorer.videos import Videos, public_address
 from pipeline.explorer.view import ExplorerView, Newest, Superseded
 from pipeline.predict.one_step import attack
@@ -540,6 +540,15 @@ def test_a_page_holds_every_view_asked_for_once(explorer: Explorer, monkeypatch,
     np.testing.assert_allclose(np.frombuffer(packed, "<i2") * before.max() / 32_767, before.ravel(), atol=1e-5)
     curve = data["margins"][json.dumps([first["video"], "one_step", []], separators=(",", ":"))]
     assert len(curve["of"]["art/0"]) == len(curve["epsilons"])
+
+
+def test_a_run_s_page_opens_attacked_and_holds_its_videos_at_every_step(explorer: Explorer, tmp_path) -> None:
+    path = write_page(explorer, tmp_path / "made" / "here")
+    assert path.stat().st_size < 10_000_000
+    data = json.loads(path.read_text().split('id="explorer-data">')[1].split("</script>")[0])
+    assert data["state"]["epsilon"] == explorer.epsilon
+    assert len(data["listing"]["videos"]) == VIDEOS
+    assert len(data["scenes"]) == 2 * VIDEOS * len(EPSILONS)  # the mean of the heads, and all of them
 
 
 def test_the_videos_of_a_page_are_changed_fooled_and_others(explorer: Explorer) -> None:

@@ -1,5 +1,6 @@
 """The report page, read back as a reader's browser would, against the files it was made from."""
 
+import base64
 import html.parser
 import json
 import re
@@ -15,14 +16,16 @@ from ruamel.yaml import YAML
 
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.parameters import Params, build, load_params
-from pipeline.report.contents import Run, compared_parameters, duration, profile
+from pipeline.report.contents import CLAIM, Run, compared_parameters, duration, profile
 from pipeline.report.page import page, write_report
 from pipeline.run.cli import main
 from pipeline.run.profiles import whole
+from pipeline.stress.verdict.statements import STATEMENTS
 from tests.executed import PNG, fabricate, rendered, write_notebook
 from tests.pipeline import ROOT
 
 PUBLISHED = ["synthetic", "audioset"]
+STRESSED = "under-stronger-attacks"  # the section
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 LINES = {"paper": ("paper", "paper_std"), "ours": ("ours", "std"), "difference": ("difference", None),
          "± over seeds": ("seed_std", None)}  # fmt: skip
@@ -80,7 +83,7 @@ def check_form(text: str) -> BeautifulSoup:
                 assert value.startswith("data:"), tag
             assert not name.startswith("on"), tag
     assert not soup.find_all(["script", "iframe", "object"])
-    assert not re.search(r"url\(|@import", soup.style.string)
+    assert not re.search(r"url\((?!#)|@import", soup.style.string)
     assert all(image["alt"].strip() for image in soup.find_all("img"))
     places = [tag["id"] for tag in soup.find_all(id=True)]
     assert len(places) == len(set(places))
@@ -98,7 +101,8 @@ def check_form(text: str) -> BeautifulSoup:
 def test_a_published_run_is_whole_and_self_contained(run: tuple[Path, str, BeautifulSoup]) -> None:
     folder, text, soup = run
     check_form(text)
-    lacking = [] if (folder / "figures" / "curves.png").is_file() else ["The training curves: not made in this run."]
+    lacking = [] if (folder / "stress").is_dir() else ["The stress test: not made in this run."]
+    lacking += [] if (folder / "figures" / "curves.png").is_file() else ["The training curves: not made in this run."]
     assert [box.strong.text for box in soup.select(".missing")] == lacking
     assert len(soup.select("#figures img")) == 6
     said = soup.select_one(".notice").text
@@ -198,7 +202,91 @@ def test_provenance_is_that_of_the_files(run: tuple[Path, str, BeautifulSoup]) -
     for value in (made["commit"], made["python"], made["machine"]["processor"], *made["packages"].values()):
         assert value in versions
     assert made["command"] in soup.select_one("#run-it-again pre").text
-    assert "not kept" in soup.select_one("#how-long-it-took").text
+    kept = [*folder.glob("notebooks/**/*.ipynb")]
+    assert ("not kept" in soup.select_one("#how-long-it-took").text) == (not kept)
+    assert len(soup.select("a.file")) == len(kept)
+
+
+def verdict_of(folder: Path) -> Path:
+    """A project's own stress test, whose files are those of the published one."""
+    shutil.copytree(ROOT / "results" / "audioset" / "stress", folder / "verdict")
+    (folder / "verdict" / "stress.png").rename(folder / "figures" / "stress.png")
+    return folder / "verdict"
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_the_stress_test_is_told_as_its_files_tell_it(project: Path, published: bool) -> None:
+    files = ROOT / "results" / "audioset" / "stress" if published else verdict_of(project)
+    section = read(rendered(ROOT / "results" / "audioset" if published else project)).select_one("#" + STRESSED)
+    rows = pd.read_csv(files / "verdict.csv").drop_duplicates("statement")
+    told = [[cell.text for cell in row.find_all("td")] for row in section.table.select("tbody tr")]
+    assert told == [[str(row.statement), row.text, row.verdict] for row in rows.itertuples()]
+    assert len(told) == len(STATEMENTS)
+    [claim] = rows[rows["text"] == CLAIM].itertuples()
+    notice = section.select_one(".notice")
+    assert notice.strong.text == f"{CLAIM}: {claim.verdict}."
+    assert f"{claim.name} {claim.value:+.2f} [{claim.low:+.2f}, {claim.high:+.2f}]" in notice.text
+    assert "Rule" not in notice.text
+    png = files / "stress.png" if published else project / "figures" / "stress.png"
+    assert base64.b64decode(section.img["src"].partition(",")[2]) == png.read_bytes()
+    evidence, models = section.select("details")
+    assert [heading.text for heading in evidence.select("h3")] == ["The evidence", "The rules"]
+    assert len(re.findall("Rule: ", evidence.text)) == len(told)
+    best = pd.read_csv(files / "leaderboard.csv")["model"].count()
+    assert len(models.select("tbody tr")) == best
+
+
+def test_without_a_stress_test_one_line_says_what_makes_it(project: Path) -> None:
+    section = read(rendered(project)).select_one("#" + STRESSED)
+    [line] = section.select(".missing")
+    told = "dvc repro stress/dvc.yaml takes hours; dvc repro -fs report shows it here."
+    assert line.text == f"The stress test: not made in this run. {told}"
+    assert not section.select("img, table, details")
+    shutil.rmtree(verdict_of(project).parent / "figures")
+    (project / "verdict" / "verdict.md").write_text("# Is A-ART robust?\n\nNothing is told.\n")  # of other statements
+    section = read(rendered(project)).select_one("#" + STRESSED)
+    assert not section.select(".notice")
+    assert "Nothing is told." in section.text
+    assert "The figure of the stress test: not made" in section.select_one(".missing").text
+
+
+def test_a_stress_test_older_than_the_code_is_told(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    verdict_of(project)
+    stale = {"dvc.yaml": [], "stress/dvc.yaml": ["stress/dvc.yaml:attacks"]}
+    monkeypatch.setattr("pipeline.report.contents.outdated", lambda folder, pipeline="dvc.yaml": stale[pipeline])
+    [alarm] = read(rendered(project)).select(".alarm")
+    assert "(stress/dvc.yaml:attacks). dvc repro stress/dvc.yaml brings them up to date" in alarm.text
+    assert alarm.find_parent("section")["id"] == STRESSED
+
+
+def test_a_published_run_s_notebooks_unfold_and_link_to_their_files(project: Path) -> None:
+    (project / "provenance.json").write_bytes((ROOT / "results" / "synthetic" / "provenance.json").read_bytes())
+    (project / "frames" / "summary.json").rename(project / "summary.json")
+    (project / "reports").rename(project / "notebooks" / "kept")
+    (project / "notebooks").rename(project / "of the project")
+    (project / "of the project" / "kept").rename(project / "notebooks")
+    for place, hour in (("tables", 14), ("prepare", 13), ("train/art-seed0", 12)):
+        path = project / "notebooks" / f"{place}.ipynb"
+        path.write_text(path.read_text().replace("T12:00", f"T{hour}:00"))
+    soup = read(rendered(project, files="results/mine"))
+    names = ["train/art-seed0", "prepare", "tables"]  # as they ran
+    assert [summary.text for summary in soup.select("details.notebook > summary")] == names
+    assert [link["href"] for link in soup.select("details.notebook a.file")] == [
+        f"results/mine/notebooks/{name}.ipynb" for name in names
+    ]
+    rows = [row.th.text for row in soup.select("#how-long-it-took tbody tr")]
+    assert rows == [*names, "sum"]
+
+
+def test_every_picture_opens_whole_and_closes_where_it_was(project: Path) -> None:
+    soup = check_form(rendered(project))
+    pictures = soup.select("img")
+    assert len(pictures) > 8
+    for image in pictures:
+        whole = soup.find(id=image.find_parent("a")["href"].removeprefix("#"))
+        assert image in whole.find_all("img")
+        close = whole.select_one("a.close")
+        assert soup.find(id=close["href"].removeprefix("#")) == whole.parent
 
 
 def test_times_are_papermills_and_a_notebook_that_stopped_is_not_counted(project: Path) -> None:
