@@ -66,7 +66,7 @@ def _judgement(claim: Claim, evidence: Evidence) -> ClaimJudgement:
     try:
         judgement = claim.rule.judge(evidence)
     except NotMeasured as error:
-        return Judgement({}, OPEN, f"not measured in this run ({str(error).partition(': ')[2]})")
+        return Judgement({}, OPEN, f"not measured in this run: {str(error).partition(': ')[2]}")
     missing = [name for name, number in judgement.numbers.items() if np.isnan(number.value)]
     if missing:
         return Judgement(judgement.numbers, OPEN, f"no value for {', '.join(missing)}")

@@ -151,7 +151,9 @@ class Evidence:
                 raise DataError(f"{path}: no column {name}; make it anew with `dvc repro`")
             chosen &= texts[name] == wanted
         if not chosen.any():
-            raise NotMeasured(f"{path}: no row with {where}")
+            wanted = " and ".join(f"{name} {value}" for name, value in where.items())
+            remedy = "; `artpaper use figure3` asks for its points" * (file == CURVES)
+            raise NotMeasured(f"{path}: no row with {wanted}{remedy}")
         return table[chosen]
 
 

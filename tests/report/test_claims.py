@@ -150,7 +150,7 @@ def test_a_run_without_a_model_leaves_its_claims_open(tmp_path: Path) -> None:
         table[~table.isin(["art", "ART"]).any(axis=1)].to_csv(path, index=False)
     found = judgements(Evidence(folder))
     assert found[1].verdict == OPEN
-    assert "not measured in this run (no row with" in found[1].reason
+    assert "not measured in this run: no row with" in found[1].reason
     assert found[3].verdict == HOLDS
 
 
@@ -185,7 +185,7 @@ def test_one_seed_takes_its_error_from_the_videos(run_of) -> None:
 
 def test_a_missing_table_or_row_is_named(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run")
-    with pytest.raises(NotMeasured, match=r"figure3\.csv: no row with .*'art', 'key': 'gamma'"):
+    with pytest.raises(NotMeasured, match=r"figure3\.csv: no row with model art and key gamma; `artpaper use figure3`"):
         Evidence(folder).grid("art", "gamma")
     (tmp_path / "run" / "tables" / "table2.csv").unlink()
     with pytest.raises(DataError, match=r"table2\.csv: no such table; `dvc repro` makes it"):
