@@ -20,7 +20,8 @@ PNG = (  # one grey dot
 
 def fabricate(folder: Path) -> Path:
     """A project of published results with four stages and the executed notebooks of three; one of these failed."""
-    shutil.copytree(ROOT / "results" / "synthetic", folder, dirs_exist_ok=True)
+    kept = shutil.ignore_patterns("notebooks", "explorer")  # which a run has elsewhere
+    shutil.copytree(ROOT / "results" / "synthetic", folder, dirs_exist_ok=True, ignore=kept)
     (folder / "provenance.json").unlink()
     add_curves(folder)
     (folder / "frames").mkdir()
