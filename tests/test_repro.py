@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,7 @@ def test_a_stage_finds_the_command_without_an_active_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
-    with Processes(tmp_path) as processes:
+    with closing(Processes(tmp_path)) as processes:
         assert processes.run("where", "sh", "-c", "echo $PATH") == 0
         assert processes.log("where").read_text() == f"{Path(sys.executable).parent}:/usr/bin:/bin\n"
 

@@ -226,7 +226,6 @@ def test_an_unknown_model_or_a_bad_control_is_refused() -> None:
         ({"like": "art", "adversary": "virtual"}, "controls.it: .*needs consistency"),
         ({"like": "art", "steps": 3}, "controls.it: .*steps 3: only adversary 'projected'"),
         ({"like": "art", "attention_relative": True}, "controls.it: .*need a beta above 0"),
-        ({"like": "a_art", "attention_relative": True, "attention_detach_clean": True},),
     ):
         with pytest.raises((ValueError, ArtpaperError), match=message):
             changed(Params(), controls={"it": control})

@@ -15,7 +15,7 @@ from pipeline.base.git import NO_COMMIT, tell_dvc
 from pipeline.base.project import project_root
 from pipeline.base.sources import SOURCES, DataSource
 from pipeline.run.command import PARAMS, PATH, WORKSPACE, Commands, answer, change, part, scalar
-from pipeline.run.in_use import check_stages, opened, still
+from pipeline.run.in_use import opened, still
 from pipeline.run.steps import steps
 
 # of use to jsonschema alone, for a kind of address that no notebook has, and it compiles a grammar for two seconds
@@ -143,6 +143,7 @@ def repro(stage: str | None) -> None:
 
     STAGE is run with what it needs; without one, all of dvc.yaml.
     """
+    from pipeline.run.profiles import check_stages
     from pipeline.run.repro import repro
 
     root = project_root()

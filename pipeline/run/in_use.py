@@ -1,4 +1,4 @@
-"""The parameter file that is in use: which profile it is, which data it is about, and whether every stage can run."""
+"""The parameter file that is in use: which profile it is, and which data it is about."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,6 @@ from pipeline.base.errors import ConfigError
 from pipeline.base.parameters import Params, as_dict, flat, load_params
 from pipeline.base.project import project_root
 from pipeline.base.sources import SOURCES
-from pipeline.paper.paper import check_columns
 from pipeline.scale.workers import threads_each
 
 SHOWN = 3  # changes that are named one by one
@@ -32,16 +31,6 @@ def still(path: Path) -> str:
         return f"; {path.name} is still {_profile(path, load_params(path))}"
     except ConfigError:
         return ""
-
-
-def check_stages(params: Params) -> None:
-    """Refuse at once, for what the parameters say, what a stage of dvc.yaml would stop at hours later."""
-    if "non_art" not in params.experiment.models:
-        raise ConfigError("experiment.models: stage epsilon measures non_art, which is not among them; add it")
-    params.check_swept()
-    verticals = {name: params.models[name].vertical for name in params.experiment.models}
-    # one's own arrays say themselves which groups they have
-    check_columns(verticals, SOURCES[params.data.source].groups or {*verticals.values()})
 
 
 def _profile(path: Path, params: Params) -> str:

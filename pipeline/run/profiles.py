@@ -17,8 +17,7 @@ from pipeline.base.parameters import Params, as_dict, build, flat, parse, read_v
 from pipeline.base.project import project_root
 from pipeline.base.sources import SOURCES
 from pipeline.data.video import look_at
-from pipeline.paper.paper import MODELS, table_groups
-from pipeline.run.in_use import check_stages
+from pipeline.paper.paper import MODELS, check_columns, table_groups
 
 
 def whole(path: Path) -> str:
@@ -68,6 +67,16 @@ def use(
         temporary.write_text(text, encoding="utf-8")
     words = [path.stem, *(f"{key}={value}" for key, value in changes.items())]
     return ", ".join([*words, "models of each vertical"] if retrain else words)
+
+
+def check_stages(params: Params) -> None:
+    """Refuse at once, for what the parameters say, what a stage of dvc.yaml would stop at hours later."""
+    if "non_art" not in params.experiment.models:
+        raise ConfigError("experiment.models: stage epsilon measures non_art, which is not among them; add it")
+    params.check_swept()
+    verticals = {name: params.models[name].vertical for name in params.experiment.models}
+    # one's own arrays say themselves which groups they have
+    check_columns(verticals, SOURCES[params.data.source].groups or {*verticals.values()})
 
 
 def _look_at_data(params: Params, profile: str, root: Path) -> None:
