@@ -46,7 +46,9 @@ def publish(workspace: Path, target: Path, command: str) -> dict[str, Any]:
     for model in params.experiment.models:
         for seed in params.experiment.seeds:
             run = Path("models", model, f"seed{seed}")
-            shutil.copytree(workspace / run, copy / run, ignore=shutil.ignore_patterns("*.safetensors"))
+            (copy / run).mkdir(parents=True)
+            for name in ("model.json", "history.csv"):  # by name: nothing else, and none may be missing
+                shutil.copy2(workspace / run / name, copy / run / name)
     for path in executed_notebooks(workspace, params).values():
         keep_notebook(path, copy / "notebooks" / path.relative_to(workspace / "reports"), workspace)
     if (target / "README.md").is_file():  # written by hand
