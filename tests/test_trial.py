@@ -12,14 +12,18 @@ import pytest
 import torch
 from scipy import stats
 
+from artpaper.attacks import apgd
+from artpaper.metrics import gap_from_top
 from artpaper.models import FrameTransformer
-from pipeline.base.errors import ArtpaperError, DataError
+from pipeline.base.errors import ArtpaperError, ConfigError, DataError
 from pipeline.base.parameters import Params, as_dict, load_params
 from pipeline.data.batches import model_inputs
 from pipeline.data.store import FrameStore
+from pipeline.trial import audit as audit_module
 from pipeline.trial import units as unit_module
+from pipeline.trial.audit import audit
 from pipeline.trial.measure import SWAPS, by_length, mean_maps, swapped
-from pipeline.trial.page import write_page
+from pipeline.trial.page import ATTACKS, write_page
 from pipeline.trial.rules import LOST, Answers, Rules, epsilon_of, grid, lengths, read_rules
 from pipeline.trial.sets import ASIDE, SETS, draw_counts, in_trial, trial_params
 from pipeline.trial.statistics import difference, read_results, won_back
@@ -266,6 +270,49 @@ def test_planned_comparisons_are_recomputed_from_published_files(folder: Path | 
             assert table.loc[number, name] == pytest.approx(value, rel=1e-6), (number, name)
 
 
+def test_the_audit_takes_the_worst_of_its_attacks(
+    tiny: Path, tiny_params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fault it alone catches: an attack of the audit that is not shown, not in the worst, or on another model."""
+    for name, value in (("STEPS", 3), ("RESTARTS", 2), ("QUERIES", 5)):
+        monkeypatch.setattr(audit_module, name, value)
+    store = FrameStore(tiny / "frames" / "test").subset(range(20))
+    torch.manual_seed(0)
+    net, other = (FrameTransformer(tiny_params.model, store.modalities, len(store.label_space.classes)).eval()
+                  for _ in range(2))  # fmt: skip
+    with torch.no_grad():
+        other.classifier.weight.zero_()
+    found = audit(net, tiny_params, store, "", {"art": net, "a_art": other})
+    assert set(found.points) == set(ATTACKS)
+    assert sum(found.maps.values()) == pytest.approx(1)
+    assert found.maps.keys() == {f"won_{name}" for name in ATTACKS if name not in ("clean_part", "worst")}
+    assert found.maps["won_transfer_a_art"] == 0  # from a model that says the same of all videos nothing transfers
+    assert found.points["transfer_a_art"] == pytest.approx(found.points["clean_part"], abs=1.0)
+    answers = Answers()
+    for batch in by_length(store, tiny_params).batches(16, max_frames=tiny_params.features.max_frames):
+        given = model_inputs(batch, tiny_params.features, net.modalities, torch.device("cpu"))
+        attack = apgd(net, *given, epsilon=tiny_params.attack.epsilon, steps=3, restarts=2)
+        answers.add(attack.adversarial_logits, batch.labels)
+    assert found.points["apgd"] == pytest.approx(100 * gap_from_top(*answers.lists), abs=1e-6)
+
+    folder = fabricated(tmp_path / "utd_mhad" / "trial")
+    (folder / "audit").mkdir()
+    for path in folder.glob("units/*art-*.parquet"):  # the planned models' numbers, under the audit's names
+        about, draws = read_unit(path)
+        about |= {"gap": dict.fromkeys(ATTACKS, about["gap"]["apgd"]), "maps": found.maps}
+        write_unit(folder / "audit" / path.name, about, dict.fromkeys(ATTACKS, np.rint(100 * draws["apgd"])))
+    text = write_page(folder).read_text()
+    planned = pd.read_csv(folder / "planned.csv").set_index("number")
+    for number, over in ((2, "ART"), (3, "uniform + ART")):  # the same differences, so the same intervals
+        row = planned.loc[number]
+        interval = f"{row['difference']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]"
+        assert f"A-ART - {over} is {interval}, 4 seeds" in text
+    for name in ("non_art-seed0.parquet", "a_art-seed0.parquet"):
+        (folder / "audit" / name).write_bytes(b"no Parquet")
+    with pytest.raises(DataError, match="no unit of the trial"):
+        write_page(folder)
+
+
 def test_the_share_won_back_is_all_of_it_where_nothing_is_lost(tmp_path: Path) -> None:
     results = read_results(fabricated(tmp_path / "utd_mhad" / "trial"))
     clean, attacked = (results.points("non_art", name, [0, 1, 2, 3]) for name in ("clean", "one_step"))
@@ -315,6 +362,15 @@ def test_what_is_finished_is_not_done_again(tmp_path: Path, monkeypatch: pytest.
     assert [path.name for path in made] == [Unit(name, 1).file for name in PLANNED]  # then Non-ART has no time left
     assert {path.parent for path in made} == {folder / "units"}
     assert said[-1].startswith("stopped")
+    made.clear()
+    run_trial("utd_mhad", tmp_path, minutes=1, say=said.append, only=["art_2e"])
+    run_trial("utd_mhad", tmp_path, minutes=1, say=said.append, audited=True)
+    assert [path.relative_to(folder) for path in made] == [
+        Path("units") / Unit("art_2e", 0).file,
+        Path("audit") / Unit("art", 0).file,
+    ]  # each says that it took too long for another
+    with pytest.raises(ConfigError, match="no variant 'art_2'; did you mean"):
+        run_trial("utd_mhad", tmp_path, minutes=1, only=["art_2"])
     monkeypatch.setattr(unit_module, "revision", lambda root: ("0" * 40, ["artpaper/losses.py"]))
     with pytest.raises(ArtpaperError, match="commit these first"):
         run_trial("utd_mhad", tmp_path, minutes=1)

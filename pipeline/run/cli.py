@@ -162,8 +162,10 @@ for _step in steps():
 @click.argument("name", metavar="SET")
 @DATA
 @click.option("--minutes", type=COUNT, metavar="N", default=60, help="No unit is begun that would not be done by then.")
+@click.option("--only", multiple=True, metavar="VARIANT", help="This one alone, such as art_2e; once for each.")
+@click.option("--audit", is_flag=True, help="More attacks on the planned models instead.")
 @click.option("--report", is_flag=True, help="Table, figure and page from the finished units alone.")
-def trial(name: str, data: Path | None, minutes: int, report: bool) -> None:
+def trial(name: str, data: Path | None, minutes: int, only: Sequence[str], audit: bool, report: bool) -> None:
     """Go on with the trial of docs/trial.md, until the time is used.
 
     SET is one of its data sets, such as utd_mhad, of which it makes unit after unit.
@@ -172,7 +174,7 @@ def trial(name: str, data: Path | None, minutes: int, report: bool) -> None:
     if not report:
         from pipeline.trial.units import run_trial
 
-        run_trial(name, root, data, minutes, say=partial(print, flush=True))
+        run_trial(name, root, data, minutes, partial(print, flush=True), only, audit)
     from pipeline.trial.page import write_page
 
     print(write_page(root / "results" / name / "trial"))

@@ -1,7 +1,7 @@
 """One trained model under the trial's conditions: GAP with its bootstrap draws, what the maps do, what swaps cost."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +27,7 @@ TOGETHER = 64  # videos of one length
 SMALL = 16  # videos attacked at a time by the costly attack
 UNIT = 0.01  # of the draws: a hundredth of a point of GAP
 SWAPS = ("swap_uniform", "swap_other", "swap_position")
+PART = ("clean_part", "one_step_part", "apgd")  # on the videos of the costly attack
 Numbers = dict[str, float]
 
 
@@ -53,17 +54,27 @@ def measure(
     maps: dict[str, list[np.ndarray]] = defaultdict(list)
     _whole(model, params, test, mean_maps(model, params, train), answers, maps)
     _part(model, params, part, answers, maps)
-    points, draws, drawn = {}, {}, {}
-    for store, names in ((test, ("clean", "one_step", *SWAPS)), (part, ("clean_part", "one_step_part", "apgd"))):
-        taken, units = draw_counts(store.ids, people)
-        drawn["part" if store is part else "all"] = units
-        for name in names:
-            gap = Gap(*answers[name].lists)
-            points[name] = 100 * gap.value
-            resampled = np.array([gap.resampled(row) for row in taken])
-            draws[name] = np.rint(100 * resampled / UNIT).astype(np.int16)
+    points: Numbers = {}
+    draws: dict[str, Int16[np.ndarray, " draws"]] = {}
+    drawn: dict[str, int] = {}
+    for kind, store, names in (("all", test, ("clean", "one_step", *SWAPS)), ("part", part, PART)):
+        found = gap_and_draws({name: answers[name] for name in names}, store.ids, people)
+        points, draws, drawn[kind] = points | found[0], draws | found[1], found[2]
     numbers = {name: float(np.nanmean(np.concatenate(values))) for name, values in maps.items()}
     return Measured(points, draws, numbers, drawn)
+
+
+def gap_and_draws(
+    answers: Mapping[str, Answers], ids: Sequence[str], people: str
+) -> tuple[Numbers, dict[str, Int16[np.ndarray, " draws"]], int]:
+    """GAP of each condition and its draws, in the units of :class:`Measured`; how many videos or people were drawn."""
+    taken, drawn = draw_counts(ids, people)
+    points, draws = {}, {}
+    for name, answer in answers.items():
+        gap = Gap(*answer.lists)
+        points[name] = 100 * gap.value
+        draws[name] = np.rint(100 * np.array([gap.resampled(row) for row in taken]) / UNIT).astype(np.int16)
+    return points, draws, drawn
 
 
 def by_length(store: FrameStore, params: Params) -> FrameStore:

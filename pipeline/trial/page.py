@@ -12,12 +12,19 @@ from scipy.stats import t as student
 from pipeline.base.errors import DataError
 from pipeline.paper.paper import MODELS
 from pipeline.paper.style import markdown_table, number_or_dash, save_figure, save_table, save_text
+from pipeline.trial.audit import QUERIES, SURROGATE_SEED
+from pipeline.trial.measure import STEPS
 from pipeline.trial.rules import CALIBRATED, LOST, PAPER, base_radius, lost_share, read_rules
 from pipeline.trial.statistics import ALIVE_COST, ALIVE_SHARE, LEVEL, Results, planned, read_results, won_back
 from pipeline.trial.variants import PLANNED_SEEDS, undefended
 
 NAMES = MODELS | {"uniform_art": "uniform + ART"}
 WORDS = {"one_step": "one step", "apgd": "APGD", "clean": "clean"}
+ATTACKS = {
+    "clean_part": "clean", "apgd": "loss, 5 restarts", "apgd_margin": "margin", "apgd_dlr": "DLR",
+    "apgd_top_k_ap": "top-k AP", "attention_maps": "loss and maps", "attention_scores": "loss and scores",
+    "square": "Square", "transfer_art": "from ART", "transfer_a_art": "from A-ART", "worst": "worst of all",
+}  # fmt: skip
 NOTES = {"yt8m_speech": "Features are of words, not pictures.", "utd_mhad": "People are drawn, not recordings."}
 FRONTS = {  # line of the figure -> its variants, along its own parameter
     "ART, over ε": ("art_0.5e", "art", "art_2e", "art_4e"),
@@ -42,11 +49,14 @@ def write_page(folder: Path) -> Path:
     if not results.about:
         raise DataError(f"{folder / 'units'}: no unit is finished; `artpaper trial {folder.parent.name}` makes them")
     models, compared = model_table(results), planned(results)
+    audited = read_results(folder, "audit")
     save_table(unit_table(results), folder / "units.csv")
     save_table(models, folder / "models.csv")
     save_table(compared, folder / "planned.csv")
+    if audited.about:
+        save_table(audit_table(audited), folder / "audit.csv")
     save_figure(fronts_figure(results, folder.parent.name), folder / "fronts")
-    return save_text(page(folder, results, models, compared), folder / "README.md")
+    return save_text(page(folder, results, models, compared, audited), folder / "README.md")
 
 
 def unit_table(results: Results) -> pd.DataFrame:
@@ -89,6 +99,18 @@ def model_table(results: Results) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def audit_table(results: Results) -> pd.DataFrame:
+    """A row a variant: GAP (percent) under each attack, and the share of videos (0 to 1) on which each is the worst."""
+    rows = []
+    for variant in results.variants:
+        seeds = results.seeds(variant)
+        row: dict[str, object] = {"variant": variant, "seeds": len(seeds)}
+        row |= {name: results.points(variant, name, seeds).mean() for name in ATTACKS}
+        row |= {name: results.maps(variant, name) for name in results.about[variant, seeds[0]]["maps"]}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def fronts_figure(results: Results, name: str) -> Figure:
     """Clean GAP against GAP under APGD, on the same videos; crosses are 95 % over seeds, Student's."""
     with sns.axes_style("whitegrid"):
@@ -119,7 +141,7 @@ def _centre(results: Results, variant: str) -> tuple[float, float, float, float]
     return x, y, wide, high
 
 
-def page(folder: Path, results: Results, models: pd.DataFrame, compared: pd.DataFrame) -> str:
+def page(folder: Path, results: Results, models: pd.DataFrame, compared: pd.DataFrame, audited: Results) -> str:
     """The page for people."""
     name, rules = folder.parent.name, read_rules(folder / "rules.json")
     any_unit = next(iter(results.about.values()))
@@ -166,6 +188,8 @@ def page(folder: Path, results: Results, models: pd.DataFrame, compared: pd.Data
     if not models["early"].all():
         late = ", ".join(models.loc[~models["early"], "variant"])
         text += [f"Not all trainings ended early: {late}.", ""]
+    if audited.about:
+        text += _audit_lines(audited, audit_table(audited))
     return "\n".join(text)
 
 
@@ -205,3 +229,26 @@ def _model_line(row: dict) -> list[str]:
     cells += [f"{row[f'cost_{swap}']:.2f}" for swap in ("uniform", "other", "position")]
     cells += [number_or_dash(row["unrelated_share"], ".2f"), "yes" if row["alive"] else "no"]
     return [*cells, f"{row['share']:.3f}", f"{row['steps']:,.0f}"]
+
+
+def _audit_lines(results: Results, table: pd.DataFrame) -> list[str]:
+    """The page's section."""
+    cells = [[NAMES[row["variant"]], str(row["seeds"]), *(f"{row[name]:.2f}" for name in ATTACKS)]
+             for row in table.to_dict("records")]  # fmt: skip
+    lines = [
+        "## The attack audit",
+        "",
+        "GAP in percent under attacks in the same ball, on the videos of the costly attack; exploratory. Auto-PGD of "
+        f"{STEPS} steps on the loss, with restarts, and on other objectives; Auto-PGD on the loss and on the change of "
+        f"the attention's maps or scores together, then on the loss from there; Square Attack, {QUERIES:,} "
+        f"queries; what Auto-PGD finds for ART and A-ART of seed {SURROGATE_SEED}. *Worst*: of each video the attack "
+        "that raises its loss most.",
+        "",
+        markdown_table(["model", "seeds", *ATTACKS.values()], cells),
+    ]
+    for over in ("art", "uniform_art"):
+        if len(results.seeds("a_art", over)) > 1:
+            found = results.compare((1, "a_art", "worst"), (-1, over, "worst"))
+            lines += [f"Under the worst of all, {NAMES['a_art']} - {NAMES[over]} is {found.value:+.2f} "
+                      f"[{found.low:+.2f}, {found.high:+.2f}], {found.seeds} seeds.", ""]  # fmt: skip
+    return lines

@@ -25,6 +25,7 @@ from artpaper.settings import Control
 from pipeline.base.errors import DataError
 from pipeline.base.parameters import build
 from pipeline.stress.verdict.statistics import holm, own_noise
+from pipeline.trial.measure import PART
 from pipeline.trial.rules import read_rules
 from pipeline.trial.units import read_unit
 from pipeline.trial.variants import radius, undefended, variants
@@ -122,8 +123,7 @@ class Results:
 
     def drawn(self, condition: str) -> int:
         """How many videos or people were drawn for each bootstrap sample."""
-        part = "part" if condition in ("apgd", "clean_part", "one_step_part") else "all"
-        return next(iter(self.about.values()))["drawn"][part]
+        return next(iter(self.about.values()))["drawn"]["part" if condition in PART else "all"]
 
     def compare(self, *terms: tuple[float, str, str]) -> Difference:
         """A signed sum of GAPs: weight, variant and condition of each, all of the same videos; paired by seed."""
@@ -138,11 +138,14 @@ class Results:
         return float(np.mean([self.about[variant, seed]["maps"][number] for seed in self.seeds(variant)]))
 
 
-def read_results(folder: Path) -> Results:
-    """The units in a set's ``trial`` folder; a DataError where one is not what the rules make, or of other videos."""
+def read_results(folder: Path, kind: str = "units") -> Results:
+    """The units in a set's ``trial`` folder, or those of its ``audit``.
+
+    A DataError where one is not what the rules make, or of other videos.
+    """
     rules = read_rules(folder / "rules.json")
     expected = variants(rules)
-    found = {path: read_unit(path) for path in sorted((folder / "units").glob("*.parquet"))}
+    found = {path: read_unit(path) for path in sorted((folder / kind).glob("*.parquet"))}
     first: tuple[Any, ...] = ()
     for path, (about, _) in found.items():
         # read as a loss: a switch that came later is off in the file, as it is by default

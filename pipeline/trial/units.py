@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from jaxtyping import Float64, Int16
 
 from pipeline.base.alone import alone
 from pipeline.base.atomic import atomic_file
-from pipeline.base.errors import ArtpaperError, BusyError, DataError
+from pipeline.base.errors import ArtpaperError, BusyError, ConfigError, DataError
+from pipeline.base.explain import nearest
 from pipeline.base.git import revision
 from pipeline.base.identity import code, fingerprint
 from pipeline.base.parameters import Params, as_dict
@@ -24,18 +25,23 @@ from pipeline.paper.publish import environment
 from pipeline.predict.study import Variation
 from pipeline.prepare.prepare import prepare
 from pipeline.train.checkpoints import read_note
+from pipeline.trial.audit import AUDITED, SURROGATE_SEED, SURROGATES, audit
 from pipeline.trial.measure import measure
 from pipeline.trial.rules import Rules, calibrate, fit, read_rules
 from pipeline.trial.sets import SETS, in_trial, trial_params
-from pipeline.trial.variants import Unit, units, with_variant
+from pipeline.trial.variants import SEEDS, Unit, units, with_variant
 
 Say = Callable[[str], None]
 FOLDER = "trial"  # of a set's results
 
 
-def run_trial(name: str, root: Path, data: Path | None = None, minutes: float = 60, say: Say = print) -> list[Path]:
+def run_trial(
+    name: str, root: Path, data: Path | None = None, minutes: float = 60, say: Say = print,
+    only: Sequence[str] = (), audited: bool = False,
+) -> list[Path]:  # fmt: skip
     """Make what is missing of a set's results until ``minutes`` are used; the new files.
 
+    Of the variants ``only`` those named, if any are; with ``audited`` units of the attack audit instead.
     What is finished stays, whenever this is killed; nothing but ``results/<set>/trial`` is needed to go on elsewhere.
     A unit that would, by those before it, not be done in time is not begun.
     """
@@ -50,10 +56,14 @@ def run_trial(name: str, root: Path, data: Path | None = None, minutes: float = 
     if not (workspace / "frames" / "summary.json").is_file():
         prepare(params, workspace, progress=False)
     rules = _rules(params, workspace, target / "rules.json", provenance, say)
-    order = list(units(rules))
-    made, known = [], _seconds(target)
+    order = audits() if audited else list(units(rules))
+    if unknown := set(only) - {unit.variant for unit in order}:
+        raise ConfigError(f"no variant {min(unknown)!r}{nearest(min(unknown), sorted({u.variant for u in order}))}")
+    order = [unit for unit in order if not only or unit.variant in only]
+    kind = "audit" if audited else "units"
+    made, known = [], _seconds(target / kind)
     for number, unit in enumerate(order, start=1):
-        path = target / "units" / unit.file
+        path = target / kind / unit.file
         left = 60 * minutes - (time.monotonic() - started)
         expected = known.get(unit.variant, max(known.values(), default=0.0))
         if path.is_file():
@@ -63,7 +73,7 @@ def run_trial(name: str, root: Path, data: Path | None = None, minutes: float = 
             break
         say(f"unit {number} of {len(order)}, {unit.variant} seed {unit.seed}; {left / 60:.0f} minutes left")
         try:
-            with alone(workspace / ".resume", f"unit-{path.stem}"):
+            with alone(workspace / ".resume", f"{kind}-{path.stem}"):
                 gap, seconds = make_unit(unit, params, rules, workspace, path, provenance)
         except BusyError:  # another process is at it
             continue
@@ -73,14 +83,22 @@ def run_trial(name: str, root: Path, data: Path | None = None, minutes: float = 
     return made
 
 
+def audits() -> list[Unit]:
+    """The models of the attack audit, seed by seed."""
+    return [Unit(name, seed) for seed in range(SEEDS) for name in AUDITED]
+
+
 def make_unit(
     unit: Unit, params: Params, rules: Rules, workspace: Path, path: Path, provenance: Mapping[str, Any]
 ) -> tuple[dict[str, float], float]:
     """Train, attack, measure and write one file; its GAP by condition, percent, and the seconds it took.
 
     ``seconds`` in the file are the processor's for ``train`` and ``attack``; a training that the calibration has done
-    takes none.
+    takes none. In folder ``audit`` it is the attack audit's.
     """
+    audited = path.parent.name == "audit"
+    surrogates = {name: fit(with_variant(params, rules, name), name, SURROGATE_SEED, workspace)
+                  for name in SURROGATES if audited}  # fmt: skip
     begun, started = time.perf_counter(), time.process_time()
     name = next(known for known in SETS if known == path.parts[-4])
     own = with_variant(params, rules, unit.variant)
@@ -89,7 +107,8 @@ def make_unit(
     folder = Variation(own, unit.variant, unit.seed).model(workspace)
     train, test = (FrameStore(workspace / "frames" / split) for split in ("train", "test"))
     all_, part = (test.subset(in_trial(test.ids, most).tolist()) for most in (None, SETS[name].attacked))
-    result = measure(model, own, train, all_, part, SETS[name].people)
+    people = SETS[name].people
+    result = audit(model, own, part, people, surrogates) if audited else measure(model, own, train, all_, part, people)
     note, history = read_note(folder), pd.read_csv(folder / "history.csv")
     seconds = {"train": trained - started, "attack": time.process_time() - trained, "wall": time.perf_counter() - begun}
     about = {
@@ -150,10 +169,10 @@ def _rules(params: Params, workspace: Path, path: Path, provenance: Mapping[str,
         return calibrate(params, workspace, path, provenance, say)
 
 
-def _seconds(target: Path) -> dict[str, float]:
-    """What a unit of each variant took at most."""
+def _seconds(folder: Path) -> dict[str, float]:
+    """What a unit of each variant in a folder took at most."""
     known: dict[str, float] = {}
-    for path in sorted((target / "units").glob("*.parquet")):
+    for path in sorted(folder.glob("*.parquet")):
         about, _ = read_unit(path)
         known[about["variant"]] = max(known.get(about["variant"], 0.0), about["seconds"]["wall"])
     return known
