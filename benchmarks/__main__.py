@@ -18,6 +18,7 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks.attack_rate import deepfool, projected_gradient
+from benchmarks.explorer import explorer
 from benchmarks.growth import draw, growth
 from benchmarks.input_rate import input_rate
 from benchmarks.measure import Line, apart, machine
@@ -35,6 +36,7 @@ PARTS: dict[str, Callable[[], Any]] = {
     "deepfool": deepfool,
     "metric_rate": metric_rate,
     "start_up": start_up,
+    "explorer": explorer,
     "growth": growth,
 }
 
