@@ -51,11 +51,11 @@ stress: ready  ## strong attacks on the paper's models and their controls, and t
 quick: ready  ## the fast tests alone, in a minute or so: at every save
 	$(PYTEST) -m "not slow and not browser and not fault"
 
-# The run of the small profile is begun first, and made beside the tests that do not need it.
-test: ready check  ## run the checks and every test, notebooks included
+# The run of the small profile is begun first, and made beside the checks and the tests that do not need it.
+test: ready  ## run the checks and every test, notebooks included
 	@mkdir -p small
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.small_run >small/run.log 2>&1 & \
-	  $(MAKE) --no-print-directory shapes && $(PYTEST) $(addprefix --ignore=,$(SHAPED)); status=$$?; wait; exit $$status
+	  $(MAKE) --no-print-directory check shapes && $(PYTEST) $(addprefix --ignore=,$(SHAPED)) && wait
 	@$(MAKE) --no-print-directory nbval
 
 shapes: ready  ## run the tests of what has shapes in its signature, with the shapes checked

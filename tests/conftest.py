@@ -3,7 +3,6 @@
 import functools
 import os
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from xdist.scheduler import LoadScopeScheduling
 from pipeline.base.parameters import Params, load_params
 from tests.pipeline import changed
 
-sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]  # seconds of each process, as for the command line
 ROOT = Path(__file__).resolve().parents[1]
 RUN = "test_pipeline.py"  # each process takes a copy of the run
 # Files whose tests take five seconds of processor or more in all, as measured. They are left out of `make quick`, and
@@ -114,8 +112,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """`make quick` does not even import the long files."""
-    return True if "not slow" in config.option.markexpr and seconds(collection_path) else None
+    """What is not asked for is not even imported: browser tests, by `make quick` the long files."""
+    unasked = {"not browser": collection_path.name == "browser", "not slow": seconds(collection_path) > 0}
+    return True if any(unasked[mark] for mark in unasked if mark in config.option.markexpr) else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -20,7 +20,7 @@ from pipeline.run.workspace import open_workspace
 from tests.pipeline import ROOT, call, commit, project_files
 
 RUN = ROOT / "small" / "run"
-IMPORTED = ROOT / "small" / "imported"  # a file a stage and process: the modules of the project that it imported
+IMPORTED = RUN / ".git" / "imported"  # a file a stage and process: what it imported of the project
 OWN = ("metrics/", "dvc.lock", "stress/dvc.lock", "params.yaml")  # what a run writes beside the project's files
 PROFILE = "profiles/small.yaml"
 RESULTS = ("frames", "models", "predictions", "robustness", "tables", "figures", "claims", "metrics", "study", "stress",

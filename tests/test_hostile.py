@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 import pytest
-import tensorflow as tf
 
 from pipeline.base.errors import DataError
 from pipeline.base.parameters import Params
@@ -44,6 +43,8 @@ def test_the_fuzzer_sees_a_wrong_error_and_a_hang(monkeypatch: pytest.MonkeyPatc
 
 
 def test_checksums_are_tensorflows(tmp_path: Path) -> None:
+    import tensorflow as tf
+
     with tf.io.TFRecordWriter(str(tmp_path / "a")) as writer:
         for data in (b"", b"hello", bytes(range(256)) * 3):
             writer.write(data)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 import torch
 
 from artpaper.attacks import fgm
@@ -32,6 +31,8 @@ def test_from_record_to_adversary(real_data: Callable[[str], Path], tmp_path: Pa
     assert len(store) == 1
 
     # byte for byte what TensorFlow's own parser reads
+    import tensorflow as tf  # seconds of every process that collects tests
+
     [record] = tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
     lists = tf.train.SequenceExample.FromString(record).feature_lists.feature_list
     raw = [b"".join(f.bytes_list.value[0] for f in lists[name].feature) for name in ("rgb", "audio")]

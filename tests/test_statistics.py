@@ -95,10 +95,9 @@ def crossed(draw, seeds, videos, of_seed, of_video, own, resamples=200):
     return Sample(tuple(range(seeds)), x.mean(axis=1), x @ counts.T / videos, videos)
 
 
-@pytest.mark.parametrize("seeds", [3, 5])
 @pytest.mark.parametrize(
-    ("of_seed", "of_video", "own"),
-    [(1, 0, 0.01), (1, 0.3, 0.01), (0.1, 1, 0.01), (1, 0.3, 1), (0.3, 1, 1), (0.1, 0.1, 1)],
+    ("seeds", "of_seed", "of_video", "own"),
+    [(3, 1, 0, 0.01), (5, 1, 0.3, 0.01), (3, 0.1, 1, 0.01), (5, 1, 0.3, 1), (3, 0.3, 1, 1), (5, 0.1, 0.1, 1)],
 )
 def test_intervals_cover_what_they_promise(seeds, of_seed, of_video, own):
     draw = np.random.default_rng(0)

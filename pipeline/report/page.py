@@ -7,6 +7,7 @@ whatever in an output would load from elsewhere or run.
 import html
 import os
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -93,10 +94,15 @@ def fragment(notebook: Any, stage: str) -> str:
 
 def _rendered(notebook: Any, **options: bool) -> str:
     """Its cells as HTML, pictures inside, of a progress bar the last state alone."""
+    return _exporter(**options).from_notebook_node(notebook)[0]
+
+
+@cache  # with the templates that it compiles
+def _exporter(**options: bool) -> HTMLExporter:
     options |= {"exclude_anchor_links": True, "exclude_input_prompt": True, "exclude_output_prompt": True}
     exporter = HTMLExporter(template_name="basic", **options)
     exporter.register_preprocessor("nbconvert.preprocessors.CoalesceStreamsPreprocessor", enabled=True)
-    return exporter.from_notebook_node(notebook)[0]
+    return exporter
 
 
 def _clean(soup: BeautifulSoup, files: str) -> None:

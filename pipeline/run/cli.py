@@ -18,9 +18,6 @@ from pipeline.run.command import PARAMS, PATH, WORKSPACE, Commands, answer, chan
 from pipeline.run.in_use import opened, still
 from pipeline.run.steps import steps
 
-# of use to jsonschema alone, for a kind of address that no notebook has, and it compiles a grammar for two seconds
-sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
-
 HEADINGS = {
     "Data": ("use", "check", "download"),
     "Run": ("repro", "prepare", "verify", "train", "attack", "deepfool", "study", "tables", "stress", "trial"),
