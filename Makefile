@@ -19,6 +19,8 @@ SHAPED := $(addprefix tests/,test_models.py test_losses.py test_defences.py test
   data/test_features.py data/test_prepare.py data/test_synthetic.py data/test_tfrecord.py data/test_arrays.py \
   data/test_arrays_hdf5.py report/test_tables.py report/test_robustness.py report/test_attention.py \
   report/test_explorer.py test_trial.py)
+NBVAL = env -u PYTHONSTARTUP IPYTHONDIR=$(CURDIR)/small/ipython $(PYTEST) -o addopts= -p tests.replay --dist=loadfile \
+  --executed=small/run/reports --nbval-lax --nbval-current-env --nbval-cell-timeout=900 --timeout=1000 notebooks
 
 .DEFAULT_GOAL := help
 .PHONY: help setup ready repro stress quick test shapes nbval faults browser docs report bench check lab archive clean
@@ -56,7 +58,7 @@ test: ready  ## run the checks and every test, notebooks included
 	@mkdir -p small
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.small_run >small/run.log 2>&1 & \
 	  $(MAKE) --no-print-directory check shapes && $(PYTEST) $(addprefix --ignore=,$(SHAPED)) && wait
-	@$(MAKE) --no-print-directory nbval
+	$(NBVAL)
 
 shapes: ready  ## run the tests of what has shapes in its signature, with the shapes checked
 	$(PYTEST) -p tests.shapes --jaxtyping-packages=artpaper,pipeline,tests.shapes.checked $(SHAPED)
@@ -66,8 +68,7 @@ shapes: ready  ## run the tests of what has shapes in its signature, with the sh
 # time (tests/replay.py). Those that are no stage, such as attack_your_model, it executes itself, on that run's results.
 nbval: ready  ## compare the notebooks' checked outputs with those of a run on the small profile
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.small_run
-	env -u PYTHONSTARTUP IPYTHONDIR=$(CURDIR)/small/ipython $(PYTEST) -o addopts= -p tests.replay --dist=loadfile \
-	  --executed=small/run/reports --nbval-lax --nbval-current-env --nbval-cell-timeout=900 --timeout=1000 notebooks
+	$(NBVAL)
 
 faults: ready  ## the long ones: killed workers, trainings on a cluster, faults injected into every stage, 120,000 hostile inputs, mutants of the code (hours)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m fault
