@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export TF_CPP_MIN_LOG_LEVEL := 3
+# a hundred processes are started: what they import is compiled once, and kept in __pycache__
+unexport PYTHONDONTWRITEBYTECODE
 # JupyterLab and nbval offer this Python first; `artpaper run` takes no other
 export JUPYTER_PATH := $(CURDIR)/$(VENV)/share/jupyter$(if $(JUPYTER_PATH),:$(JUPYTER_PATH))
 
