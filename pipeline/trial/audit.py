@@ -11,7 +11,6 @@ from pipeline.data.store import FrameStore
 from pipeline.trial.measure import RESTARTS, SMALL, STEPS, Measured, by_length, gap_and_draws
 from pipeline.trial.rules import Answers, inputs
 
-AUDITED = ("art", "a_art", "uniform_art")
 SURROGATES = ("art", "a_art")
 SURROGATE_SEED = 7  # no audited model is its own surrogate
 NAMES = ("apgd_margin", "apgd_dlr", "apgd_top_k_ap", "attention_maps", "attention_scores", "square")

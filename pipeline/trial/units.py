@@ -25,11 +25,11 @@ from pipeline.paper.publish import environment
 from pipeline.predict.study import Variation
 from pipeline.prepare.prepare import prepare
 from pipeline.train.checkpoints import read_note
-from pipeline.trial.audit import AUDITED, SURROGATE_SEED, SURROGATES, audit
+from pipeline.trial.audit import SURROGATE_SEED, SURROGATES, audit
 from pipeline.trial.measure import measure
 from pipeline.trial.rules import Rules, calibrate, fit, read_rules
 from pipeline.trial.sets import SETS, in_trial, trial_params
-from pipeline.trial.variants import SEEDS, Unit, units, with_variant
+from pipeline.trial.variants import Unit, audits, units, with_variant
 
 Say = Callable[[str], None]
 FOLDER = "trial"  # of a set's results
@@ -56,14 +56,13 @@ def run_trial(
     if not (workspace / "frames" / "summary.json").is_file():
         prepare(params, workspace, progress=False)
     rules = _rules(params, workspace, target / "rules.json", provenance, say)
-    order = audits() if audited else list(units(rules))
+    order = list(audits() if audited else units(rules))
     if unknown := set(only) - {unit.variant for unit in order}:
         raise ConfigError(f"no variant {min(unknown)!r}{nearest(min(unknown), sorted({u.variant for u in order}))}")
     order = [unit for unit in order if not only or unit.variant in only]
-    kind = "audit" if audited else "units"
-    made, known = [], _seconds(target / kind)
+    made, known = [], _seconds(target / order[0].kind)
     for number, unit in enumerate(order, start=1):
-        path = target / kind / unit.file
+        path = target / unit.kind / unit.file
         left = 60 * minutes - (time.monotonic() - started)
         expected = known.get(unit.variant, max(known.values(), default=0.0))
         if path.is_file():
@@ -73,7 +72,7 @@ def run_trial(
             break
         say(f"unit {number} of {len(order)}, {unit.variant} seed {unit.seed}; {left / 60:.0f} minutes left")
         try:
-            with alone(workspace / ".resume", f"{kind}-{path.stem}"):
+            with alone(workspace / ".resume", f"{unit.kind}-{path.stem}"):
                 gap, seconds = make_unit(unit, params, rules, workspace, path, provenance)
         except BusyError:  # another process is at it
             continue
@@ -83,20 +82,15 @@ def run_trial(
     return made
 
 
-def audits() -> list[Unit]:
-    """The models of the attack audit, seed by seed."""
-    return [Unit(name, seed) for seed in range(SEEDS) for name in AUDITED]
-
-
 def make_unit(
     unit: Unit, params: Params, rules: Rules, workspace: Path, path: Path, provenance: Mapping[str, Any]
 ) -> tuple[dict[str, float], float]:
     """Train, attack, measure and write one file; its GAP by condition, percent, and the seconds it took.
 
     ``seconds`` in the file are the processor's for ``train`` and ``attack``; a training that the calibration has done
-    takes none. In folder ``audit`` it is the attack audit's.
+    takes none.
     """
-    audited = path.parent.name == "audit"
+    audited = unit.kind == "audit"
     surrogates = {name: fit(with_variant(params, rules, name), name, SURROGATE_SEED, workspace)
                   for name in SURROGATES if audited}  # fmt: skip
     begun, started = time.perf_counter(), time.process_time()

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Literal
 
 from artpaper.settings import Attention, Control
 from pipeline.base.parameters import Params
@@ -9,6 +10,7 @@ from pipeline.trial.rules import CALIBRATED, Rules, base_radius
 from pipeline.trial.sets import with_loss
 
 PLANNED = ("non_art", "art", "a_art", "uniform_art")
+AUDITED = ("art", "a_art", "uniform_art")
 PAPER_RADIUS = "_paper"
 PLANNED_SEEDS, SEEDS = 8, 5
 ATTENTIONS: tuple[Attention, ...] = ("softmax", "uniform", "position", "random")
@@ -16,10 +18,11 @@ ATTENTIONS: tuple[Attention, ...] = ("softmax", "uniform", "position", "random")
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-    """One training, to be attacked and measured."""
+    """One training, to be attacked and measured; ``kind`` is the folder of its file: the attack audit has its own."""
 
     variant: str
     seed: int
+    kind: Literal["units", "audit"] = "units"
 
     @property
     def file(self) -> str:
@@ -84,6 +87,12 @@ def units(rules: Rules) -> Iterator[Unit]:
     for name in variants(rules):
         if name not in PLANNED:
             yield from (Unit(name, seed) for seed in range(SEEDS))
+
+
+def audits() -> Iterator[Unit]:
+    """The models of the attack audit, seed by seed."""
+    for seed in range(SEEDS):
+        yield from (Unit(name, seed, "audit") for name in AUDITED)
 
 
 def with_variant(params: Params, rules: Rules, variant: str) -> Params:
