@@ -10,6 +10,8 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+from docutils import nodes
+from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
 
 from artpaper import __version__
@@ -34,10 +36,11 @@ for item in SHOWN:
 nb_execution_mode = "off"  # notebooks are shown with the outputs they are committed with
 nb_ipywidgets_js: dict[str, dict[str, str]] = {}  # the default would fetch the widgets' scripts from the network
 
-myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist"]
+myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 
 html_theme = "furo"
+html_math_renderer = "mathml"  # which browsers draw by themselves; MathJax would be fetched
 html_title = f"artpaper {__version__}"
 html_theme_options = {"navigation_with_keys": True}
 html_static_path, html_css_files = ["_static"], ["site.css"]
@@ -175,7 +178,19 @@ def explorers(app: Sphinx, error: Exception | None) -> None:
         shutil.copy(page, target)
 
 
+def inline_formula(writer: Any, node: nodes.math) -> None:
+    writer.body.append(tex2mathml(node.astext()))
+    raise nodes.SkipNode
+
+
+def formula(writer: Any, node: nodes.math_block) -> None:
+    """On a line of its own, which scrolls where it is wider than the page."""
+    writer.body.append(f'<div class="formula" tabindex="0">{tex2mathml(node.astext(), as_block=True)}</div>')
+    raise nodes.SkipNode
+
+
 def setup(app: Sphinx) -> None:
+    app.add_html_math_renderer("mathml", (inline_formula, None), (formula, None))
     app.connect("source-read", as_in_the_repository)
     app.connect("autodoc-process-signature", as_written)
     app.connect("autodoc-process-docstring", source_as_field, priority=400)  # before napoleon

@@ -13,6 +13,8 @@ from typing import Any
 
 import nbformat
 from bs4 import BeautifulSoup
+from docutils.utils.math import MathError
+from docutils.utils.math.latex2mathml import tex2mathml
 from nbconvert import HTMLExporter
 
 from pipeline.base.atomic import atomic_file
@@ -24,10 +26,13 @@ NOTEBOOK = Path("notebooks", "report.ipynb")
 TITLE = "Can't Fool Me, reproduced"
 ALLOWED = re.compile(
     "a|b|blockquote|br|caption|code|dd|details|div|dl|dt|em|figcaption|figure|h[1-6]|hr|i|img|li|ol|p|pre|small|span|"
-    "strong|sub|summary|sup|table|tbody|td|tfoot|th|thead|tr|ul"
+    "strong|sub|summary|sup|table|tbody|td|tfoot|th|thead|tr|ul|"
+    "math|m(frac|i|n|o|over|padded|row|space|sqrt|style|sub|subsup|sup|table|td|text|tr|under|underover)"
 )
+FORMULA = re.compile(r"(`[^`]*`)|\$\$(?P<block>[^$]+)\$\$|\$(?P<inline>[^$\s](?:[^$]*[^$\s])?)\$(?!\d)")  # `$` is none
 SILENT = ("script", "style", "iframe", "object", "title")  # dropped with what is in them
 ATTRIBUTES = {"alt", "class", "colspan", "href", "id", "rowspan", "scope", "src", "start"}
+OF_FORMULAS = {"accent", "display", "displaystyle", "mathvariant", "movablelimits", "scriptlevel", "stretchy", "width"}
 BELOW = 2  # the headings of an executed notebook stand below that of their section
 
 
@@ -83,6 +88,7 @@ def fragment(notebook: Any, stage: str) -> str:
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             heading = next((line.strip("# ") for line in cell.source.splitlines() if line.startswith("#")), heading)
+            cell.source = FORMULA.sub(_formula, cell.source)
         cell.metadata["alt"] = f"Picture of notebook {stage}: {heading}"
     soup = BeautifulSoup(_rendered(notebook), "html.parser")
     for tag in soup.find_all(True):
@@ -90,6 +96,20 @@ def fragment(notebook: Any, stage: str) -> str:
         if re.fullmatch("h[1-6]", tag.name):
             tag.name = f"h{min(6, int(tag.name[1]) + BELOW)}"
     return str(soup)
+
+
+def _formula(found: re.Match[str]) -> str:
+    """A formula as MathML, which browsers draw by themselves; what is none, as it is."""
+    try:
+        if found["block"]:
+            text = tex2mathml(found["block"], as_block=True)
+        elif found["inline"]:
+            text = tex2mathml(found["inline"])
+        else:
+            return found[0]
+    except MathError:
+        return found[0]
+    return re.sub(r"\n\s*", "", text)
 
 
 def _rendered(notebook: Any, **options: bool) -> str:
@@ -111,7 +131,8 @@ def _clean(soup: BeautifulSoup, files: str) -> None:
         tag.decompose()
     for tag in soup.find_all(True):
         old = {name: str(value) for name, value in tag.attrs.items()}
-        tag.attrs = {name: value for name, value in tag.attrs.items() if name in ATTRIBUTES}
+        kept = ATTRIBUTES | OF_FORMULAS if tag.find_parent("math") or tag.name == "math" else ATTRIBUTES
+        tag.attrs = {name: value for name, value in tag.attrs.items() if name in kept}
         if "right" in old.get("style", ""):  # as a table in Markdown has it
             tag["class"] = "right"
         if tag.name == "a" and "file" in tag.get_attribute_list("class"):

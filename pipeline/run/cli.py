@@ -261,7 +261,7 @@ def clean(source: Path, target: Path) -> None:
 @commands.command()
 @click.argument("notebooks", type=PATH, nargs=-1, required=True)
 def refresh(notebooks: Sequence[Path]) -> None:
-    """Run notebooks as by hand and keep the outputs nbval compares."""
+    """Run notebooks as by hand and keep what is committed of them."""
     from pipeline.run.notebooks import refresh
 
     for path in notebooks:

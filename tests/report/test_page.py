@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.parameters import Params, build, load_params
 from pipeline.report.contents import CLAIM, Run, compared_parameters, duration, profile
-from pipeline.report.page import page, write_report
+from pipeline.report.page import fragment, page, write_report
 from pipeline.run.cli import main
 from pipeline.run.profiles import whole
 from pipeline.stress.verdict.statements import STATEMENTS
@@ -100,6 +100,20 @@ def check_form(text: str, folder: Path = ROOT) -> BeautifulSoup:
     assert all(later <= earlier + 1 for earlier, later in zip(levels[:1] + levels, levels, strict=False))
     assert all(tag.get("scope") for tag in soup.find_all("th"))
     return soup
+
+
+def test_formulas_of_notebooks_are_drawn_without_scripts() -> None:
+    """Every one, on a line of its own or within one; what stands in code is none."""
+    own = [nbformat.v4.new_markdown_cell("# T\n$$\\frac{a_1}{b_2} < c$$\nwhere $a_1 = *2*$, at `$5` and `$6`")]
+    text = fragment(nbformat.v4.new_notebook(cells=own), "own")
+    soup = read(text)
+    assert [formula.get("display") for formula in soup.find_all("math")] == ["block", None]
+    assert [part.text for part in soup.mfrac.find_all("mn")] == ["1", "2"]
+    assert [part.text for part in soup.find_all("code")] == ["$5", "$6"]
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        notebook = nbformat.read(path, as_version=4)
+        notebook.cells = [cell for cell in notebook.cells if cell.cell_type == "markdown"]
+        assert "$" not in read(fragment(notebook, path.stem)).text
 
 
 def test_a_published_run_is_whole_and_self_contained(run: tuple[Path, str, BeautifulSoup]) -> None:
