@@ -30,7 +30,7 @@ from pipeline.trial import sets as sets_module
 from pipeline.trial import units as unit_module
 from pipeline.trial.audit import audit
 from pipeline.trial.measure import SWAPS, Measured, by_length, gap_and_draws, mean_maps, measure, swapped
-from pipeline.trial.page import ATTACKS, _verdict, model_table, page, unit_table, write_page
+from pipeline.trial.page import ATTACKS, _centre, _verdict, model_table, page, unit_table, write_page
 from pipeline.trial.rules import (
     LOST,
     Answers,
@@ -200,6 +200,8 @@ def test_swaps_are_the_maps_that_they_say() -> None:
             assert torch.allclose(net(x, mask)[0], other[0], atol=1e-12)
             short = net.attention_heads(x[:, :5], mask[:, :5])["rgb"]
             assert torch.allclose(short.sum(dim=-1), torch.ones_like(short[..., 0]), atol=1e-12)
+            padded = mask & (torch.arange(9) < 5)
+            assert torch.allclose(net(x, padded), net(x[:, :5], mask[:, :5]), atol=1e-12)  # padding is paid none
         assert (other - clean).abs().max() > 1e-3
         assert torch.equal(net(x, mask), clean)
         fixed = toy.model(attention="position", dtype=torch.float64)  # another video's map is its own
@@ -287,6 +289,10 @@ def test_planned_comparisons_are_recomputed_from_published_files(folder: Path | 
     for name, made in (("models", models), ("units", unit_table(results))):
         kept = pd.read_csv(folder / f"{name}.csv", dtype={"commit": str})
         pd.testing.assert_frame_equal(made.reset_index(drop=True), kept, rtol=1e-6, check_dtype=False)
+    x, y, wide, high = _centre(results, "art")
+    for at, half, name in ((x, wide, "clean_part"), (y, high, "apgd")):
+        interval = stats.ttest_1samp(results.points("art", name, results.seeds("art")), 0).confidence_interval(0.95)
+        assert (at - half, at + half) == pytest.approx(interval)
     text = (folder / "planned.csv").read_text()
     table = pd.read_csv(folder / "planned.csv").set_index("number") if text.strip() else pd.DataFrame()
     rows = recomputed(folder)
@@ -474,10 +480,12 @@ def test_a_unit_is_measured_as_the_rules_say(
     )
     monkeypatch.setattr(sets_module, "DRAWS", 50)
     people, part = r"(.)$", store.subset(range(3, 9))  # the last sign of an id is the person
-    found = measure(net, tiny_params, store, store, part, people)
+    found = measure(net, tiny_params, part, store, part, people)
+    mean = mean_maps(net, tiny_params, part)
     assert asked == [{"epsilon": epsilon, "steps": 100, "restarts": 5}]
     norms: dict[str, list[float]] = {"change": [], "uniform": []}
-    answers = {name: Answers() for name in ("clean", "one_step", "clean_part", "apgd")}
+    every = ("clean", "one_step", "swap_uniform", "swap_position")
+    answers = {name: Answers() for name in (*every, "clean_part", "apgd")}
     for row, name in enumerate(store.ids):
         (batch,) = store.subset([row]).batches(1, max_frames=tiny_params.features.max_frames)
         x, y, mask = inputs(net, batch, tiny_params)
@@ -488,10 +496,13 @@ def test_a_unit_is_measured_as_the_rules_say(
                 answers["clean_part" if key == "clean" else "apgd"].add(logits, batch.labels)
         with torch.no_grad():
             maps, moved = (net(frames, mask, True)[1] for frames in (x, x + attack.perturbation))
+            for key in every[2:]:
+                with swapped(net, key, mean):
+                    answers[key].add(net(x, mask), batch.labels)
         even = 1 / x.shape[1]
         norms["change"].append(sum((maps[key] - moved[key]).norm().item() for key in maps))
         norms["uniform"].append(sum((each - even).norm().item() for each in maps.values()))
-    for kind, videos, names in (("all", store, ("clean", "one_step")), ("part", part, ("clean_part", "apgd"))):
+    for kind, videos, names in (("all", store, every), ("part", part, ("clean_part", "apgd"))):
         points, draws, drawn = gap_and_draws({name: answers[name] for name in names}, videos.ids, people)
         assert found.drawn[kind] == drawn == len({name[-1] for name in videos.ids})
         for name in names:
