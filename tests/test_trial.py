@@ -226,7 +226,7 @@ def fabricated(folder: Path, seeds: int = 4) -> Path:
             about: dict[str, Any] = {
                 "set": "utd_mhad", "variant": variant, "seed": seed, "gap": gap, "frames": "f", "attention_share": 0.1,
                 "maps": dict.fromkeys(("change_one_step", "change_apgd", "unrelated", "uniform"), 1.0),
-                "videos": {"all": 258, "part": 128}, "drawn": {"all": 3, "part": 3},
+                "videos": {"all": 258, "part": 128}, "drawn": {"all": 3, "part": 2},
                 "seconds": {"train": 1.0, "attack": 1.0, "wall": 3.0}, "training": {"steps": 9, "stopped": "early"},
                 "parameters": {"loss": as_dict(own.models[variant]), "attack": as_dict(own.attack)},
                 "provenance": {"commit": "0" * 40, "code": "c"},
@@ -331,7 +331,11 @@ def test_the_audit_takes_the_worst_of_its_attacks(
     (folder / "audit").mkdir()
     for path in folder.glob("units/*art-*.parquet"):  # the planned models' numbers, under the audit's names
         about, draws = read_unit(path)
-        about |= {"gap": dict.fromkeys(ATTACKS, about["gap"]["apgd"]), "maps": found.maps}
+        about |= {
+            "gap": dict.fromkeys(ATTACKS, about["gap"]["apgd"]),
+            "maps": found.maps,
+            "drawn": {"all": 2, "part": 2},
+        }
         write_unit(folder / "audit" / path.name, about, dict.fromkeys(ATTACKS, np.rint(100 * draws["apgd"])))
     text = write_page(folder).read_text()
     planned = pd.read_csv(folder / "planned.csv").set_index("number")
@@ -359,6 +363,16 @@ def test_the_share_won_back_is_all_of_it_where_nothing_is_lost(tmp_path: Path) -
     for seed in range(4):  # whose videos under APGD are fewer than those of the clean GAP
         results.about["art", seed]["gap"]["apgd"] = results.about["non_art", seed]["gap"]["clean_part"]
     assert won_back(results, "art", "apgd").value == pytest.approx(100)
+
+
+def test_attention_is_alive_where_maps_differ_and_another_videos_map_costs(tmp_path: Path) -> None:
+    """The fault it alone catches: the cost of another swap, or a share of what is not ART's."""
+    results = read_results(fabricated(tmp_path / "utd_mhad" / "trial", seeds=1))
+    about = results.about["a_art", 0]  # ART's unrelated maps differ by 1.0
+    for cost, unrelated, alive in ((2.5, 0.6, True), (1.5, 0.6, False), (2.5, 0.4, False)):
+        about["gap"]["swap_other"], about["maps"]["unrelated"] = about["gap"]["clean"] - cost, unrelated
+        row = model_table(results).set_index("variant").loc["a_art"]
+        assert (row["alive"], row["cost_other"]) == (alive, pytest.approx(cost))
 
 
 def test_units_of_other_rules_are_refused(tmp_path: Path) -> None:
