@@ -215,12 +215,12 @@ def fabricated(folder: Path, seeds: int = 4) -> Path:
     (folder / "units").mkdir(parents=True)
     (folder / "rules.json").write_text(json.dumps(RULES.to_json()))
     rng = np.random.default_rng(5)
-    shared = rng.normal(0, 100, 200)  # of the videos
+    shared = rng.normal(0, 100, 200)  # of the videos; each model differs by its own share of it
     params = trial_params("utd_mhad", ROOT)
     for place, variant in enumerate(PLANNED):
         for seed in range(seeds):
             gap = {name: 80 - 5 * number + place + rng.normal() for number, name in enumerate(CONDITIONS)}
-            draws = {name: np.rint(100 * value + shared + rng.normal(0, 30, 200)).astype(np.int16)
+            draws = {name: np.rint(100 * value + (1 + place) * shared + rng.normal(0, 30, 200)).astype(np.int16)
                      for name, value in gap.items()}  # fmt: skip
             own = with_variant(params, RULES, variant)
             about: dict[str, Any] = {
