@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from artpaper.ball import l2_norm, steepest
+from artpaper.ball import l2_norm, project, steepest
+from artpaper.defences.alignment import alignment
 from artpaper.defences.consistency import bernoulli_divergence
 from artpaper.defences.contrastive_attention import FLOOR, distance_to_next
 from artpaper.defences.entropy import mean_entropy
+from artpaper.defences.projected import projected
 from artpaper.defences.relative_attention import distance_to_uniform
 from artpaper.losses import adversarial, attention_adversarial, attention_change, defended, loss_for
 from artpaper.settings import Control, Loss
@@ -82,6 +84,10 @@ def test_flattening_gains_nothing_from_the_relative_term() -> None:
     flat = flattened(clean, mask, 0.2), flattened(attacked, mask, 0.2)
     assert attention_change(*flat, config) == pytest.approx(0.2 * attention_change(clean, attacked, config).item())
     assert relative_change(*flat, config) == pytest.approx(relative_change(clean, attacked, config).item(), rel=0.01)
+    share = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
+    term = relative_change(flattened(clean, mask, share), flattened(attacked, mask, share), config)
+    (slope,) = torch.autograd.grad(term, share)  # what a training follows: through the distance too
+    assert abs(slope.item()) < 0.01 * term.item()
 
 
 def test_the_relative_term_is_the_change_over_the_distance_to_uniform() -> None:
@@ -206,6 +212,9 @@ def test_adversarial_training_trains_on_the_adversaries_alone() -> None:
     assert loss.item() == parts["adversarial"] > clean
     one = defended(net, x, y, mask, dataclasses.replace(config, steps=1))[1]
     assert parts["adversarial"] > one["adversarial"]  # three steps find more than one
+    half, parts = defended(net, x, y, mask, dataclasses.replace(config, clean=0.5))
+    assert parts["cross_entropy"] == pytest.approx(clean)
+    assert half.item() == pytest.approx(0.5 * clean + float(parts["adversarial"]))
 
 
 def test_virtual_adversaries_ask_for_no_labels_and_hold_the_clean_answer() -> None:
@@ -246,6 +255,10 @@ def test_trades_raises_the_divergence_and_moves_the_clean_answer_too() -> None:
     assert parts["adversarial"] > 2 * by_chance
     held = F.binary_cross_entropy_with_logits(net(x, mask), y)
     assert loss.item() == pytest.approx(held.item() + float(parts["adversarial"]), rel=1e-12)
+    torch.manual_seed(5)
+    _, summed = defended(net, x, y, mask, dataclasses.replace(config, bce_reduction="sum"))
+    for name in ("cross_entropy", "adversarial"):  # or alpha would weigh another thing than ART's
+        assert summed[name] == pytest.approx(toy.CLASSES * float(parts[name]), rel=1e-9)
     # the clean answer is not held constant: against VAT's reading the gradient differs
     moved = gradients(net, loss)
     torch.manual_seed(5)
@@ -275,6 +288,14 @@ def test_gradient_alignment_is_the_cosine_of_gradients() -> None:
         found.append(F.cosine_similarity(*sides, dim=0).item())
     assert term == pytest.approx(2 * np.mean(found), rel=1e-9)
     assert np.mean(found) < 0.999  # or the test could not tell
+
+    def leaky(frames: Tensor, mask: Tensor) -> Tensor:
+        """The same answers, with a gradient on padding."""
+        return net(frames, mask) + (frames * ~mask[:, :, None]).sum(dim=(1, 2))[:, None]
+
+    given = {"epsilon": 3.0, "scope": "joint", "modalities": None}, torch.Generator().manual_seed(5)
+    cosine = alignment(leaky, x, y, mask, *given, torch.get_rng_state())
+    assert cosine.item() == pytest.approx(np.mean(found), rel=1e-9)
 
 
 def test_a_random_step_stands_in_for_the_adversary_in_the_attention_term_alone() -> None:
@@ -334,3 +355,22 @@ def test_projected_adversaries_start_anywhere_in_the_ball() -> None:
     _, parts = defended(net, x, y, mask, config)
     assert parts["zero_gradients"] == len(x)
     assert parts["perturbation_norm"] == pytest.approx(EPSILON / 2, rel=0.1)
+
+
+@pytest.mark.parametrize(("steps", "share"), [(1, 1.0), (2, 1.0), (10, 0.25)])
+def test_projected_adversaries_take_steps_that_cross_the_ball(steps: int, share: float) -> None:
+    """The fault it alone catches: steps so short that the search ends near its start, and PGD-AT trains on less."""
+    x, _, mask = toy.batch(dtype=torch.float64)
+    asked: list[Tensor] = []
+    downhill = torch.randn_like(x)
+
+    def slope(frames: Tensor) -> Tensor:
+        asked.append(frames)
+        return downhill
+
+    ball: dict[str, Any] = {"epsilon": EPSILON, "scope": "joint", "modalities": None}
+    found, _ = projected(slope, x, mask, ball, torch.Generator().manual_seed(5), steps)
+    reached = asked[0] - x
+    for _ in range(steps):
+        reached = project(reached + share * steepest(downhill, mask, **ball), mask, **ball)
+    torch.testing.assert_close(found, reached)

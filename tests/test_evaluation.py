@@ -12,11 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from artpaper.attacks import fgm
+from artpaper.attacks import deepfool, fgm
+from artpaper.models import FrameTransformer
 from pipeline.base.errors import CheckpointError, ConfigError
 from pipeline.base.parameters import Params
 from pipeline.data.batches import model_inputs
 from pipeline.data.store import FrameStore
+from pipeline.predict import deepfool as deepfool_module
 from pipeline.predict import one_step, resumable
 from pipeline.predict.files import best_classes
 from pipeline.predict.one_step import attack
@@ -150,3 +152,40 @@ def test_best_classes_take_the_lower_index_among_ties() -> None:
     classes, scores = best_classes(torch.tensor([[1.0, 3.0, 3.0, 2.0], [0.0, 0.0, 0.0, 0.0]]), [3, 2])
     assert [row.tolist() for row in classes] == [[1, 2, 3], [0, 1]]
     assert [row.tolist() for row in scores] == [[3.0, 3.0, 2.0], [0.0, 0.0]]
+
+
+def test_deepfools_rows_are_the_attacks_wherever_a_run_goes_on(
+    tiny: Path, tiny_params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fault it alone catches: options that are not used, or a resumed run that asks videos twice."""
+    how = {"candidates": 3, "steps": 2, "overshoot": 0.1}
+    params = changed(tiny_params, deepfool={"batch_size": 3, "multilabel_videos": 4, **how})
+    store = FrameStore(tiny / "frames" / "test").subset(range(7))
+    torch.manual_seed(0)
+    net = FrameTransformer(params.model, store.modalities, len(store.label_space.classes)).eval()
+    asked = []
+
+    def multilabel(*given, **named):  # the real one takes its time for every class
+        asked.append(named)
+        return deepfool(*given, criterion="hit1_loss", **how)
+
+    def single(*given, **named):
+        assert named == how | {"criterion": named["criterion"], "memory": params.deepfool.memory}
+        return deepfool(*given, **named)
+
+    monkeypatch.setattr(deepfool_module, "multilabel_deepfool", multilabel)
+    monkeypatch.setattr(deepfool_module, "deepfool", single)
+    rows = list(deepfool_module._rows(net, store, params, 0))
+    assert asked == [{"outputs": "logits", "overshoot": 0.1, "memory": params.deepfool.memory}] * 2
+    assert [batch["criterion"].count("multilabel") for batch in rows] == [3, 1, 0]
+    np.testing.assert_equal(list(deepfool_module._rows(net, store, params, 1)), rows[1:])
+    for batch, columns in zip(store.batches(3, max_frames=params.features.max_frames), rows, strict=True):
+        x, y, mask = model_inputs(batch, params.features, net.modalities, torch.device("cpu"))
+        expected = [deepfool(net, x, y, mask, criterion=name, **how) for name in deepfool_module.BOUNDARIES]
+        few = columns["criterion"].count("multilabel")
+        if few:
+            expected += [deepfool(net, x[:few], y[:few], mask[:few], criterion="hit1_loss", **how)]
+        for name in ("relative_norm", "iterations", "fooled", "already_wrong"):
+            told = torch.cat([attack.diagnostics[name] for attack in expected])
+            assert columns[name] == pytest.approx(told.tolist(), rel=1e-5)
+        assert columns["id"] == (3 * batch.ids) + batch.ids[:few]

@@ -68,6 +68,11 @@ def test_points_are_measured_on_the_model_they_name(params: Params, workspace: P
     again = clean_gap(model, store, 64, params.features, next(model.parameters()).device)
     assert point["clean"] == pytest.approx(100 * again, abs=1e-6)
     assert 0 < point["one_step"] < point["clean"]
+    kept = Variation(varied, "a_art", 0).result(workspace).with_suffix("") / "one_step.parquet"
+    rows = pq.read_table(kept).to_pandas()
+    for column, number in (("attention_mse", "mse"), ("uniform_mse", "uniform_mse")):  # of this number alone
+        expected = np.mean([rows[f"{modality}_attention_{number}"].mean() for modality in store.modalities])
+        assert point[column] == pytest.approx(expected, rel=1e-6)
     shared = table[(table["model"] == "a_art") & (table["epsilon"] == 0.1) & (table["beta"] == 0.001)]
     assert len(shared) == 3
     assert shared["clean"].max() == shared["clean"].min()

@@ -1,5 +1,7 @@
 """The trial: its statistics against scipy and simulation, rules, swaps, and its numbers from published files."""
 
+import dataclasses
+import functools
 import json
 import math
 from pathlib import Path
@@ -12,23 +14,40 @@ import pytest
 import torch
 from scipy import stats
 
-from artpaper.attacks import apgd
+from artpaper.attacks import OBJECTIVES, apgd, fgm, transfer
+from artpaper.losses import attention_adversarial, defended
 from artpaper.metrics import gap_from_top
 from artpaper.models import FrameTransformer
+from artpaper.settings import Control
 from pipeline.base.errors import ArtpaperError, ConfigError, DataError
 from pipeline.base.parameters import Params, as_dict, load_params
 from pipeline.data.batches import model_inputs
 from pipeline.data.store import FrameStore
 from pipeline.trial import audit as audit_module
+from pipeline.trial import measure as measure_module
+from pipeline.trial import rules as rules_module
+from pipeline.trial import sets as sets_module
 from pipeline.trial import units as unit_module
 from pipeline.trial.audit import audit
-from pipeline.trial.measure import SWAPS, by_length, mean_maps, swapped
-from pipeline.trial.page import ATTACKS, write_page
-from pipeline.trial.rules import LOST, Answers, Rules, epsilon_of, grid, lengths, read_rules
+from pipeline.trial.measure import SWAPS, Measured, by_length, gap_and_draws, mean_maps, measure, swapped
+from pipeline.trial.page import ATTACKS, _centre, _verdict, model_table, page, unit_table, write_page
+from pipeline.trial.rules import (
+    LOST,
+    Answers,
+    Rules,
+    calibrate,
+    epsilon_of,
+    grid,
+    inputs,
+    lengths,
+    loss_and_change,
+    one_step_gap,
+    read_rules,
+)
 from pipeline.trial.sets import ASIDE, SETS, draw_counts, in_trial, trial_params
-from pipeline.trial.statistics import difference, read_results, won_back
-from pipeline.trial.units import read_unit, run_trial, write_unit
-from pipeline.trial.variants import PLANNED, Unit, units, variants, with_variant
+from pipeline.trial.statistics import difference, planned, read_results, won_back
+from pipeline.trial.units import attention_share, make_unit, read_unit, run_trial, write_unit
+from pipeline.trial.variants import PLANNED, Unit, undefended, units, variants, with_variant
 from tests import toy
 from tests.pipeline import changed
 
@@ -116,6 +135,7 @@ def test_units_use_what_the_rules_give(tmp_path: Path) -> None:
     paper = with_variant(trial_params("utd_mhad", ROOT), RULES, "a_art_paper")
     assert paper.attack.epsilon == paper.models["a_art_paper"].epsilon == pytest.approx(0.034 * 70**0.5)
     assert paper.models["a_art_paper"].beta == losses["a_art"].beta
+    assert [undefended(name) for name in ("a_art", "a_art_paper")] == ["non_art", "non_art_paper"]  # as attacked
     assert list(units(RULES))[:5] == [*(Unit(name, 0) for name in PLANNED), Unit("non_art", 1)]
     values = json.loads(json.dumps(RULES.to_json()))
     for name, value in (("epsilon", 0.4), ("beta", values["beta"] | {"0.2": 1.0})):
@@ -180,6 +200,8 @@ def test_swaps_are_the_maps_that_they_say() -> None:
             assert torch.allclose(net(x, mask)[0], other[0], atol=1e-12)
             short = net.attention_heads(x[:, :5], mask[:, :5])["rgb"]
             assert torch.allclose(short.sum(dim=-1), torch.ones_like(short[..., 0]), atol=1e-12)
+            padded = mask & (torch.arange(9) < 5)
+            assert torch.allclose(net(x, padded), net(x[:, :5], mask[:, :5]), atol=1e-12)  # padding is paid none
         assert (other - clean).abs().max() > 1e-3
         assert torch.equal(net(x, mask), clean)
         fixed = toy.model(attention="position", dtype=torch.float64)  # another video's map is its own
@@ -193,18 +215,18 @@ def fabricated(folder: Path, seeds: int = 4) -> Path:
     (folder / "units").mkdir(parents=True)
     (folder / "rules.json").write_text(json.dumps(RULES.to_json()))
     rng = np.random.default_rng(5)
-    shared = rng.normal(0, 100, 200)  # of the videos
+    shared = rng.normal(0, 100, 200)  # of the videos; each model differs by its own share of it
     params = trial_params("utd_mhad", ROOT)
     for place, variant in enumerate(PLANNED):
         for seed in range(seeds):
             gap = {name: 80 - 5 * number + place + rng.normal() for number, name in enumerate(CONDITIONS)}
-            draws = {name: np.rint(100 * value + shared + rng.normal(0, 30, 200)).astype(np.int16)
+            draws = {name: np.rint(100 * value + (1 + place) * shared + rng.normal(0, 30, 200)).astype(np.int16)
                      for name, value in gap.items()}  # fmt: skip
             own = with_variant(params, RULES, variant)
             about: dict[str, Any] = {
                 "set": "utd_mhad", "variant": variant, "seed": seed, "gap": gap, "frames": "f", "attention_share": 0.1,
                 "maps": dict.fromkeys(("change_one_step", "change_apgd", "unrelated", "uniform"), 1.0),
-                "videos": {"all": 258, "part": 128}, "drawn": {"all": 3, "part": 3},
+                "videos": {"all": 258, "part": 128}, "drawn": {"all": 3, "part": 2},
                 "seconds": {"train": 1.0, "attack": 1.0, "wall": 3.0}, "training": {"steps": 9, "stopped": "early"},
                 "parameters": {"loss": as_dict(own.models[variant]), "attack": as_dict(own.attack)},
                 "provenance": {"commit": "0" * 40, "code": "c"},
@@ -261,6 +283,16 @@ def test_planned_comparisons_are_recomputed_from_published_files(folder: Path | 
         write_page(folder)
     elif not any(folder.glob("units/*.parquet")):
         pytest.skip(f"{folder}: no unit is finished yet")
+    results, audited = read_results(folder), read_results(folder, "audit")
+    models, compared = model_table(results), planned(results)
+    assert page(folder, results, models, compared, audited) == (folder / "README.md").read_text()
+    for name, made in (("models", models), ("units", unit_table(results))):
+        kept = pd.read_csv(folder / f"{name}.csv", dtype={"commit": str})
+        pd.testing.assert_frame_equal(made.reset_index(drop=True), kept, rtol=1e-6, check_dtype=False)
+    x, y, wide, high = _centre(results, "art")
+    for at, half, name in ((x, wide, "clean_part"), (y, high, "apgd")):
+        interval = stats.ttest_1samp(results.points("art", name, results.seeds("art")), 0).confidence_interval(0.95)
+        assert (at - half, at + half) == pytest.approx(interval)
     text = (folder / "planned.csv").read_text()
     table = pd.read_csv(folder / "planned.csv").set_index("number") if text.strip() else pd.DataFrame()
     rows = recomputed(folder)
@@ -299,7 +331,11 @@ def test_the_audit_takes_the_worst_of_its_attacks(
     (folder / "audit").mkdir()
     for path in folder.glob("units/*art-*.parquet"):  # the planned models' numbers, under the audit's names
         about, draws = read_unit(path)
-        about |= {"gap": dict.fromkeys(ATTACKS, about["gap"]["apgd"]), "maps": found.maps}
+        about |= {
+            "gap": dict.fromkeys(ATTACKS, about["gap"]["apgd"]),
+            "maps": found.maps,
+            "drawn": {"all": 2, "part": 2},
+        }
         write_unit(folder / "audit" / path.name, about, dict.fromkeys(ATTACKS, np.rint(100 * draws["apgd"])))
     text = write_page(folder).read_text()
     planned = pd.read_csv(folder / "planned.csv").set_index("number")
@@ -324,6 +360,19 @@ def test_the_share_won_back_is_all_of_it_where_nothing_is_lost(tmp_path: Path) -
         if variant == "art":
             about["gap"]["one_step"] = results.about["non_art", about["seed"]]["gap"]["clean"]
     assert won_back(results, "art", "one_step").value == pytest.approx(100)
+    for seed in range(4):  # whose videos under APGD are fewer than those of the clean GAP
+        results.about["art", seed]["gap"]["apgd"] = results.about["non_art", seed]["gap"]["clean_part"]
+    assert won_back(results, "art", "apgd").value == pytest.approx(100)
+
+
+def test_attention_is_alive_where_maps_differ_and_another_videos_map_costs(tmp_path: Path) -> None:
+    """The fault it alone catches: the cost of another swap, or a share of what is not ART's."""
+    results = read_results(fabricated(tmp_path / "utd_mhad" / "trial", seeds=1))
+    about = results.about["a_art", 0]  # ART's unrelated maps differ by 1.0
+    for cost, unrelated, alive in ((2.5, 0.6, True), (1.5, 0.6, False), (2.5, 0.4, False)):
+        about["gap"]["swap_other"], about["maps"]["unrelated"] = about["gap"]["clean"] - cost, unrelated
+        row = model_table(results).set_index("variant").loc["a_art"]
+        assert (row["alive"], row["cost_other"]) == (alive, pytest.approx(cost))
 
 
 def test_units_of_other_rules_are_refused(tmp_path: Path) -> None:
@@ -333,6 +382,16 @@ def test_units_of_other_rules_are_refused(tmp_path: Path) -> None:
     about["parameters"]["loss"]["beta"] = 0.5
     write_unit(path, about, {"clean": np.zeros(5, np.int16)})
     with pytest.raises(DataError, match="not what"):
+        read_results(folder)
+    original = json.loads(pq.read_schema(folder / "units" / "art-seed0.parquet").metadata[b"artpaper"])
+    about = original | {"variant": "a_art", "frames": "those of another test set"}
+    about["parameters"] = {"loss": as_dict(variants(RULES)["a_art"]), "attack": {"epsilon": 0.2}}
+    write_unit(path, about, {"clean": np.zeros(5, np.int16)})
+    with pytest.raises(DataError, match="about other videos"):
+        read_results(folder)
+    about["parameters"]["attack"]["epsilon"] = 0.1
+    write_unit(path, about | {"frames": "f"}, {"clean": np.zeros(5, np.int16)})
+    with pytest.raises(DataError, match=r"another epsilon than 0\.2"):
         read_results(folder)
     path.write_bytes(b"no Parquet")
     with pytest.raises(DataError, match="no unit of the trial"):
@@ -408,3 +467,197 @@ def test_the_best_classes_are_kept_with_whether_they_are_right() -> None:
     assert answers.scores[0].tolist() == [[3.0, 1.0, 0.0], [5.0, 2.0, -1.0]]
     assert answers.hits[0].tolist() == [[True, False, False], [False, True, False]]
     assert answers.positives[0].tolist() == [1, 1]
+
+
+@pytest.fixture(scope="module")
+def untrained(tiny: Path, tiny_params: Params) -> tuple[FrameTransformer, FrameStore]:
+    """A model in eval mode whose attention varies, and some videos of several lengths."""
+    store = FrameStore(tiny / "frames" / "test").subset(range(12))
+    torch.manual_seed(0)
+    net = FrameTransformer(tiny_params.model, store.modalities, len(store.label_space.classes))
+    for encoder in net.encoders.values():
+        torch.nn.init.normal_(encoder.query_key.weight)
+    return net.eval(), store
+
+
+def test_a_unit_is_measured_as_the_rules_say(
+    untrained: tuple[FrameTransformer, FrameStore], tiny_params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fewer steps or restarts than are told, GAPs that draw other people than their videos', maps that are not summed.
+
+    Against the same once more: videos one by one, in the order of the store, and the one step in APGD's place.
+    """
+    net, store = untrained
+    epsilon, asked = tiny_params.attack.epsilon, []
+    monkeypatch.setattr(
+        measure_module, "apgd", lambda *given, **how: asked.append(how) or fgm(*given, epsilon=how["epsilon"])
+    )
+    monkeypatch.setattr(sets_module, "DRAWS", 50)
+    people, part = r"(.)$", store.subset(range(3, 9))  # the last sign of an id is the person
+    found = measure(net, tiny_params, part, store, part, people)
+    mean = mean_maps(net, tiny_params, part)
+    assert asked == [{"epsilon": epsilon, "steps": 100, "restarts": 5}]
+    norms: dict[str, list[float]] = {"change": [], "uniform": []}
+    every = ("clean", "one_step", "swap_uniform", "swap_position")
+    answers = {name: Answers() for name in (*every, "clean_part", "apgd")}
+    for row, name in enumerate(store.ids):
+        (batch,) = store.subset([row]).batches(1, max_frames=tiny_params.features.max_frames)
+        x, y, mask = inputs(net, batch, tiny_params)
+        attack = fgm(net, x, y, mask, epsilon=epsilon)
+        for key, logits in (("clean", attack.clean_logits), ("one_step", attack.adversarial_logits)):
+            answers[key].add(logits, batch.labels)
+            if name in part.ids:
+                answers["clean_part" if key == "clean" else "apgd"].add(logits, batch.labels)
+        with torch.no_grad():
+            maps, moved = (net(frames, mask, True)[1] for frames in (x, x + attack.perturbation))
+            for key in every[2:]:
+                with swapped(net, key, mean):
+                    answers[key].add(net(x, mask), batch.labels)
+        even = 1 / x.shape[1]
+        norms["change"].append(sum((maps[key] - moved[key]).norm().item() for key in maps))
+        norms["uniform"].append(sum((each - even).norm().item() for each in maps.values()))
+    for kind, videos, names in (("all", store, every), ("part", part, ("clean_part", "apgd"))):
+        points, draws, drawn = gap_and_draws({name: answers[name] for name in names}, videos.ids, people)
+        assert found.drawn[kind] == drawn == len({name[-1] for name in videos.ids})
+        for name in names:
+            assert found.points[name] == pytest.approx(points[name], abs=1e-4)
+            assert np.abs(found.draws[name] - draws[name].astype(int)).max() <= 1
+    assert found.points["one_step_part"] == found.points["apgd"]
+    assert found.maps["change_one_step"] == pytest.approx(np.mean(norms["change"]), rel=1e-4)
+    assert found.maps["uniform"] == pytest.approx(np.mean(norms["uniform"]), rel=1e-4)
+    own = [change for change, name in zip(norms["change"], store.ids, strict=True) if name in part.ids]
+    assert found.maps["change_apgd"] == pytest.approx(np.mean(own), rel=1e-4)
+    clean, attacked = one_step_gap(net, store, tiny_params, epsilon)
+    assert (100 * clean, 100 * attacked) == pytest.approx((found.points["clean"], found.points["one_step"]))
+
+
+def test_the_calibration_measures_what_the_losses_train_on(
+    untrained: tuple[FrameTransformer, FrameStore], tiny_params: Params
+) -> None:
+    """The fault it alone catches: a beta of a loss or a change that no training has, or that hangs on batch sizes."""
+    net, store = untrained
+    (batch,) = store.batches(len(store), max_frames=tiny_params.features.max_frames)
+    given = inputs(net, batch, tiny_params)
+    loss = Control(alpha=1.0, beta=1.0, epsilon=0.5)
+    _, parts = attention_adversarial(net, *given, loss)
+    _, contrast = defended(net, *given, Control(alpha=1.0, beta=1.0, epsilon=0.5, attention_contrast=True))
+    expected = [parts["cross_entropy"] + parts["adversarial"], parts["attention"], contrast["attention"]]
+    found = loss_and_change(net, store, tiny_params, 0.5)
+    assert found == pytest.approx([float(value) for value in expected], rel=1e-4)
+    uneven = loss_and_change(net, store, changed(tiny_params, attack={"batch_size": 8}), 0.5)
+    assert uneven[:2] == pytest.approx(found[:2], rel=1e-4)
+
+
+def test_the_calibration_looks_at_validation_videos_and_brackets_the_papers_share(
+    tiny: Path, tiny_params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fault it alone catches: epsilon or beta set on test videos, on other seeds, or on ART of another radius."""
+    seen: list[Any] = []
+    trained: list[tuple[str, int, float, float]] = []
+
+    def fit(params: Params, name: str, seed: int, workspace: Path) -> str:
+        trained.append((name, seed, params.models[name].alpha, params.models[name].epsilon))
+        return name
+
+    def one_step(model: str, store: FrameStore, params: Params, radius: float) -> tuple[float, float]:
+        seen.append((model, store.path.name))
+        return 0.8, 0.8 * (1 - min(0.9, radius / 8))
+
+    def change(model: str, store: FrameStore, params: Params, epsilon: float) -> tuple[float, float, float]:
+        seen.append((model, store.path.name))
+        return 2.0 + trained[-1][1], 0.5 * epsilon, 4.0
+
+    for name, value in (("fit", fit), ("one_step_gap", one_step), ("loss_and_change", change)):
+        monkeypatch.setattr(rules_module, name, value)
+    rules = calibrate(tiny_params, tiny, tmp_path / "rules.json", {"commit": "c"}, say=lambda _: None)
+    assert set(seen) == {("non_art", "validation"), ("art", "validation")}
+    assert rules.epsilon == pytest.approx(8 * LOST, rel=0.2)  # beyond the first grid, on it as it was extended
+    assert trained == [("non_art", seed, 0.0, trained[0][3]) for seed in range(3)] + [
+        ("art", seed, 1.0, rules.epsilon) for seed in range(3)
+    ]
+    assert (rules.loss, rules.change, rules.contrast) == (3.0, pytest.approx(0.5 * rules.epsilon), 4.0)
+    assert rules.frames == np.median(np.minimum(FrameStore(tiny / "frames" / "train").lengths, 6))
+    assert read_rules(tmp_path / "rules.json") == rules
+
+
+def test_a_unit_is_of_the_videos_of_the_trial_and_its_surrogates_of_their_own_seed(
+    tiny: Path, tiny_params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fault it alone catches: a model that is its own surrogate, and videos that are put aside."""
+    fitted: list[tuple[str, int]] = []
+    given: dict[str, tuple] = {}
+
+    def fit(params: Params, name: str, seed: int, workspace: Path) -> tuple[str, int]:
+        fitted.append((name, seed))
+        return name, seed
+
+    def measured(kind: str, *args: Any) -> Measured:
+        given[kind] = args
+        return Measured({"clean": 50.0}, {"clean": np.array([5000], np.int16)}, {}, {"all": 3, "part": 2})
+
+    (tmp_path / "model").mkdir()
+    note = {"steps": 9, "best_step": 6, "best_validation_gap": 0.5, "stopped": "early"}
+    (tmp_path / "model" / "model.json").write_text(json.dumps(note))
+    (tmp_path / "model" / "history.csv").write_text("step,loss,attention\n1,2.0,1.0\n")
+    monkeypatch.setattr(unit_module.Variation, "model", lambda self, workspace: tmp_path / "model")
+    monkeypatch.setattr(unit_module, "fit", fit)
+    monkeypatch.setattr(unit_module, "measure", lambda *args: measured("units", *args))
+    monkeypatch.setattr(unit_module, "audit", lambda *args: measured("audit", *args))
+    monkeypatch.setitem(SETS, "utd_mhad", dataclasses.replace(SETS["utd_mhad"], attacked=9))
+    for kind in ("units", "audit"):
+        path = tmp_path / "utd_mhad" / "trial" / kind / Unit("a_art", 2).file
+        make_unit(Unit("a_art", 2), tiny_params, RULES, tiny, path, {"commit": "c"})
+    assert fitted == [("a_art", 2), ("art", 7), ("a_art", 7), ("a_art", 2)]
+    assert given["audit"][4] == {"art": ("art", 7), "a_art": ("a_art", 7)}
+    test = FrameStore(tiny / "frames" / "test")
+    kept, few = ([test.ids[place] for place in in_trial(test.ids, most)] for most in (None, 9))
+    model, params, train, every, part, people = given["units"]
+    assert (model, params.attack.epsilon, train.path.name) == (("a_art", 2), RULES.epsilon, "train")
+    assert (every.ids, part.ids, given["audit"][2].ids) == (kept, few, few)
+    assert people == given["audit"][3] == SETS["utd_mhad"].people
+    about, draws = read_unit(path)
+    assert about["videos"] == {"all": len(kept), "part": 9}
+    assert draws["clean"].tolist() == [50.0]  # hundredths of a point in the file
+
+
+def test_betas_share_is_that_of_the_end_of_the_training(tiny_params: Params) -> None:
+    params = with_variant(tiny_params, RULES, "a_art_nominal")  # beta 0.001
+    history = pd.DataFrame({"loss": [9.0] * 18 + [0.5, 1.1], "attention": [1.0] * 18 + [100.0, 100.0]})
+    assert attention_share(params, "a_art_nominal", history) == pytest.approx((0.1 / 0.4 + 0.1 / 1.0) / 2)
+    assert attention_share(with_variant(params, RULES, "art"), "art", history) == 0.0
+
+
+def test_the_page_tells_a_difference_by_its_corrected_p_alone() -> None:
+    """The fault it alone catches: words that follow the uncorrected p, or the wrong end of an interval."""
+    row = {"number": 2, "difference": 1.0, "p": 0.02, "holm_p": 0.06}
+    assert _verdict(row) == "cannot be told (Holm p 0.06)"
+    assert _verdict(row | {"holm_p": 0.05}) == "more (Holm p 0.05)"
+    assert _verdict(row | {"holm_p": 0.05, "difference": -1.0}) == "less (Holm p 0.05)"
+    row = {"number": 4, "low": -3.0, "high": -1.0, "margin": 2.0, "equivalence_p": 0.4, "p": 0.01}
+    for ends, p, word in (((-3, -1), 0.4, "worse"), ((1, 3), 0.4, "better"), ((-3, 1), 0.4, "cannot be told"),
+                          ((-1, -0.5), 0.04, "equivalent")):  # fmt: skip
+        assert _verdict(row | {"low": ends[0], "high": ends[1], "equivalence_p": p}).startswith(f"{word} (margin 2.00")
+    assert _verdict({"number": 4}) == "cannot be told"
+
+
+def test_the_audits_attacks_have_the_budget_that_its_page_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fault it alone catches: an attack of the audit with another's options, or with the library's defaults."""
+
+    def told(attack: Any) -> Any:
+        return functools.wraps(attack)(lambda *given, **how: how)
+
+    stand_in = told(apgd)
+    listed = [dataclasses.replace(each, attack=told(each.attack)) for each in audit_module.ATTACKS]
+    for name, value in (("apgd", stand_in), ("transfer", told(transfer)), ("ATTACKS", listed)):
+        monkeypatch.setattr(audit_module, name, value)
+    found: dict[str, Any] = audit_module._attacks("net", ("x", "y", "mask"), 0.5, {"art": "its surrogate"})
+    once = {"epsilon": 0.5, "steps": 100, "restarts": 1}
+    assert found["apgd"] == {"epsilon": 0.5, "steps": 100, "restarts": 5}
+    for name in ("margin", "dlr", "top_k_ap"):
+        assert found[f"apgd_{name}"] == once | {"objective": OBJECTIVES[name]}
+    for over, weight in (("maps", 0.1), ("scores", 0.01)):
+        assert found[f"attention_{over}"] == once | {"over": over, "weight": weight, "attack": stand_in}
+    assert found["square"] == {"epsilon": 0.5, "queries": 1000}
+    search = found["transfer_art"].pop("attack")
+    assert (search.func, search.keywords) == (stand_in, {"epsilon": 0.5, "steps": 100})
+    assert found["transfer_art"] == {"surrogate": "its surrogate"}

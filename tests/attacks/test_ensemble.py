@@ -128,3 +128,19 @@ def test_rounding_apart_is_the_same_model() -> None:
     attacks, y = three()
     rounded = dataclasses.replace(attacks["short"], clean_logits=attacks["short"].clean_logits + 1e-6)
     assert len(ensemble({**attacks, "rounded": rounded}, y)[1]) == 24
+
+
+def test_a_video_of_which_one_attack_has_no_result_has_none_unless_another_fools() -> None:
+    """The fault it alone catches: a video that counts as robust because the attack that might have won broke down."""
+    attacks, y = three()
+    worst, _ = ensemble(attacks, y)
+    fooled = worst.diagnostics["fooled"]
+    assert fooled.any()
+    assert not fooled.all()
+    lost = torch.ones(24, dtype=torch.bool)
+    broken = dataclasses.replace(
+        attacks["short"], diagnostics=attacks["short"].diagnostics | {"gradient_not_finite": lost}
+    )
+    found, _ = ensemble(attacks | {"short": broken}, y)
+    assert torch.equal(found.diagnostics["gradient_not_finite"], ~fooled)
+    assert torch.equal(found.diagnostics["fooled"], fooled)

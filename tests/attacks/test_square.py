@@ -138,9 +138,10 @@ def test_a_block_is_a_run_of_real_frames_and_a_set_of_features() -> None:
 
     square(net, x, torch.tensor([[0.0, 1.0]]).expand(6, 2).contiguous(), mask, epsilon=0.5, norm="linf", queries=40,
            frames=0.5, features=0.25)  # fmt: skip
-    sizes = set()
+    sizes, touched = set(), torch.zeros_like(mask)
     for later in asked[2:]:
         changed = (later - asked[1]).abs() > 1e-3  # (B, T, D)
+        touched |= changed.any(2)
         for rows, real in zip(changed.any(2), mask, strict=True):
             places = rows.nonzero().flatten()
             if len(places):
@@ -149,6 +150,7 @@ def test_a_block_is_a_run_of_real_frames_and_a_set_of_features() -> None:
                 sizes.add(int(places[0]))
         assert changed.any(1).sum(1).max() <= 6
     assert len(sizes) > 2  # not always the same frames
+    assert torch.equal(touched, mask)  # the last ones too
 
 
 def test_what_is_outside_of_both_blocks_keeps_its_mass() -> None:

@@ -222,6 +222,10 @@ def test_differences_between_models_are_paired(setting):
         np.std([20, 20, 30], ddof=1) / 3**0.5, abs=1e-5
     )
     assert np.isnan(cell(tables, 1, "Hit@1", "test", "ART", "over_art"))
+    ours, base = ([cell(tables, group, "Hit@1", "test", name) for group in (2, 3)] for name in ("ART", "Non-ART"))
+    over = [cell(tables, group, "Hit@1", "test", "ART", "over_non_art") for group in (2, 3)]
+    assert over == pytest.approx(np.subtract(ours, base), abs=1e-5)  # of the group's videos, not of all
+    assert abs(over[0] - over[1]) > 1  # or the test could not tell
     single = tables_of(folder, {model: paths[:1] for model, paths in predictions.items()})
     right = {model: np.arange(100) < rights[0] for model, rights in counts.items()}
     ids = [f"v{index:04d}" for index in range(100)]
