@@ -349,6 +349,27 @@ def test_the_audit_takes_the_worst_of_its_attacks(
         write_page(folder)
 
 
+@pytest.mark.parametrize(
+    ("more", "says"), [(0.5, "by the means, ART trained at 2 epsilon has"), (-0.5, "None of these has")]
+)
+def test_whether_a_art_lies_above_the_front_of_art(more: float, says: str, tmp_path: Path) -> None:
+    """The fault it alone catches: a point of the front that has less of one counted as better, or a sign turned."""
+    folder = fabricated(tmp_path / "utd_mhad" / "trial")
+    own = with_variant(trial_params("utd_mhad", ROOT), RULES, "art_2e")
+    for path in folder.glob("units/a_art-*.parquet"):
+        about, draws = read_unit(path)
+        gap = about["gap"] | {name: about["gap"][name] + add for name, add in (("clean_part", more), ("apgd", 3.0))}
+        about |= {"variant": "art_2e", "gap": gap}
+        about["parameters"] = {"loss": as_dict(own.models["art_2e"]), "attack": as_dict(own.attack)}
+        write_unit(folder / "units" / path.name.replace("a_art", "art_2e"), about,
+                   {name: np.rint(100 * values).astype(np.int16) for name, values in draws.items()})  # fmt: skip
+    text = write_page(folder).read_text()
+    assert says in text
+    [line] = [line for line in text.splitlines() if line.startswith("| trained at 2 epsilon")]
+    told = f"{more:+.2f} [{more:+.2f}, {more:+.2f}]"
+    assert line.replace("\\", "").split("|")[2:5] == [f" {told} ", " +3.00 [+3.00, +3.00] ", "     4 "]
+
+
 def test_the_share_won_back_is_all_of_it_where_nothing_is_lost(tmp_path: Path) -> None:
     results = read_results(fabricated(tmp_path / "utd_mhad" / "trial"))
     clean, attacked = (results.points("non_art", name, [0, 1, 2, 3]) for name in ("clean", "one_step"))
@@ -604,9 +625,9 @@ def test_a_unit_is_of_the_videos_of_the_trial_and_its_surrogates_of_their_own_se
     monkeypatch.setattr(unit_module, "measure", lambda *args: measured("units", *args))
     monkeypatch.setattr(unit_module, "audit", lambda *args: measured("audit", *args))
     monkeypatch.setitem(SETS, "utd_mhad", dataclasses.replace(SETS["utd_mhad"], attacked=9))
-    for kind in ("units", "audit"):
-        path = tmp_path / "utd_mhad" / "trial" / kind / Unit("a_art", 2).file
-        make_unit(Unit("a_art", 2), tiny_params, RULES, tiny, path, {"commit": "c"})
+    for unit in (Unit("a_art", 2), Unit("a_art", 2, "audit")):
+        path = tmp_path / "utd_mhad" / "trial" / unit.kind / unit.file
+        make_unit(unit, tiny_params, RULES, tiny, path, {"commit": "c"})
     assert fitted == [("a_art", 2), ("art", 7), ("a_art", 7), ("a_art", 2)]
     assert given["audit"][4] == {"art": ("art", 7), "a_art": ("a_art", 7)}
     test = FrameStore(tiny / "frames" / "test")
