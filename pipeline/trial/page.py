@@ -30,6 +30,7 @@ NOTES = {"yt8m_speech": "Features are of words, not pictures.", "utd_mhad": "Peo
 FRONTS = {  # line of the figure -> its variants, along its own parameter
     "ART, over ε": ("art_0.5e", "art", "art_2e", "art_4e"),
     "A-ART, over β": ("a_art_nominal", "a_art_share0.1", "a_art", "a_art_share0.4"),
+    "A-ART at 2ε": ("a_art_share0.2_2e",),
     "A-ART at 4ε, over β": ("a_art_share0.1_4e", "a_art_share0.2_4e", "a_art_share0.4_4e"),
     "uniform + ART, over ε": ("uniform_art_0.5e", "uniform_art", "uniform_art_2e", "uniform_art_4e"),
     "position + ART, over ε": ("position_art_0.5e", "position_art", "position_art_2e", "position_art_4e"),
@@ -38,9 +39,9 @@ FRONTS = {  # line of the figure -> its variants, along its own parameter
     "temperature": ("temperature_art",),
     "entropy": ("entropy_art",),
 }
-MARKERS = dict(zip(FRONTS, "osDv^P*Xp", strict=True))
+MARKERS = dict(zip(FRONTS, "os<Dv^P*Xp", strict=True))
 DASHES = dict(
-    zip(FRONTS, ["-", (0, (5, 2)), (0, (1, 1)), "-.", (0, (3, 1, 1, 1, 1, 1)), "--", "-", "-", "-"], strict=True)
+    zip(FRONTS, ["-", (0, (5, 2)), "-", (0, (1, 1)), "-.", (0, (3, 1, 1, 1, 1, 1)), "--", "-", "-", "-"], strict=True)
 )
 
 

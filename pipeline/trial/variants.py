@@ -53,6 +53,7 @@ def variants(rules: Rules) -> dict[str, Control]:
     named = {"non_art": none, "art": art, "a_art": a_art(CALIBRATED), "uniform_art": _of("uniform", art)}
     named |= {"a_art_share0.1": a_art(0.1), "a_art_share0.4": a_art(0.4)}
     named["a_art_nominal"] = dataclasses.replace(art, beta=0.001)
+    named[f"a_art_share{CALIBRATED:g}_2e"] = a_art(CALIBRATED, 2.0)
     named["contrast"] = dataclasses.replace(art, beta=rules.contrast_beta(CALIBRATED), attention_contrast=True)
     paper = base_radius(rules.frames)
     for name in ("non_art", "art", "a_art"):
