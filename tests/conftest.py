@@ -33,6 +33,7 @@ SECONDS = {
     "test_stress.py": 15,
     "attacks/test_minimum_norm.py": 15,
     "test_git.py": 13,
+    "test_trial.py": 14,
     "report/test_stress.py": 13,
     "data/test_prepare.py": 12,
     "attacks/test_entry.py": 12,

@@ -29,8 +29,9 @@ from pipeline.trial import rules as rules_module
 from pipeline.trial import sets as sets_module
 from pipeline.trial import units as unit_module
 from pipeline.trial.audit import audit
+from pipeline.trial.fronts import _centre
 from pipeline.trial.measure import SWAPS, Measured, by_length, gap_and_draws, mean_maps, measure, swapped
-from pipeline.trial.page import ATTACKS, _centre, _verdict, model_table, page, unit_table, write_page
+from pipeline.trial.page import ATTACKS, _verdict, model_table, page, unit_table, write_page
 from pipeline.trial.rules import (
     LOST,
     Answers,
@@ -350,7 +351,7 @@ def test_the_audit_takes_the_worst_of_its_attacks(
 
 
 @pytest.mark.parametrize(
-    ("more", "says"), [(0.5, "by the means, ART trained at 2 epsilon has"), (-0.5, "By the means, none of these has")]
+    ("more", "says"), [(0.5, "by the means, ART at 2ε has"), (-0.5, "By the means, no point of ART's front has")]
 )
 def test_whether_a_art_lies_above_the_front_of_art(more: float, says: str, tmp_path: Path) -> None:
     """The fault it alone catches: a point of the front that has less of one counted as better, or a sign turned."""
@@ -366,7 +367,7 @@ def test_whether_a_art_lies_above_the_front_of_art(more: float, says: str, tmp_p
     text = write_page(folder).read_text()
     assert says in text
     assert "has more under APGD" not in text  # for the clean GAP differs by more than chance
-    [line] = [line for line in text.splitlines() if line.startswith("| trained at 2 epsilon")]
+    [line] = [line for line in text.splitlines() if line.startswith("| ART at 2ε - A-ART ")]
     told = f"{more:+.2f} [{more:+.2f}, {more:+.2f}]"
     assert line.replace("\\", "").split("|")[2:5] == [f" {told} ", " +3.00 [+3.00, +3.00] ", "     4 "]
 

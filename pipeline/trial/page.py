@@ -1,19 +1,15 @@
-"""What the finished units of a set say: tables, the fronts in one figure, and the page that holds them."""
+"""What the finished units of a set say: tables, and the page that holds them and the fronts."""
 
-import re
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
-from matplotlib.figure import Figure
-from scipy.stats import t as student
 
 from pipeline.base.errors import DataError
 from pipeline.paper.paper import MODELS
 from pipeline.paper.style import markdown_table, number_or_dash, save_figure, save_table, save_text
 from pipeline.trial.audit import QUERIES, SURROGATE_SEED
+from pipeline.trial.fronts import front_lines, fronts_figure
 from pipeline.trial.measure import STEPS
 from pipeline.trial.rules import CALIBRATED, LOST, PAPER, base_radius, lost_share, read_rules
 from pipeline.trial.statistics import ALIVE_COST, ALIVE_SHARE, LEVEL, Results, planned, read_results, won_back
@@ -27,22 +23,6 @@ ATTACKS = {
     "square": "Square", "transfer_art": "from ART", "transfer_a_art": "from A-ART", "worst": "worst of all",
 }  # fmt: skip
 NOTES = {"yt8m_speech": "Features are of words, not pictures.", "utd_mhad": "People are drawn, not recordings."}
-FRONTS = {  # line of the figure -> its variants, along its own parameter
-    "ART, over ε": ("art_0.5e", "art", "art_2e", "art_4e"),
-    "A-ART, over β": ("a_art_nominal", "a_art_share0.1", "a_art", "a_art_share0.4"),
-    "A-ART at 2ε": ("a_art_share0.2_2e",),
-    "A-ART at 4ε, over β": ("a_art_share0.1_4e", "a_art_share0.2_4e", "a_art_share0.4_4e"),
-    "uniform + ART, over ε": ("uniform_art_0.5e", "uniform_art", "uniform_art_2e", "uniform_art_4e"),
-    "position + ART, over ε": ("position_art_0.5e", "position_art", "position_art_2e", "position_art_4e"),
-    "contrastive": ("contrast", "contrast_4e"),
-    "Non-ART": ("non_art",),
-    "temperature": ("temperature_art",),
-    "entropy": ("entropy_art",),
-}
-MARKERS = dict(zip(FRONTS, "os<Dv^P*Xp", strict=True))
-DASHES = dict(
-    zip(FRONTS, ["-", (0, (5, 2)), "-", (0, (1, 1)), "-.", (0, (3, 1, 1, 1, 1, 1)), "--", "-", "-", "-"], strict=True)
-)
 
 
 def write_page(folder: Path) -> Path:
@@ -113,48 +93,6 @@ def audit_table(results: Results) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def fronts_figure(results: Results, name: str) -> Figure:
-    """Clean GAP against GAP under APGD, on the same videos; crosses are 95 % over seeds, Student's."""
-    with sns.axes_style("whitegrid"):
-        figure, axes = plt.subplots(figsize=(7.2, 5.4), layout="constrained")
-    shades = sns.color_palette("cubehelix", len(FRONTS) + 2)
-    for (label, variants), color in zip(FRONTS.items(), shades, strict=False):
-        found = [variant for variant in variants if results.seeds(variant)]
-        if not found:
-            continue
-        points = [_centre(results, variant) for variant in found]
-        x, y, wide, high = (np.array(column) for column in zip(*points, strict=True))
-        axes.errorbar(x, y, xerr=wide, yerr=high, color=color, alpha=0.5, linestyle="none", linewidth=1)
-        axes.plot(x, y, color=color, marker=MARKERS[label], linestyle=DASHES[label], label=label, markersize=8)
-        for variant, across, up in zip(found, x, y, strict=True):
-            axes.annotate(_mark(variant), (across, up), (8, 8), textcoords="offset points", fontsize=8, color=color)
-    counts = [len(results.seeds(variant)) for variant in results.variants]
-    seeds = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
-    axes.set(xlabel="GAP, clean (%)", ylabel="GAP under APGD, 100 steps, 5 restarts (%)")
-    axes.set_title(f"{name}: better is up and to the right; {seeds} seeds, bars 95 % over seeds", fontsize=10)
-    axes.legend(fontsize=8)
-    return figure
-
-
-def _mark(variant: str) -> str:
-    """Where on its line a point lies: its radius, or the share or the value of its beta."""
-    named = {"a_art": f"share {CALIBRATED}", "a_art_nominal": "β 0.001"}
-    named |= dict.fromkeys(("art", "uniform_art", "position_art", "contrast"), "ε")
-    if found := re.search(r"_share([\d.]+)", variant):
-        return f"share {found[1]}"
-    found = re.search(r"_([\d.]+)e$", variant)
-    return f"{found[1]}ε" if found else named.get(variant, "")
-
-
-def _centre(results: Results, variant: str) -> tuple[float, float, float, float]:
-    seeds = results.seeds(variant)
-    columns = [results.points(variant, name, seeds) for name in ("clean_part", "apgd")]
-    edge = student.ppf(1 - LEVEL / 2, len(seeds) - 1) / len(seeds) ** 0.5 if len(seeds) > 1 else 0.0
-    x, y = (float(values.mean()) for values in columns)
-    wide, high = (float(edge * values.std(ddof=1)) if len(seeds) > 1 else 0.0 for values in columns)
-    return x, y, wide, high
-
-
 def page(folder: Path, results: Results, models: pd.DataFrame, compared: pd.DataFrame, audited: Results) -> str:
     """The page for people."""
     name, rules = folder.parent.name, read_rules(folder / "rules.json")
@@ -199,7 +137,7 @@ def page(folder: Path, results: Results, models: pd.DataFrame, compared: pd.Data
         "![fronts](fronts.png)",
         "",
     ]  # fmt: skip
-    text += _front_lines(results)
+    text += front_lines(results)
     if not models["early"].all():
         late = ", ".join(models.loc[~models["early"], "variant"])
         text += [f"Not all trainings ended early: {late}.", ""]
@@ -244,36 +182,6 @@ def _model_line(row: dict) -> list[str]:
     cells += [f"{row[f'cost_{swap}']:.2f}" for swap in ("uniform", "other", "position")]
     cells += [number_or_dash(row["unrelated_share"], ".2f"), "yes" if row["alive"] else "no"]
     return [*cells, f"{row['share']:.3f}", f"{row['steps']:,.0f}"]
-
-
-def _front_lines(results: Results) -> list[str]:
-    """ART at other radii beside A-ART, which by the rule lies above ART's front if no point has as much of both."""
-    ahead = {"clean_part": "clean", "apgd": "APGD"}
-    cells: list[list[str]] = []
-    as_good, above = [], []
-    for variant in FRONTS["ART, over ε"]:
-        if variant != "art" and len(results.seeds(variant, "a_art")) > 1:
-            found = [results.compare((1, variant, name), (-1, "a_art", name)) for name in ahead]
-            title = f"trained at {variant.removeprefix('art_').replace('e', ' epsilon')}"
-            told = [f"{one.value:+.2f} [{one.low:+.2f}, {one.high:+.2f}]" for one in found]
-            cells.append([title, *told, str(found[0].seeds)])
-            as_good += [title] * all(one.value >= 0 for one in found)
-            above += [title] * (found[1].low > 0 and found[0].low <= 0 <= found[0].high)
-    if not cells:
-        return []
-    says = "By the means, none of these has as much of both as A-ART."
-    if as_good:
-        says = f"A-ART does not lie above ART's front: by the means, ART {' and '.join(as_good)} has as much of both."
-    if above:
-        says += f" ART {' and '.join(above)} has more under APGD, and a clean GAP that cannot be told from A-ART's."
-    return [
-        "## The front of ART",
-        "",
-        "What ART trained at other radii has beyond A-ART, in points of GAP on the videos of the costly attack, seeds "
-        f"paired, with 95 % intervals; all are attacked at epsilon. Exploratory. {says}",
-        "",
-        markdown_table(["ART", *ahead.values(), "seeds"], cells),
-    ]
 
 
 def _audit_lines(results: Results, table: pd.DataFrame) -> list[str]:
