@@ -337,7 +337,9 @@ def test_the_audit_takes_the_worst_of_its_attacks(
             "maps": found.maps,
             "drawn": {"all": 2, "part": 2},
         }
-        write_unit(folder / "audit" / path.name, about, dict.fromkeys(ATTACKS, np.rint(100 * draws["apgd"])))
+        write_unit(
+            folder / "audit" / path.name, about, dict.fromkeys(ATTACKS, np.rint(100 * draws["apgd"]).astype(np.int16))
+        )
     text = write_page(folder).read_text()
     planned = pd.read_csv(folder / "planned.csv").set_index("number")
     for number, over in ((2, "ART"), (3, "uniform + ART")):  # the same differences, so the same intervals
