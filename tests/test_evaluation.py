@@ -1,6 +1,7 @@
 """Predictions: what is in the file, that it is what the model says, and that a killed attack ends the same."""
 
 import json
+import os
 import resource
 import shutil
 import subprocess
@@ -138,6 +139,7 @@ def test_a_full_disk_leaves_nothing_half_written(workspace: Path, tmp_path: Path
         [sys.executable, "-m", "pipeline.run.cli", step, "--params", "profiles/small.yaml",
          "--workspace", str(tmp_path), "--model", "art"],
         cwd=ROOT, capture_output=True, text=True,
+        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},  # Python would cut off what it compiles, and keep that
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
