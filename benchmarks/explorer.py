@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -31,9 +32,11 @@ def explorer(frames: tuple[int, ...] = (14, 80, 300), rounds: int = 15) -> list[
             first, whole = _milliseconds(_opened(Path(folder), count), rounds)
         threads = {"threads": torch.get_num_threads(), "rounds": rounds}
         for what, values in (("maps", first), ("all numbers", whole)):
-            details = {"median_ms": round(_median(values)), "most_ms": round(max(values))} | threads
+            details = {"median_ms": round(statistics.median(values)), "most_ms": round(max(values))} | threads
             name = f"explorer, {count} frames, {what}"
-            lines.append(Line(name, _median(values), LIMIT, False, "ms", "from a new epsilon, two models", details))
+            lines.append(
+                Line(name, statistics.median(values), LIMIT, False, "ms", "from a new epsilon, two models", details)
+            )
     return lines
 
 
@@ -64,7 +67,3 @@ def _milliseconds(opened: Explorer, rounds: int) -> tuple[list[float], list[floa
         for each, _ in zip((first, whole), scenes_of(opened, state | {"epsilon": epsilon}, PIXELS), strict=True):
             each.append(1000 * (time.perf_counter() - started))
     return first[1:], whole[1:]  # the first finds the direction of the step, which later ones only go further along
-
-
-def _median(values: list[float]) -> float:
-    return sorted(values)[len(values) // 2]
