@@ -1,6 +1,7 @@
 """On the path of a run (``tests/small_run.py``): which modules of the project each stage has imported at its end."""
 
 import atexit
+import gc
 import os
 import sys
 from pathlib import Path
@@ -17,3 +18,4 @@ def write() -> None:
 
 if {"DVC_STAGE", "IMPORTED"} <= os.environ.keys():
     atexit.register(write)
+gc.set_threshold(50_000, 20, 50)  # to look for garbage among imports takes a tenth of a short stage
