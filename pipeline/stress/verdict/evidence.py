@@ -24,8 +24,8 @@ class Effect:
     low: float  # where its 95 % interval begins; NaN where there is none
     high: float  # and where it ends
     p: float  # corrected by Holm; NaN where there is none
-    seeds: int  # how many are behind it
-    videos: int  # how many are behind it
+    seeds: int  # trainings behind it
+    videos: int  # test videos behind it
     file: str  # the table it stands in
     where: Mapping[str, str]  # column -> value of its row, or of the rows over which it is the mean
     column: str  # of the table
