@@ -50,9 +50,9 @@ def attention_column(modality: str, number: str) -> str:
 class Predictions:
     """One predictions file in memory.
 
-    ``lists[split]`` holds scores, hits and numbers of labels, as :func:`pipeline.predict.files.read_lists` has them;
-    ``vertical`` is the only one that the model was trained on, None for all; ``settings`` what all files of one table
-    must share.
+    ``lists[split]`` holds scores (videos, top) and hits (videos, listed) of the best classes, best first, and numbers
+    of labels (videos,); ``vertical`` is the only one that the model was trained on, None for all; ``settings`` what all
+    files of one table must share.
     """
 
     path: Path
