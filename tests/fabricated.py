@@ -64,6 +64,7 @@ def fabricate(
                 logits = 0.8 * shared + 0.6 * noise + truth * (margin + easy)[:, None] - 2
                 path = folder / "predictions" / model / f"seed{seed}" / f"{attack}.parquet"
                 note = {"model": model, "seed": seed, "attack": attack, "source": source, "passes": 1}
+                note["classes"] = CLASSES
                 clean = skill.get((model, "clean"), _skill(model, "clean")) + shift - margin
                 _write(
                     path,

@@ -11,7 +11,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.base.git import tell_dvc
-from pipeline.report.contents import outdated
+from pipeline.report.parts import outdated
 from tests.pipeline import BIN, call, commit, digest
 from tests.small_run import IMPORTED, small_run
 from tests.test_dvc import stages, uncovered

@@ -3,23 +3,24 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from artpaper.attacks import ATTACKS as LISTED
-from artpaper.attacks import Attack, Listed, accepted, fgm, hit, random_direction
+from artpaper.attacks import hit
 from artpaper.models import FrameTransformer
 from pipeline.base.errors import ArtpaperError, DataError
 from pipeline.base.parameters import Params
 from pipeline.data.batches import model_inputs
 from pipeline.data.store import FrameStore
+from pipeline.explorer.choices import ATTACKS
 from pipeline.explorer.videos import Run, Videos
-from pipeline.paper.paper import MODELS
+from pipeline.paper.style import model_title
 from pipeline.predict.deepfool import subset
 from pipeline.run.workspace import Workspace, open_workspace
 from pipeline.train.checkpoints import trained_model
@@ -31,47 +32,7 @@ Maps = Float64[np.ndarray, "time time"]
 Heads = dict[str, Float64[np.ndarray, "heads time time"]]
 
 
-@dataclass(frozen=True)
-class Choice:
-    """An attack to choose: what a reader calls it, how it is run, and whether epsilon is its radius.
-
-    ``run`` is called as ``run(model, x, y, mask, epsilon, params)``; a search tries it on ``searched`` videos at most;
-    ``straight`` says that a larger epsilon only goes further the same way, so that the way need not be found again.
-    """
-
-    title: str
-    run: Callable[[FrameTransformer, Tensor, Tensor, Tensor, float, Params], Attack]
-    takes_epsilon: bool = True
-    searched: int = 512
-    straight: bool = False
-
-
-def choices() -> dict[str, Choice]:
-    """The listed attacks that have a title, the control last; of those that search only a few videos are tried."""
-    offered = sorted((listed for listed in LISTED if listed.title), key=lambda listed: listed.kind == "noise")
-    return {
-        listed.name: Choice(
-            listed.title, partial(_run, listed), listed.kind != "boundary",
-            64 if accepted(listed.attack) & {"steps", "queries"} else 512,
-            listed.attack in (fgm, random_direction),
-        )
-        for listed in offered
-    }  # fmt: skip
-
-
-def _run(
-    listed: Listed, model: FrameTransformer, x: Tensor, y: Tensor, mask: Tensor, epsilon: float, params: Params
-) -> Attack:
-    settings = {"epsilon": epsilon, "scope": params.attack.scope, "seed": params.base.seed}
-    group = params.deepfool if listed.kind == "boundary" else params.stress
-    return listed.attack(model, x, y, mask, **listed.bound(vars(group) | settings))
-
-
-ATTACKS = choices()
-
-
-@dataclass(frozen=True)
-class Label:
+class Label(NamedTuple):
     """One of a model's best classes: its name, its probability (a fraction), and whether the video has it."""
 
     name: str
@@ -89,6 +50,11 @@ class Answer:
 
     top: tuple[Label, ...]
     margin: float
+
+    @property
+    def right(self) -> bool:
+        """Whether the top label is a true one."""
+        return self.top[0].true
 
 
 @dataclass(frozen=True)
@@ -116,16 +82,6 @@ class View:
     def after(self) -> Answer:
         """The answer to the attacked video."""
         return self.ask()
-
-    @property
-    def right(self) -> bool:
-        """Whether the clean top label is a true one."""
-        return self.before.top[0].true
-
-    @property
-    def attacked_right(self) -> bool:
-        """Whether the adversarial top label is a true one."""
-        return self.after.top[0].true
 
     def maps(self, modality: str, head: int | None = None) -> tuple[Maps, Maps]:
         """The clean and the adversarial map of one head, or with None the mean over heads (the paper's A)."""
@@ -174,8 +130,8 @@ class Explorer:
     def look(self, row: int, run: Run, attack: str, epsilon: float, masked: Sequence[int] = ()) -> View:
         """Attack the test video at a row of the store, white box, and say what the model makes of it before and after.
 
-        ``attack`` is one of :data:`ATTACKS`; those that find their own radius ignore ``epsilon``, unit of the features.
-        Frames that are ``masked``, counted from 0, are padding to the model.
+        ``attack`` is one of :data:`pipeline.explorer.choices.ATTACKS`; those that find their own radius ignore
+        ``epsilon``, unit of the features. Frames that are ``masked``, counted from 0, are padding to the model.
         """
         model, (x, y, mask) = self._model(run), self._video(row, run, tuple(masked))
         clean, before = self._clean(row, run, tuple(masked))
@@ -203,7 +159,7 @@ class Explorer:
 
         The order is "store", "changed" (the pipeline's attack changes the maps of ``run`` most) or "fooled" (the top
         label is a true one and ``attack`` at ``epsilon`` makes it a wrong one). For "fooled" the pipeline's own attack
-        is looked up for all videos; any other is tried now, on :attr:`Choice.searched` of them at the most, chosen by a
+        is looked up for all videos; any other is tried now, on as many as its choice says at the most, chosen by a
         hash of their ids.
         """
         rows = self.videos.matching(text)
@@ -228,7 +184,7 @@ class Explorer:
 
     @property
     def pipeline_attack(self) -> str:
-        """The one of :data:`ATTACKS` that made the predictions."""
+        """The one of :data:`pipeline.explorer.choices.ATTACKS` that made the predictions."""
         return "one_step" if self.params.attack.labels == "truth" else "one_step_predicted"
 
     def _fooled(self, rows: np.ndarray, run: Run, attack: str, epsilon: float) -> np.ndarray:
@@ -299,8 +255,7 @@ def lead(logits: Float[Tensor, " classes"], y: Float[Tensor, " classes"]) -> flo
 def run_title(run: Run, among: Sequence[Run]) -> str:
     """What a reader calls a trained model; the seed is said where several were trained."""
     name, seed = run
-    title = MODELS.get(name, name)
-    return f"{title}, seed {seed}" if len({other for _, other in among}) > 1 else title
+    return model_title(name) + (f", seed {seed}" if len({other for _, other in among}) > 1 else "")
 
 
 def open_explorer(params: str = "params.yaml", workspace: str = AUTO) -> Explorer:

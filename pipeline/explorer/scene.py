@@ -11,7 +11,8 @@ from jaxtyping import Float64
 from pipeline.base.errors import ArtpaperError
 from pipeline.base.groups import AttackConfig
 from pipeline.base.sources import SOURCES
-from pipeline.explorer.explorer import ATTACKS, Explorer, Label, View, run_title
+from pipeline.explorer.choices import ATTACKS
+from pipeline.explorer.explorer import Explorer, View, run_title
 from pipeline.explorer.videos import Run, public_address
 from pipeline.paper.style import DATA
 from pipeline.predict.deepfool import subset
@@ -99,14 +100,11 @@ def about(explorer: Explorer) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def scene_of(explorer: Explorer, state: State, pixels: int) -> Scene:
-    """The numbers behind a view, each map brought to at most so many pixels a side: a pixel is a mean over frames."""
-    *_, whole = scenes_of(explorer, state, pixels)
-    return whole
-
-
 def scenes_of(explorer: Explorer, state: State, pixels: int) -> Iterator[Scene]:
-    """The same in two parts: first with the maps, while the models are yet to be asked, then whole."""
+    """The numbers behind a view, first with the maps alone, while the models are yet to be asked, then whole.
+
+    Each map is brought to at most so many pixels a side: a pixel is a mean over frames.
+    """
     look = look_of(state, explorer)
     views = [explorer.look(look.row, run, look.attack, look.epsilon, look.masked) for run in look.runs]
     frames = len(views[0].frame_norms)
@@ -160,19 +158,14 @@ def model_of(explorer: Explorer, view: View) -> Scene:
     """One model, and its answer to the clean video."""
     return {
         "key": run_key(view.run), "title": run_title(view.run, explorer.runs), "verdict": "…",
-        "top": [label(one) for one in view.before.top], "norms": view.frame_norms.astype("<f4").tobytes(),
+        "top": [list(label) for label in view.before.top], "norms": view.frame_norms.astype("<f4").tobytes(),
     }  # fmt: skip
 
 
 def answer_of(view: View) -> Scene:
     """Its answer to the attacked one."""
     margins = [number(answer.margin) for answer in (view.before, view.after)]
-    return {"verdict": verdict(view), "attacked_top": [label(one) for one in view.after.top], "margins": margins}
-
-
-def label(one: Label) -> list[Any]:
-    """A label as JSON."""
-    return [one.name, one.probability, one.true]
+    return {"verdict": verdict(view), "attacked_top": [list(label) for label in view.after.top], "margins": margins}
 
 
 def number(value: float) -> float | None:
@@ -182,9 +175,9 @@ def number(value: float) -> float | None:
 
 def verdict(view: View) -> str:
     """Whether the model is fooled, in words."""
-    if not view.right:
+    if not view.before.right:
         return "the top label is wrong before any attack"
-    return "not fooled: the top label is still a true one" if view.attacked_right else "FOOLED: the top label is wrong"
+    return "not fooled: the top label is still a true one" if view.after.right else "FOOLED: the top label is wrong"
 
 
 def strength(explorer: Explorer, look: Look, views: Sequence[View]) -> str:

@@ -2,13 +2,15 @@
 
 import base64
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from functools import cache
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from pipeline.base.atomic import atomic_file
-from pipeline.explorer.explorer import ATTACKS, Explorer
+from pipeline.base.atomic import save_text
+from pipeline.explorer.choices import ATTACKS
+from pipeline.explorer.explorer import Explorer
 from pipeline.explorer.scene import (
     SHOWN,
     State,
@@ -19,12 +21,13 @@ from pipeline.explorer.scene import (
     moved_of,
     number,
     run_key,
-    scene_of,
+    scenes_of,
 )
 from pipeline.explorer.videos import Run
 from pipeline.predict.deepfool import subset
 
 HERE = Path(__file__).parent
+TITLE = "Attention, clean and attacked"
 VIDEOS = 30
 EPSILONS = (0.0, 0.5, 1.0, 1.5, 2.0, 4.0)  # of the published page, in pipeline's epsilons
 FINER = tuple(step / 2 for step in range(11))  # of the page of one view
@@ -57,13 +60,8 @@ def write_page(explorer: Explorer, folder: Path) -> Path:
         "those that fool the first model, and others; computed beforehand. All videos, every attack and any ε are in "
         "the notebook explore_attention.ipynb."
     )
-    path = folder / "index.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(path) as temporary:
-        attacked = next(state for state in states if state["epsilon"] == radius)
-        page = page_of(explorer, states, "Attention, clean and attacked", text, attacked)
-        temporary.write_text(page, encoding="utf-8")
-    return path
+    attacked = next(state for state in states if state["epsilon"] == radius)
+    return save_text(page_of(explorer, states, TITLE, text, attacked), folder / "index.html")
 
 
 def one_page(explorer: Explorer, state: State) -> dict[str, Any]:
@@ -76,7 +74,7 @@ def one_page(explorer: Explorer, state: State) -> dict[str, Any]:
         for epsilon in epsilons for head in heads
     ]  # fmt: skip
     text = f"Test video {state['video']}, computed beforehand."
-    content = page_of(explorer, states, "Attention, clean and attacked", text, state)
+    content = page_of(explorer, states, TITLE, text, state)
     return {"name": f"attention-{state['video']}.html", "content": content.encode()}
 
 
@@ -101,8 +99,14 @@ def page_of(explorer: Explorer, states: list[dict[str, Any]], title: str, text: 
     if (pixels := fitting(explorer, states)) < explorer.params.features.max_frames:  # then better the mean alone
         states = [state for state in states if state["head"] != "all"] or states
         pixels = fitting(explorer, states)
-    store = Store()
-    scenes = [store.put(scene_of(explorer, state, pixels)) for state in states]
+    buffers: list[str] = []
+
+    @cache
+    def buffered(data: bytes) -> dict[str, int]:
+        """Bytes as text, each once; what stands for them where they were."""
+        buffers.append(base64.b64encode(data).decode())
+        return {"buffer": len(buffers) - 1}
+
     looks = [look_of(state, explorer) for state in states]
     margins = {}
     for state, look in zip(states, looks, strict=True):
@@ -118,10 +122,11 @@ def page_of(explorer: Explorer, states: list[dict[str, Any]], title: str, text: 
     videos = [[explorer.videos.id(row), ", ".join(explorer.videos.labels(row))] for row in rows]
     data = {
         "about": about(explorer) | {"classes": [], "note": ""}, "state": first or states[0],
-        "scenes": scenes, "margins": margins, "moved": store.put(moved_of(explorer, looks[0].runs)),
-        "listing": {"text": f"{len(videos)} videos", "videos": videos}, "buffers": store.buffers,
+        "scenes": [list(scenes_of(explorer, state, pixels))[-1] for state in states], "margins": margins,
+        "moved": moved_of(explorer, looks[0].runs), "listing": {"text": f"{len(videos)} videos", "videos": videos},
+        "buffers": buffers,  # last, when all are there
     }  # fmt: skip
-    as_text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    as_text = json.dumps(data, default=buffered, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     script, css = (HERE.joinpath(name).read_text(encoding="utf-8") for name in ("widget.js", "widget.css"))
     return TEMPLATE.format(title=escape(title), text=escape(text), css=css, data=as_text, script=script)
 
@@ -133,24 +138,3 @@ def fitting(explorer: Explorer, states: Sequence[State]) -> int:
     clean = {(look.row, run, look.masked, name, head) for look in looks for run in look.runs
              for name in look.modalities for head in look.heads}  # fmt: skip
     return max(1, int((BUDGET / 2 / (changes + len(clean))) ** 0.5))
-
-
-class Store:
-    """Bytes as text, each once: ``put`` returns the same data with ``{"buffer": place}`` where there were bytes."""
-
-    def __init__(self) -> None:
-        self.buffers: list[str] = []
-        self._places: dict[bytes, int] = {}
-
-    def put(self, value: Any) -> Any:
-        """The value with references for bytes."""
-        if isinstance(value, bytes):
-            if value not in self._places:
-                self._places[value] = len(self.buffers)
-                self.buffers.append(base64.b64encode(value).decode())
-            return {"buffer": self._places[value]}
-        if isinstance(value, Mapping):
-            return {name: self.put(one) for name, one in value.items()}
-        if isinstance(value, list | tuple):
-            return [self.put(one) for one in value]
-        return value

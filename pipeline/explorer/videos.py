@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Float64, Int64
 
@@ -97,7 +96,7 @@ class Videos:
         matches = np.zeros(len(self), bool)
         matches[owners[np.isin(self._labels.flatten().to_numpy(), classes)]] = True
         if not whole:
-            matches |= _bools(pc.match_substring(self._ids, text, ignore_case=True))
+            matches |= pc.match_substring(self._ids, text, ignore_case=True).to_numpy(zero_copy_only=False)
         return np.flatnonzero(matches)
 
     def change(self, run: Run) -> Float64[np.ndarray, " videos"]:
@@ -106,8 +105,4 @@ class Videos:
 
     def fooled(self, run: Run) -> Bool[np.ndarray, " videos"]:
         """Which videos the pipeline's attack fools: the clean top label is a true one, the adversarial one is not."""
-        return _bools(self._files[run].column("fooled").combine_chunks())
-
-
-def _bools(values: pa.Array) -> Bool[np.ndarray, " values"]:
-    return values.to_numpy(zero_copy_only=False).astype(bool)
+        return self._files[run].column("fooled").to_numpy()

@@ -13,7 +13,8 @@ import traitlets
 
 from pipeline.base.errors import ArtpaperError
 from pipeline.explorer import scene
-from pipeline.explorer.explorer import ATTACKS, Explorer
+from pipeline.explorer.choices import ATTACKS
+from pipeline.explorer.explorer import Explorer
 from pipeline.explorer.static import one_page
 
 HERE = Path(__file__).parent

@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from pipeline.paper.style import legible, tell_apart
+from pipeline.paper.style import legible, panels, tell_apart
 
 
 def attack_figure(predictions: pd.DataFrame, title: str) -> Figure:
@@ -20,8 +19,7 @@ def attack_figure(predictions: pd.DataFrame, title: str) -> Figure:
     outcome = np.where(
         predictions["fooled"], "fooled", np.where(predictions["already_wrong"], "already wrong", "not fooled")
     )
-    with sns.axes_style("whitegrid"):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+    figure, (left, right) = panels(1, 2, (9, 3.2))
     sns.histplot(100 * predictions["relative_norm"], bins=40, color="grey", ax=left)
     left.set(xlabel="perturbation / video (% of the L2 norm)", ylabel="videos")
     order = ["not fooled", "fooled", "already wrong"]

@@ -53,7 +53,7 @@ READING = {
 
 @dataclass(frozen=True)
 class AttentionFile:
-    """The attention numbers of one predictions file, read when asked for."""
+    """The attention numbers of one predictions file, read when asked for; ``settings`` has what all files share."""
 
     path: Path
     model: str
@@ -61,18 +61,13 @@ class AttentionFile:
     settings: dict[str, Any]
     ids: pa.Array
 
-    @property
-    def modalities(self) -> list[str]:
-        """In the order of the columns of the file."""
-        return self.settings["modalities"]
-
     def numbers(self, modality: str, number: str) -> Float64[np.ndarray, " videos"]:
         """One of :data:`artpaper.attention.NUMBERS` of every video."""
         return self.column(attention_column(modality, number)).to_numpy()
 
     def change(self) -> Float64[np.ndarray, " videos"]:
         """How much the attack changes each video's maps: their ``mse``, mean over modalities (weight squared)."""
-        return np.mean([self.numbers(modality, "mse") for modality in self.modalities], axis=0)
+        return np.mean([self.numbers(modality, "mse") for modality in self.settings["modalities"]], axis=0)
 
     def column(self, name: str) -> pa.ChunkedArray:
         """A column of the file."""
@@ -113,7 +108,7 @@ def attention_table(predictions: Mapping[str, Sequence[str | Path]]) -> pd.DataF
     rows = []
     for model, files in attention_files(predictions).items():
         for file in files:
-            for modality in file.modalities:
+            for modality in file.settings["modalities"]:
                 values = {number: file.numbers(modality, number) for number in NUMBERS}
                 known = values["unrelated_mse"][~np.isnan(values["unrelated_mse"])]
                 means = {number: float(each.mean()) for number, each in values.items()}

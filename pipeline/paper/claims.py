@@ -38,23 +38,14 @@ class Rule:
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim of the paper.
+    """One claim of the paper."""
 
-    Attributes:
-        place: where the paper makes it (section, table or figure).
-        text: the claim in our words.
-        paper: the paper's number.
-        stage: the pipeline's stage that makes the numbers.
-        rule: the rule that judges it.
-        kind: whether the paper stands or falls with it.
-    """
-
-    place: str
-    text: str
-    paper: str
-    stage: str
-    rule: Rule
-    kind: Literal["headline", "supporting", "incidental"] = "supporting"
+    place: str  # where the paper makes it: section, table or figure
+    text: str  # the claim in our words
+    paper: str  # the paper's number
+    stage: str  # of the pipeline, which makes the numbers
+    rule: Rule  # that judges it
+    kind: Literal["headline", "supporting", "incidental"] = "supporting"  # whether the paper stands or falls with it
 
 
 def judgements(evidence: Evidence) -> list[ClaimJudgement]:

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from pipeline.base.atomic import atomic_file
 from pipeline.base.errors import DataError
-from pipeline.paper.style import legible, model_styles, model_title
+from pipeline.paper.style import legible, model_styles, model_title, panels
 
 Row = dict[str, float | int]
 TERMS = {"loss": "total", "cross_entropy": "clean $L_{CE}$", "adversarial": "adversarial", "attention": "attention"}
@@ -47,9 +47,8 @@ def histories(runs: Mapping[str, Sequence[Path]]) -> pd.DataFrame:
 def histories_figure(table: pd.DataFrame, title: str) -> Figure:
     """:func:`histories` as one panel a quantity, one line a model and seed, losses on a logarithmic axis."""
     styles = model_styles(table["model"].unique())
-    with sns.axes_style("whitegrid"):
-        figure, panels = plt.subplots(1, len(QUANTITIES), figsize=(11, 3.4), sharex=True, layout="constrained")
-    for axes, quantity in zip(panels, QUANTITIES.values(), strict=True):
+    figure, row = panels(1, len(QUANTITIES), (11, 3.4), sharex=True)
+    for axes, quantity in zip(row, QUANTITIES.values(), strict=True):
         shown = table[table["quantity"] == quantity]
         first = shown.groupby("model")["seed"].first()  # a model's lines share one entry of the legend
         for (model, seed), run in shown.groupby(["model", "seed"], sort=False):
@@ -57,7 +56,7 @@ def histories_figure(table: pd.DataFrame, title: str) -> Figure:
             axes.plot(run["step"], run["value"], **styles[str(model)].line, linewidth=1.4, label=label)
         axes.set(xlabel="step", ylabel=quantity, yscale="linear" if "GAP" in quantity else "log")
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    panels[1].legend()
+    row[1].legend()
     figure.suptitle(title)
     return figure
 
@@ -67,8 +66,7 @@ def training_curves(history: Sequence[Row], title: str) -> Figure:
 
     A term that is missing from all rows is not drawn; line styles and markers tell the curves apart without colour.
     """
-    with sns.axes_style("whitegrid"):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+    figure, (left, right) = panels(1, 2, (9, 3.2))
     several = any("adversarial" in row for row in history)
     styles = zip(TERMS.items(), ("-", "--", "-.", ":"), sns.color_palette("colorblind"), strict=False)
     for (key, label), style, colour in styles:

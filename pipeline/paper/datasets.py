@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Mapping
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -13,7 +12,7 @@ from matplotlib.figure import Figure
 from pipeline.base.groups import Features
 from pipeline.data.features import features
 from pipeline.data.store import FrameStore
-from pipeline.paper.style import legible, plain, tell_apart
+from pipeline.paper.style import legible, panels, plain, tell_apart
 
 SAMPLE = 2000  # videos a split that a histogram looks at
 
@@ -26,16 +25,15 @@ def split_figure(stores: Mapping[str, FrameStore], source: str) -> Figure:
             video = store[int(index)]
             rows.append((f"{split} ({len(store):,} videos)", len(video.labels), len(video.frames)))
     table = pd.DataFrame(rows, columns=["split", "labels a video", "frames a video"])
-    with sns.axes_style("whitegrid"):
-        figure, panels = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
-    for axes, column in zip(panels, table.columns[1:], strict=True):
+    figure, both = panels(1, 2, (9, 3.2))
+    for axes, column in zip(both, table.columns[1:], strict=True):
         sns.histplot(
             table, x=column, hue="split", stat="percent", common_norm=False, discrete=True, element="step",
             fill=False, palette="colorblind", ax=axes,
         )  # fmt: skip
         tell_apart(axes)
         axes.set(ylabel="videos (%)")
-    panels[1].get_legend().remove()
+    both[1].get_legend().remove()
     figure.suptitle(f"{source} data: the three splits")
     return figure
 
@@ -47,8 +45,7 @@ def video_figure(store: FrameStore, index: int, config: Features) -> Figure:
     frames = torch.from_numpy(video.frames[: config.max_frames].copy())[None]  # (1, T, D)
     mask = torch.ones(frames.shape[:2], dtype=torch.bool)
     x = features(frames, mask, config, store.modalities)[0]  # (T, D)
-    with sns.axes_style("white"):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.4), width_ratios=(2, 1), layout="constrained")
+    figure, (left, right) = panels(1, 2, (10, 3.4), "white", width_ratios=(2, 1))
     image = left.imshow(video.frames, aspect="auto", cmap="cividis", interpolation="nearest")
     edges = np.cumsum([0, *store.modalities.values()])
     for name, start, end in zip(store.modalities, edges, edges[1:], strict=False):

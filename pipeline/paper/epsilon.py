@@ -4,15 +4,13 @@ ART and A-ART have no part in this: a reading is judged by how much of Non-ART's
 beside how much the paper reports, so it can be fixed before anybody knows what it means for the paper's claim.
 """
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 
 from pipeline.base.parameters import Params
 from pipeline.paper.paper import METRICS, paper_lost, row
-from pipeline.paper.style import DATA, markdown_table
+from pipeline.paper.style import DATA, markdown_table, panels
 
 
 def epsilon_table(readings: pd.DataFrame) -> pd.DataFrame:
@@ -33,10 +31,7 @@ def epsilon_table(readings: pd.DataFrame) -> pd.DataFrame:
 
 def epsilon_figure(table: pd.DataFrame, source: str) -> Figure:
     """Share of each metric lost, per reading, beside the paper's."""
-    with sns.axes_style("whitegrid"):
-        figure, grid = plt.subplots(
-            1, 3, figsize=(9.6, 0.5 * len(table) + 1.6), sharex=True, sharey=True, layout="constrained"
-        )
+    figure, grid = panels(1, 3, (9.6, 0.5 * len(table) + 1.6), sharex=True, sharey=True)
     names = [_name(reading) for _, reading in table.iterrows()]
     for axes, metric in zip(grid, METRICS, strict=True):
         bars = axes.barh(names, table[f"{metric} lost"], color="0.75", edgecolor="black", height=0.6)

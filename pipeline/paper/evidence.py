@@ -107,8 +107,7 @@ class Evidence:
         prefix = "art_difference" if low == "art" else "difference"
         where = {"criterion": criterion, "model": high}
         rows = self._rows(MOVES, where)
-        by_seed = rows.loc[rows["seed"].map(_text) != "all", prefix]
-        error = float(by_seed.std(ddof=1) / np.sqrt(len(by_seed))) if len(by_seed) > 1 else float("nan")
+        error = float(rows.loc[rows["seed"].map(_text) != "all", prefix].sem())
         where |= {"seed": "all"}
         difference, lowest, largest = (self._mean(MOVES, where, f"{prefix}{end}") for end in ("", "_low", "_high"))
         return replace(difference, error=error), lowest, largest
@@ -134,11 +133,8 @@ class Evidence:
 
     def _mean(self, file: str, where: dict[str, str], column: str) -> Number:
         rows = self._rows(file, where)
-        error = float("nan")
-        by_seed = rows.groupby("seed")[column].mean()
-        if len(by_seed) > 1:
-            error = float(by_seed.std(ddof=1) / np.sqrt(len(by_seed)))
-        return Number(float(rows[column].mean()), error, file, where, column)
+        error = rows.groupby("seed")[column].mean().sem()  # NaN of one seed
+        return Number(float(rows[column].mean()), float(error), file, where, column)
 
     def _rows(self, file: str, where: dict[str, str]) -> pd.DataFrame:
         path = self.folder / file

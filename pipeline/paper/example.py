@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -16,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from pipeline.base.errors import DataError
 from pipeline.base.sources import SOURCES
 from pipeline.paper.attention import attention_files
-from pipeline.paper.style import ADVERSARIAL, DATA, model_title, plain, wrapped
+from pipeline.paper.style import ADVERSARIAL, DATA, model_title, panels, plain, wrapped
 from pipeline.predict.one_video import Example
 
 
@@ -54,11 +52,8 @@ def attention_maps_figure(shown: Example) -> Figure:
     Within a modality all maps share one colour scale, and all differences another one around 0.
     """
     modalities = shown.modalities
-    with sns.axes_style("white"):
-        figure, grid = plt.subplots(
-            len(shown.models), 3 * len(modalities), figsize=(6.6 * len(modalities), 2.1 * len(shown.models) + 1.9),
-            layout="constrained", squeeze=False, sharex=True, sharey=True,
-        )  # fmt: skip
+    rows, size = len(shown.models), (6.6 * len(modalities), 2.1 * len(shown.models) + 1.9)
+    figure, grid = panels(rows, 3 * len(modalities), size, "white", squeeze=False, sharex=True, sharey=True)
     for place, modality in enumerate(modalities):
         columns = grid[:, 3 * place : 3 * place + 3]
         pairs = [(seen.clean[modality], seen.adversarial[modality]) for seen in shown.models.values()]
@@ -95,18 +90,15 @@ def attention_maps_figure(shown: Example) -> Figure:
 def attention_profiles_figure(shown: Example) -> Figure:
     """Figure 2: a row per modality, a column per model; attention received by each frame, clean and under attack."""
     table = shown.profiles
-    with sns.axes_style("whitegrid"):
-        figure, grid = plt.subplots(
-            len(shown.modalities), len(shown.models), layout="constrained", squeeze=False, sharex=True, sharey="row",
-            figsize=(3.7 * len(shown.models), 2.1 * len(shown.modalities) + 1.4),
-        )  # fmt: skip
-    for (model, modality), rows in table.groupby(["model", "modality"], sort=False):
+    rows, columns = len(shown.modalities), len(shown.models)
+    figure, grid = panels(rows, columns, (3.7 * columns, 2.1 * rows + 1.4), squeeze=False, sharex=True, sharey="row")
+    for (model, modality), profile in table.groupby(["model", "modality"], sort=False):
         axes = grid[shown.modalities.index(str(modality)), list(shown.models).index(str(model))]
-        uniform = 1 / len(rows)
+        uniform = 1 / len(profile)
         axes.axhline(uniform, color="0.35", linestyle=":", linewidth=1.8, label="uniform, 1/T")
-        axes.plot(rows["frame"], rows["clean"], color="black", linewidth=2.2, label="clean")
-        axes.plot(rows["frame"], rows["adversarial"], "--", color=ADVERSARIAL, linewidth=1.6, label="adversarial")
-        most = rows[["clean", "adversarial"]].max() / uniform
+        axes.plot(profile["frame"], profile["clean"], color="black", linewidth=2.2, label="clean")
+        axes.plot(profile["frame"], profile["adversarial"], "--", color=ADVERSARIAL, linewidth=1.6, label="adversarial")
+        most = profile[["clean", "adversarial"]].max() / uniform
         peaks = f"most: {most['clean']:.2f}/T clean, {most['adversarial']:.2f}/T adversarial"
         axes.set_title(f"{model_title(model)}, {modality}\n{peaks}", fontsize=9)
         _seconds(axes)

@@ -3,13 +3,12 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.base.parameters import Params
 from pipeline.paper.paper import MODELS
-from pipeline.paper.style import DATA, MODEL_STYLES, model_styles, model_title
+from pipeline.paper.style import DATA, MODEL_STYLES, model_styles, model_title, panels
 from pipeline.predict.sweep import KEYS
 
 LABELS = {"epsilon": r"$\epsilon$ (radius of the ball)", "alpha": r"$\alpha$ (weight of the adversarial loss)",
@@ -44,11 +43,8 @@ def hyperparameter_figure(table: pd.DataFrame, params: Params) -> Figure:
         figure = plt.figure(figsize=(7.2, 0.6))
         figure.text(0.5, 0.5, "Figure 3 was not asked for: `artpaper use figure3` gives its values", ha="center")
         return figure
-    with sns.axes_style("whitegrid"):
-        figure, grid = plt.subplots(
-            2, len(keys), figsize=(3.6 * len(keys) + 0.6, 5.6), sharex="col", sharey="row", squeeze=False,
-            layout="constrained",
-        )  # fmt: skip
+    size = (3.6 * len(keys) + 0.6, 5.6)
+    figure, grid = panels(2, len(keys), size, sharex="col", sharey="row", squeeze=False)
     reference = points[points["key"] == "reference"].iloc[0]
     for column, key in enumerate(keys):
         for axes, what in zip(grid[:, column], ("clean", "one_step"), strict=True):
@@ -77,7 +73,7 @@ def hyperparameter_figure(table: pd.DataFrame, params: Params) -> Figure:
 
 def _panel(axes: Axes, points: pd.DataFrame, reference: pd.Series, what: str) -> None:
     level, bar = reference[what], reference[f"{what}_bar"]
-    style = MODEL_STYLES[MODELS["non_art"]]
+    style = MODEL_STYLES["non_art"]
     axes.axhline(level, label=MODELS["non_art"], **style.line)
     axes.axhspan(level - bar, level + bar, color=style.color, alpha=0.15, linewidth=0)
     for model, line in points.groupby("model", sort=False):

@@ -70,12 +70,12 @@ class Row:
         """A-ART minus Non-ART, from the printed columns, in points."""
         return round(self.a_art - self.non_art, 2)
 
-    def value(self, column: str) -> tuple[float, float] | None:
-        """Mean and standard deviation (NaN where none is printed) of a model or of ``Gain``; None for other columns."""
+    def value(self, column: str) -> tuple[float, float]:
+        """Mean and standard deviation of a model or of ``Gain``, NaN where the paper prints none."""
         if column == GAIN:
             return self.gain, float("nan")
         if column not in MODELS:
-            return None
+            return float("nan"), float("nan")
         std = self.stds[list(MODELS).index(column)] if self.stds else float("nan")
         return getattr(self, column), std
 

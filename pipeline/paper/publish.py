@@ -16,7 +16,7 @@ from typing import Any
 
 import nbformat
 
-from pipeline.base.atomic import atomic_file, replace_folder, save_json
+from pipeline.base.atomic import replace_folder, save_json, save_text
 from pipeline.base.errors import ArtpaperError
 from pipeline.base.git import revision, tell_dvc
 from pipeline.base.parameters import load_params
@@ -73,9 +73,7 @@ def keep_notebook(path: Path, target: Path, workspace: Path) -> None:
         left = f"An output of {len(json.dumps(output)) / 1000:,.0f} kB, left out of the published notebook.\n"
         output.clear()
         output.update(nbformat.v4.new_output("stream", text=left))
-    with atomic_file(target) as temporary:
-        text = nbformat.writes(notebook).replace(f"{workspace.resolve().as_posix()}/", "")
-        temporary.write_text(text + "\n", encoding="utf-8")
+    save_text(nbformat.writes(notebook).replace(f"{workspace.resolve().as_posix()}/", "") + "\n", target)
 
 
 def publish_stress(workspace: Path, target: Path, command: str) -> dict[str, Any]:

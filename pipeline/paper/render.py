@@ -195,32 +195,22 @@ def printed_columns(cells: pd.DataFrame) -> list[str]:
     return list(dict.fromkeys(cells["column"]))
 
 
-def printed_lines(cells: pd.DataFrame) -> dict[str, list[tuple[str, list[str]]]]:
-    """A table as it is printed.
-
-    Per metric its lines: what a line holds, and a text for each column, test set by test set, empty where there is no
-    figure; lines without any figure are left out.
-    """
-    places = [(split, column) for split in SPLITS for column in printed_columns(cells)]
-    kinds = [("paper", "paper", "paper_std"), ("ours", "ours", "std"), ("difference", "difference", None)]
-    lines = {}
-    for metric in METRICS:
-        own = cells[cells["metric"] == metric].set_index(["split", "column"])
-        lines[metric] = [
-            (name, [_text(own, place, value, std) for place in places])
-            for name, value, std in [*kinds, ("± over seeds", "seed_std", None)]
-            if value == "ours" or own[value].notna().any()
-        ]
-    return lines
-
-
 def _lines(table: Table) -> list[tuple[str, str, list[str]]]:
-    """Metric (on its first line only), what the line holds, and its cells."""
-    return [
-        (metric if place == 0 else "", name, texts)
-        for metric, lines in printed_lines(table.cells).items()
-        for place, (name, texts) in enumerate(lines)
-    ]
+    """A table's printed lines: the metric on its first line only, what a line holds, and a text for each column.
+
+    Columns go test set by test set, empty where there is no figure; lines without any figure are left out.
+    """
+    places = [(split, column) for split in SPLITS for column in printed_columns(table.cells)]
+    kinds = [("paper", "paper", "paper_std"), ("ours", "ours", "std"), ("difference", "difference", None)]
+    lines = []
+    for metric in METRICS:
+        own = table.cells[table.cells["metric"] == metric].set_index(["split", "column"])
+        first = metric
+        for name, value, std in [*kinds, ("± over seeds", "seed_std", None)]:
+            if value == "ours" or own[value].notna().any():
+                lines.append((first, name, [_text(own, place, value, std) for place in places]))
+                first = ""
+    return lines
 
 
 def _text(cells: pd.DataFrame, place: tuple[str, str], column: str, std: str | None) -> str:

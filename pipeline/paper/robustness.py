@@ -5,11 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import seaborn as sns
 from jaxtyping import Bool, Float64
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -26,6 +24,7 @@ from pipeline.paper.style import (
     model_styles,
     model_title,
     number_or_dash,
+    panels,
     save_table,
     save_text,
     seeds_text,
@@ -67,16 +66,13 @@ READING = {
 class Robustness:
     """DeepFool results side by side, every model about the same videos.
 
-    Attributes:
-        models, seeds: the axes of the arrays.
-        settings: what all files share.
-        columns: per criterion and column of the files an array (models, seeds, videos); ``already_wrong`` is True only
-            where nothing was moved, ``fooled`` never where it is, ``not_fooled`` is the rest.
+    ``columns`` has per criterion and column of the files an array (models, seeds, videos); ``already_wrong`` is True
+    only where nothing was moved, ``fooled`` never where it is, ``not_fooled`` is the rest.
     """
 
     models: tuple[str, ...]
     seeds: tuple[int, ...]
-    settings: dict[str, Any]
+    settings: dict[str, Any]  # what all files share
     columns: dict[str, dict[str, np.ndarray]]
 
 
@@ -151,14 +147,12 @@ def robustness_table(files: Mapping[str, Sequence[str | Path]], resamples: int =
         samples = bootstrap_means(np.stack(values), np.stack(chosen), resamples, seed)  # (samples, 1 + bases, M, S)
         middle = _means(np.stack(values), np.stack(chosen))  # (1 + bases, models, seeds)
         for place, model in enumerate(results.models):
-            each = [_row(columns, place, run) for run in range(len(results.seeds))]
-            parts = [slice(run, run + 1) for run in range(len(results.seeds))]
-            for name, part, own in zip(
-                (*results.seeds, "all"), (*parts, slice(None)), (*each, _mean(each)), strict=True
-            ):
-                row = {"criterion": criterion, "model": model, "seed": str(name), "videos": rho.shape[-1]} | own
+            by_name = {str(seed): [run] for run, seed in enumerate(results.seeds)}
+            for name, part in (by_name | {"all": list(range(len(results.seeds)))}).items():
+                row: dict[str, Any] = {"criterion": criterion, "model": model, "seed": name, "videos": rho.shape[-1]}
+                row |= _mean([_row(columns, place, run) for run in part])
                 row["ci_low"], row["ci_high"] = _interval(samples[:, 0, place, part])
-                row["seed_std"] = float(np.std(middle[0, place], ddof=1)) if name == "all" and len(each) > 1 else np.nan
+                row["seed_std"] = float(np.std(middle[0, place], ddof=1)) if len(part) > 1 else np.nan
                 for number, (prefix, base) in enumerate(bases.items(), start=1):
                     compared = place != base and not np.isnan(middle[number, place, part]).all()
                     low, high = _interval(samples[:, number, place, part]) if compared else (np.nan, np.nan)
@@ -243,11 +237,8 @@ def robustness_figure(files: Mapping[str, Sequence[str | Path]], table: pd.DataF
     videos = {criterion: columns["fooled"].shape[-1] for criterion, columns in results.columns.items()}
     shown = [criterion for criterion, count in videos.items() if count >= FEW] or list(videos)
     styles = model_styles(results.models)
-    with sns.axes_style("whitegrid"):
-        figure, grid = plt.subplots(
-            2, len(shown), figsize=(1.2 + max(3.3, 0.95 * len(results.models)) * len(shown), 7), squeeze=False,
-            height_ratios=(1.2, 1), layout="constrained",
-        )  # fmt: skip
+    size = (1.2 + max(3.3, 0.95 * len(results.models)) * len(shown), 7)
+    figure, grid = panels(2, len(shown), size, squeeze=False, height_ratios=(1.2, 1))
     for (above, below), criterion in zip(grid.T, shown, strict=True):
         rows = table[table["criterion"] == criterion]
         _bars(above, rows, results, styles)

@@ -3,13 +3,15 @@
 import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import cycle, groupby
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from anyascii import anyascii
 from matplotlib.artist import setp
 from matplotlib.axes import Axes
@@ -53,9 +55,9 @@ class ModelStyle:
 
 
 MODEL_STYLES = {
-    "Non-ART": ModelStyle("#0173b2", "o", "-", ""),
-    "ART": ModelStyle("#de8f05", "s", "--", "///"),
-    "A-ART": ModelStyle("#029e73", "^", "-.", "xxx"),
+    "non_art": ModelStyle("#0173b2", "o", "-", ""),
+    "art": ModelStyle("#de8f05", "s", "--", "///"),
+    "a_art": ModelStyle("#029e73", "^", "-.", "xxx"),
 }
 OTHER_STYLES = (
     ModelStyle("#cc78bc", "D", ":", "..."),
@@ -63,17 +65,21 @@ OTHER_STYLES = (
     ModelStyle("#949494", "P", (0, (8, 3)), "---"),
     ModelStyle("#d55e00", "X", (0, (1, 3)), "ooo"),
 )
-ADVERSARIAL = MODEL_STYLES["ART"].color  # beside clean in black; the dashes say the same in grey
+ADVERSARIAL = MODEL_STYLES["art"].color  # beside clean in black; the dashes say the same in grey
+
+
+def panels(
+    rows: int, columns: int, size: tuple[float, float], look: str = "whitegrid", **how: Any
+) -> tuple[Figure, Any]:
+    """A figure of this size in inches, and its axes as ``matplotlib.pyplot.subplots`` gives them."""
+    with sns.axes_style(look):
+        return plt.subplots(rows, columns, figsize=size, layout="constrained", **how)
 
 
 def model_styles(models: Iterable[str]) -> dict[str, ModelStyle]:
     """A style for each name of group ``models``, in order; the controls take :data:`OTHER_STYLES` in turn."""
-    models = list(models)
-    others = [model for model in models if model not in MODELS]
-    return {
-        model: MODEL_STYLES[MODELS[model]] if model in MODELS else OTHER_STYLES[others.index(model) % len(OTHER_STYLES)]
-        for model in models
-    }
+    others = cycle(OTHER_STYLES)
+    return {model: MODEL_STYLES.get(model) or next(others) for model in models}
 
 
 def model_title(model: object) -> str:

@@ -6,6 +6,7 @@ nothing here runs a model. Gains are A-ART minus Non-ART, ours and the paper's a
 
 import hashlib
 import itertools
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from pipeline.data.labels import LabelSpace
 from pipeline.paper import paper, render
 from pipeline.paper.render import PaperTables, write_tables
 from pipeline.paper.style import model_title, save_metrics
+from pipeline.predict.files import check_comparable
 from pipeline.predict.predictions import LISTS, Predictions, read_predictions
 
 CELLS = ["table", "group", "metric", "split", "column", "ours", "std", "seed_std"]
@@ -56,30 +58,27 @@ def make_tables(
     (``art_...`` for ART) a table of their own. ``label_space`` is that of the frames that were predicted.
     """
     space = LabelSpace.load(label_space)
-    first: Predictions | None = None
-    measured: dict[str, list[dict[Key, np.ndarray]]] = {}
-    diagnostics: dict[str, list[pd.DataFrame]] = {}
-    seeds: dict[str, list[int]] = {}
-    verticals: dict[str, str] = {}
-    for model, paths in predictions.items():
-        for path in paths:
-            file = read_predictions(path)
-            if first is None:
-                first = file
-                groups = _groups(file, space)
-                parts = partitions(file.ids.to_pylist(), config.partitions, split_seed)
-                members = [np.arange(len(file.ids)), *groups.values(), *parts]
-            _check_alike(file, first, model, space)
-            measured.setdefault(model, []).append(_measure(file, members))
-            diagnostics.setdefault(model, []).append(file.diagnostics)
-            seeds.setdefault(model, []).append(file.seed)
-            if file.vertical is not None:
-                verticals[model] = file.vertical
-    if first is None:
+    files = ((model, read_predictions(path)) for model, paths in predictions.items() for path in paths)
+    named, first = next(files, (None, None))
+    if named is None or first is None:
         raise DataError("no predictions files given; make them with `dvc repro`")
+    groups = _groups(first, space)
+    parts = partitions(first.ids.to_pylist(), config.partitions, split_seed)
+    members = [np.arange(len(first.ids)), *groups.values(), *parts]
+    measured: dict[str, list[dict[Key, np.ndarray]]] = defaultdict(list)
+    diagnostics: dict[str, list[pd.DataFrame]] = defaultdict(list)
+    seeds: dict[str, list[int]] = defaultdict(list)
+    verticals: dict[str, str] = {}
+    for model, file in itertools.chain([(named, first)], files):
+        _check_alike(file, first, model, space)
+        measured[model].append(_measure(file, members))
+        diagnostics[model].append(file.diagnostics)
+        seeds[model].append(file.seed)
+        if file.vertical is not None:
+            verticals[model] = file.vertical
     shared = next(iter(seeds.values()))
     if any(own != shared or len(set(own)) < len(own) for own in seeds.values()):
-        raise DataError(f"every model needs the same seeds, each once, but they have different seeds: {seeds}")
+        raise DataError(f"every model needs the same seeds, each once, but they have different seeds: {dict(seeds)}")
 
     values: Values = {
         model: {key: np.stack([run[key] for run in runs]) for key in runs[0]} for model, runs in measured.items()
@@ -133,7 +132,8 @@ def _retrained(group: str | None, verticals: Mapping[str, str]) -> dict[str, str
 def _groups(file: Predictions, space: LabelSpace) -> dict[str, np.ndarray]:
     """The rows of the groups of Tables 2 and 3: videos with at least one of the group's classes, maybe none."""
     names = paper.table_groups(file.settings["data source"], itertools.chain.from_iterable(space.groups))
-    owners, classes = np.repeat(np.arange(len(file.ids)), file.positives), file.labels.flatten().to_numpy()
+    lengths, classes = file.labels.value_lengths().to_numpy(zero_copy_only=False), file.labels.flatten().to_numpy()
+    owners = np.repeat(np.arange(len(file.ids)), lengths)  # (labels,) video of each label
     members = {name: space.members(name) if name in space.group_names else () for name in names.values()}
     return {name: np.unique(owners[np.isin(classes, wanted)]) for name, wanted in members.items()}
 
@@ -146,24 +146,19 @@ def _check_alike(file: Predictions, first: Predictions, model: str, space: Label
             f"{file.path}: label space {file.settings['label space']} of {file.settings['classes']} classes, "
             f"but the frames' is {space.name} of {len(space.classes)}"
         )
-    differing = [key for key in file.settings if file.settings[key] != first.settings[key]]
-    if differing:
-        difference = "; ".join(f"{key} {file.settings[key]} against {first.settings[key]}" for key in differing)
-        raise DataError(f"{file.path} and {first.path} cannot stand in one table: {difference}")
-    for name, ours, theirs in (("videos", file.ids, first.ids), ("labels", file.labels, first.labels)):
-        if not ours.equals(theirs):
-            raise DataError(f"{file.path} and {first.path} hold different {name}; make both anew with `dvc repro`")
+    check_comparable([(one.path, one.settings, one.ids) for one in (first, file)], file.settings)
+    if not file.labels.equals(first.labels):
+        raise DataError(f"{file.path} and {first.path} hold different labels; make both anew with `dvc repro`")
 
 
 def _measure(file: Predictions, members: list[np.ndarray]) -> dict[Key, np.ndarray]:
     """(metric, split) -> percent on each set of rows (sets,); NaN for a set without videos."""
     empty = np.full(len(members), np.nan)
     values = {(metric, split): empty.copy() for metric in paper.METRICS for split in LISTS}
-    for split, (scores, hits) in file.lists.items():
+    for split, lists in file.lists.items():
         for place, rows in enumerate(members):
             if len(rows):
-                right, positives = hits[rows], file.positives[rows]
-                top = scores[rows]  # (rows, top)
+                top, right, positives = (part[rows] for part in lists)
                 values["GAP", split][place] = metrics.gap_from_top(top, right[:, : top.shape[1]], positives)
                 values["PERR", split][place] = metrics.perr_from_top(right, positives)
                 values["Hit@1", split][place] = metrics.hit_at_1_from_top(right)
@@ -179,8 +174,7 @@ def _cells(number: int, group: str | None, videos: int, printed: bool, values: V
         for split in paper.SPLITS:
             for column in (*paper.MODELS, paper.GAIN, *extra):
                 ours, std, seed_std = _summary(_column(values, column, (metric, split)), number)
-                theirs = paper.row(number, metric, split).value(column) if printed else None
-                mean, spread = theirs or (np.nan, np.nan)
+                mean, spread = paper.row(number, metric, split).value(column) if printed else (np.nan, np.nan)
                 place = (number, group or "all", metric, split, model_title(column))
                 over = [_over(values, column, base, (metric, split), number, videos, total) for base in OVER]
                 rows.append((*place, ours, std, seed_std, mean, spread, ours - mean, videos, seeds, sets - 3,

@@ -12,6 +12,7 @@ from jaxtyping import Float, Float32, Int32
 from torch import Tensor
 
 from artpaper import __version__
+from artpaper.metrics import TOP_K
 from pipeline.base.errors import DataError
 from pipeline.base.parameters import Params, as_dict
 from pipeline.data.store import FrameStore
@@ -76,6 +77,39 @@ def read_file(
     if not len(table):
         raise DataError(f"{path}: holds no video; delete it and make it anew with {maker}")
     return table.combine_chunks(), said
+
+
+def read_lists(path: Path, table: pa.Table, prefix: str, classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Each video's best classes, best first, of columns ``<prefix>classes`` and ``<prefix>scores`` of a file.
+
+    Returns:
+        Scores (videos, top), hits (videos, listed; False where a list is shorter) and numbers of labels (videos,).
+    Raises:
+        DataError: lists that are too short, hold NaN, are out of order, or name classes beyond ``classes``.
+    """
+    names = ("labels", f"{prefix}classes", f"{prefix}scores")
+    labels, listed, scored = (table[name].combine_chunks() for name in names)
+    positives = labels.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)  # (videos,)
+    lengths = listed.value_lengths().to_numpy(zero_copy_only=False)  # (videos,)
+    index, scores = listed.flatten().to_numpy(), scored.flatten().to_numpy(zero_copy_only=False)  # (pairs,) each
+    wanted = np.minimum(classes, np.maximum(TOP_K, positives))  # (videos,)
+    kind = prefix.replace("_", " ")
+    if not listed.value_lengths().equals(scored.value_lengths()) or (lengths < wanted).any():
+        raise DataError(
+            f"{path}: {kind}lists are shorter than {TOP_K} classes, or than a video's labels, or differ in length"
+        )
+    rows = np.repeat(np.arange(len(lengths)), lengths)  # (pairs,) video of each pair
+    starts = np.cumsum(lengths) - lengths  # (videos,)
+    if np.isnan(scores).any():
+        video = table["id"][int(rows[np.isnan(scores).argmax()])].as_py()
+        raise DataError(f"{path}: {kind}scores of video {video} are NaN; the model has diverged")
+    if ((np.diff(scores) > 0) & (np.diff(rows) == 0)).any() or index.min() < 0 or index.max() >= classes:
+        raise DataError(f"{path}: {kind}lists are not in descending order, or name classes beyond {classes}")
+    # (labels,): video and class of each label as one number
+    truth = np.repeat(np.arange(len(lengths)), positives) * classes + labels.flatten().to_numpy(zero_copy_only=False)
+    hits = np.zeros((len(lengths), lengths.max()), dtype=bool)
+    hits[rows, np.arange(len(rows)) - starts[rows]] = np.isin(rows * classes + index, truth)
+    return scores[starts[:, None] + np.arange(min(TOP_K, classes))], hits, positives
 
 
 def check_comparable(files: Iterable[tuple[Path, Note, Any]], settings: Iterable[str]) -> None:

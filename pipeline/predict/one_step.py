@@ -11,7 +11,7 @@ from artpaper.attacks import Attack, bce, fgm, predicted_bce
 from artpaper.attention import attention_numbers
 from artpaper.metrics import TOP_K
 from artpaper.models import FrameTransformer
-from artpaper.shapes import Frames, LabelSets, Mask
+from artpaper.shapes import Frames, LabelSets, Mask, PerVideo
 from pipeline.base.groups import AttackConfig
 from pipeline.base.memory import lower_if_short
 from pipeline.base.parameters import Params
@@ -58,6 +58,15 @@ def adversaries(model: FrameTransformer, x: Frames, y: LabelSets, mask: Mask, co
     return fgm(model, x, y, mask, epsilon=config.epsilon, scope=config.scope, objective=objective)
 
 
+@torch.no_grad()
+def attention_under_attack(
+    model: FrameTransformer, x: Frames, attacked: Frames, mask: Mask
+) -> dict[str, dict[str, PerVideo]]:
+    """What an attack does to the maps of each modality, as :func:`artpaper.attention.attention_numbers` tells it."""
+    clean, moved = (model.attention_heads(frames, mask) for frames in (x, attacked))
+    return {name: attention_numbers(heads, moved[name], mask) for name, heads in clean.items()}
+
+
 def _rows(model: FrameTransformer, store: FrameStore, params: Params, start: int) -> Iterator[dict[str, Any]]:
     """The columns of each batch of videos from batch ``start`` on."""
     config, device = params.attack, best_device()  # another machine's, perhaps
@@ -71,9 +80,6 @@ def _rows(model: FrameTransformer, store: FrameStore, params: Params, start: int
         listed = [max(TOP_K, len(labels)) for labels in columns["labels"]]
         for name, logits in (("clean", result.clean_logits), ("adversarial", result.adversarial_logits)):
             columns[f"{name}_classes"], columns[f"{name}_scores"] = best_classes(logits.cpu(), listed)
-        with torch.no_grad():
-            clean, attacked = (model.attention_heads(frames, mask) for frames in (x, x + result.perturbation))
-            for modality, heads in clean.items():
-                for name, values in attention_numbers(heads, attacked[modality], mask).items():
-                    columns[attention_column(modality, name)] = values.cpu().numpy()
+        for modality, numbers in attention_under_attack(model, x, x + result.perturbation, mask).items():
+            columns |= {attention_column(modality, name): values.cpu().numpy() for name, values in numbers.items()}
         yield columns

@@ -9,11 +9,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from artpaper import metrics
 from artpaper.attacks.result import FLAGS
 from artpaper.attention import NUMBERS
 from pipeline.base.errors import DataError
-from pipeline.predict.files import DAMAGED, read_file
+from pipeline.predict.files import DAMAGED, read_file, read_lists
 
 LISTS = {"test": "clean", "adversarial": "adversarial"}  # split -> prefix of its columns
 COLUMNS = ["id", "labels", *(f"{name}_{kind}" for name in LISTS.values() for kind in ("classes", "scores"))]
@@ -51,9 +50,9 @@ def attention_column(modality: str, number: str) -> str:
 class Predictions:
     """One predictions file in memory.
 
-    ``lists[split]`` holds the scores (videos, top) and the hits (videos, listed) of the best classes, best first;
-    ``positives`` the number of labels (videos,); ``vertical`` the only one that the model was trained on, None for all;
-    ``settings`` what all files of one table must share.
+    ``lists[split]`` holds scores (videos, top) and hits (videos, listed) of the best classes, best first, and numbers
+    of labels (videos,); ``vertical`` is the only one that the model was trained on, None for all; ``settings`` what all
+    files of one table must share.
     """
 
     path: Path
@@ -63,8 +62,7 @@ class Predictions:
     settings: dict[str, Any]
     ids: pa.Array
     labels: pa.ListArray
-    positives: np.ndarray
-    lists: dict[str, tuple[np.ndarray, np.ndarray]]
+    lists: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
     diagnostics: pd.DataFrame
 
 
@@ -77,37 +75,7 @@ def read_predictions(path: str | Path) -> Predictions:
     ids, labels = table["id"].combine_chunks(), table["labels"].combine_chunks()
     if len(ids.unique()) < len(ids):
         raise DataError(f"{path}: holds a video twice; delete it and make it anew with `dvc repro`")
-    positives = labels.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)  # (videos,)
-    # (labels,): video and class of each label as one number
-    truth = np.repeat(np.arange(len(ids)), positives) * settings["classes"] + labels.flatten().to_numpy()
-    lists = {
-        split: _read_lists(path, table, name, settings["classes"], positives, truth) for split, name in LISTS.items()
-    }
+    lists = {split: read_lists(path, table, f"{name}_", settings["classes"]) for split, name in LISTS.items()}
     diagnostics = table.select(DIAGNOSTICS).to_pandas()
     vertical = note.get("loss", {}).get("vertical")
-    return Predictions(
-        path, note["model"], note["seed"], vertical, settings, ids, labels, positives, lists, diagnostics
-    )
-
-
-def _read_lists(
-    path: Path, table: pa.Table, name: str, classes: int, positives: np.ndarray, truth: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Scores (videos, top) and hits (videos, listed, False where a list is shorter) of one test set."""
-    listed, scored = (table[f"{name}_{kind}"].combine_chunks() for kind in ("classes", "scores"))
-    lengths = listed.value_lengths().to_numpy(zero_copy_only=False)  # (videos,)
-    index, scores = listed.flatten().to_numpy(), scored.flatten().to_numpy(zero_copy_only=False)  # (pairs,) each
-    wanted = np.minimum(classes, np.maximum(metrics.TOP_K, positives))  # (videos,)
-    if not listed.value_lengths().equals(scored.value_lengths()) or (lengths < wanted).any():
-        raise DataError(f"{path}: {name} lists are shorter than {metrics.TOP_K} classes, or than a video's labels")
-    rows = np.repeat(np.arange(len(lengths)), lengths)  # (pairs,) video of each pair
-    starts = np.cumsum(lengths) - lengths  # (videos,)
-    if np.isnan(scores).any():
-        video = table["id"][int(rows[np.isnan(scores).argmax()])].as_py()
-        raise DataError(f"{path}: {name} scores of video {video} are NaN; the model has diverged")
-    if ((np.diff(scores) > 0) & (np.diff(rows) == 0)).any() or index.min() < 0 or index.max() >= classes:
-        raise DataError(f"{path}: {name} lists are not in descending order, or name classes beyond {classes}")
-    hits = np.zeros((len(lengths), lengths.max()), dtype=bool)
-    hits[rows, np.arange(len(rows)) - starts[rows]] = np.isin(rows * classes + index, truth)
-    top = min(metrics.TOP_K, classes)
-    return scores[starts[:, None] + np.arange(top)], hits
+    return Predictions(path, note["model"], note["seed"], vertical, settings, ids, labels, lists, diagnostics)

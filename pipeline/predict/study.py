@@ -113,13 +113,12 @@ def measure(variation: Variation, workspace: Path) -> Measured:
     result = variation.result(workspace)
     target = result.with_suffix("")  # not the training's folder: it may be measured under several attacks
     path = attack(params, name, seed, workspace, split="validation", model=model, target=target, progress=False)
-    predictions = read_predictions(path)
     measured: Measured = {}
-    for split, (scores, hits) in predictions.lists.items():
+    for split, (scores, hits, positives) in read_predictions(path).lists.items():
         top = hits[:, : scores.shape[1]]
-        measured[f"{split}_gap"] = metrics.gap_from_top(scores, top, predictions.positives)
-        measured[f"{split}_gap_error"] = _gap_error(scores, top, predictions.positives)
-        measured[f"{split}_perr"] = metrics.perr_from_top(hits, predictions.positives)
+        measured[f"{split}_gap"] = metrics.gap_from_top(scores, top, positives)
+        measured[f"{split}_gap_error"] = _gap_error(scores, top, positives)
+        measured[f"{split}_perr"] = metrics.perr_from_top(hits, positives)
         measured[f"{split}_hit_at_1"] = metrics.hit_at_1_from_top(hits)
     modalities = read_note(model)["modalities"]
     columns = [attention_column(modality, number) for modality, _ in modalities for number in NUMBERS]

@@ -17,7 +17,7 @@ from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
 from nbconvert import HTMLExporter
 
-from pipeline.base.atomic import atomic_file
+from pipeline.base.atomic import save_text
 from pipeline.base.errors import ConfigError
 from pipeline.base.parameters import Params, load_params
 from pipeline.run.notebooks import run
@@ -46,9 +46,7 @@ def write_report(folder: Path, target: Path, project: Path) -> Path:
     run(project / NOTEBOOK, executed, {"params": str(params.resolve()), "workspace": str(folder.resolve())})
     beside = Path(os.path.relpath(folder, target.parent)).as_posix()
     text = page(nbformat.read(executed, as_version=4), load_params(params), beside)
-    with atomic_file(target) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    return target
+    return save_text(text, target)
 
 
 def page(notebook: Any, params: Params, files: str = ".") -> str:
@@ -100,16 +98,11 @@ def fragment(notebook: Any, stage: str) -> str:
 
 def _formula(found: re.Match[str]) -> str:
     """A formula as MathML, which browsers draw by themselves; what is none, as it is."""
+    formula = found["block"] or found["inline"]
     try:
-        if found["block"]:
-            text = tex2mathml(found["block"], as_block=True)
-        elif found["inline"]:
-            text = tex2mathml(found["inline"])
-        else:
-            return found[0]
+        return re.sub(r"\n\s*", "", tex2mathml(formula, as_block=bool(found["block"]))) if formula else found[0]
     except MathError:
         return found[0]
-    return re.sub(r"\n\s*", "", text)
 
 
 def _rendered(notebook: Any, **options: bool) -> str:

@@ -2,47 +2,43 @@
 
 import re
 
-import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
 from scipy.stats import t as student
 
-from pipeline.paper.style import markdown_table
+from pipeline.paper.style import markdown_table, panels
 from pipeline.trial.rules import CALIBRATED
 from pipeline.trial.statistics import LEVEL, Results
 
-FRONTS = {  # line of the figure -> its variants, along its own parameter
-    "ART, over ε": ("art_0.5e", "art", "art_2e", "art_4e"),
-    "A-ART, over β": ("a_art_nominal", "a_art_share0.1", "a_art", "a_art_share0.4"),
-    "A-ART at 2ε": ("a_art_share0.2_2e",),
-    "A-ART at 4ε, over β": ("a_art_share0.1_4e", "a_art_share0.2_4e", "a_art_share0.4_4e"),
-    "uniform + ART, over ε": ("uniform_art_0.5e", "uniform_art", "uniform_art_2e", "uniform_art_4e"),
-    "position + ART, over ε": ("position_art_0.5e", "position_art", "position_art_2e", "position_art_4e"),
-    "contrastive": ("contrast", "contrast_4e"),
-    "Non-ART": ("non_art",),
-    "temperature": ("temperature_art",),
-    "entropy": ("entropy_art",),
-}
-MARKERS = dict(zip(FRONTS, "os<Dv^P*Xp", strict=True))
-DASHES = dict(
-    zip(FRONTS, ["-", (0, (5, 2)), "-", (0, (1, 1)), "-.", (0, (3, 1, 1, 1, 1, 1)), "--", "-", "-", "-"], strict=True)
-)
+FRONTS = {  # line of the figure -> its variants along its own parameter, their marker, its dashes
+    "ART, over ε": (("art_0.5e", "art", "art_2e", "art_4e"), "o", "-"),
+    "A-ART, over β": (("a_art_nominal", "a_art_share0.1", "a_art", "a_art_share0.4"), "s", (0, (5, 2))),
+    "A-ART at 2ε": (("a_art_share0.2_2e",), "<", "-"),
+    "A-ART at 4ε, over β": (("a_art_share0.1_4e", "a_art_share0.2_4e", "a_art_share0.4_4e"), "D", (0, (1, 1))),
+    "uniform + ART, over ε": (("uniform_art_0.5e", "uniform_art", "uniform_art_2e", "uniform_art_4e"), "v", "-."),
+    "position + ART, over ε": (
+        ("position_art_0.5e", "position_art", "position_art_2e", "position_art_4e"), "^", (0, (3, 1, 1, 1, 1, 1)),
+    ),
+    "contrastive": (("contrast", "contrast_4e"), "P", "--"),
+    "Non-ART": (("non_art",), "*", "-"),
+    "temperature": (("temperature_art",), "X", "-"),
+    "entropy": (("entropy_art",), "p", "-"),
+}  # fmt: skip
 
 
 def fronts_figure(results: Results, name: str) -> Figure:
     """Clean GAP against GAP under APGD, on the same videos; crosses are 95 % over seeds, Student's."""
-    with sns.axes_style("whitegrid"):
-        figure, axes = plt.subplots(figsize=(7.2, 5.4), layout="constrained")
+    figure, axes = panels(1, 1, (7.2, 5.4))
     shades = sns.color_palette("cubehelix", len(FRONTS) + 2)
-    for (label, variants), color in zip(FRONTS.items(), shades, strict=False):
+    for (label, (variants, marker, dashes)), color in zip(FRONTS.items(), shades, strict=False):
         found = [variant for variant in variants if results.seeds(variant)]
         if not found:
             continue
         points = [_centre(results, variant) for variant in found]
         x, y, wide, high = (np.array(column) for column in zip(*points, strict=True))
         axes.errorbar(x, y, xerr=wide, yerr=high, color=color, alpha=0.5, linestyle="none", linewidth=1)
-        axes.plot(x, y, color=color, marker=MARKERS[label], linestyle=DASHES[label], label=label, markersize=8)
+        axes.plot(x, y, color=color, marker=marker, linestyle=dashes, label=label, markersize=8)
         for variant, across, up in zip(found, x, y, strict=True):
             axes.annotate(_mark(variant), (across, up), (8, 8), textcoords="offset points", fontsize=8, color=color)
     counts = [len(results.seeds(variant)) for variant in results.variants]
@@ -78,7 +74,7 @@ def front_lines(results: Results) -> list[str]:
     And A-ART at another radius beside ART there.
     """
     ahead = {"clean_part": "clean", "apgd": "APGD"}
-    pairs = {f"ART at {_mark(name)} - A-ART": (name, "a_art") for name in FRONTS["ART, over ε"] if name != "art"}
+    pairs = {f"ART at {_mark(name)} - A-ART": (name, "a_art") for name in FRONTS["ART, over ε"][0] if name != "art"}
     pairs |= {f"A-ART at {times}ε - ART at {times}ε": (f"a_art_share{CALIBRATED}_{times}e", f"art_{times}e")
               for times in (2, 4)}  # fmt: skip
     cells: list[list[str]] = []

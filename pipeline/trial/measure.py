@@ -13,11 +13,11 @@ from jaxtyping import Float, Int16
 from torch import Tensor
 
 from artpaper.attacks import apgd, fgm
-from artpaper.attention import attention_numbers
 from artpaper.models import FrameTransformer
 from artpaper.shapes import Mask
 from pipeline.base.parameters import Params
 from pipeline.data.store import FrameStore
+from pipeline.predict.one_step import attention_under_attack
 from pipeline.stress.verdict.statistics import Gap
 from pipeline.trial.rules import Answers, inputs, lengths
 from pipeline.trial.sets import draw_counts
@@ -27,6 +27,7 @@ TOGETHER = 64  # videos of one length
 SMALL = 16  # videos attacked at a time by the costly attack
 UNIT = 0.01  # of the draws: a hundredth of a point of GAP
 SWAPS = ("swap_uniform", "swap_other", "swap_position")
+WHOLE = ("clean", "one_step", *SWAPS)  # on all test videos of the trial
 PART = ("clean_part", "one_step_part", "apgd")  # on the videos of the costly attack
 Numbers = dict[str, float]
 
@@ -54,14 +55,10 @@ def measure(
     maps: dict[str, list[np.ndarray]] = defaultdict(list)
     _whole(model, params, test, mean_maps(model, params, train), answers, maps)
     _part(model, params, part, answers, maps)
-    points: Numbers = {}
-    draws: dict[str, Int16[np.ndarray, " draws"]] = {}
-    drawn: dict[str, int] = {}
-    for kind, store, names in (("all", test, ("clean", "one_step", *SWAPS)), ("part", part, PART)):
-        found = gap_and_draws({name: answers[name] for name in names}, store.ids, people)
-        points, draws, drawn[kind] = points | found[0], draws | found[1], found[2]
+    points, draws, drawn = gap_and_draws({name: answers[name] for name in WHOLE}, test.ids, people)
+    of_part, part_draws, part_drawn = gap_and_draws({name: answers[name] for name in PART}, part.ids, people)
     numbers = {name: float(np.nanmean(np.concatenate(values))) for name, values in maps.items()}
-    return Measured(points, draws, numbers, drawn)
+    return Measured(points | of_part, draws | part_draws, numbers, {"all": drawn, "part": part_drawn})
 
 
 def gap_and_draws(
@@ -89,7 +86,9 @@ def _whole(
     """Clean, one step and the swaps."""
     contexts: dict[str, Callable[[], Any]] = {"clean": nullcontext}
     contexts |= {name: partial(swapped, model, name, mean) for name in SWAPS}
-    for group in _groups(store, params):
+    frames = lengths(store, params)
+    for length in np.unique(frames):  # a batch is of one length, for the swaps
+        group = store.subset(np.flatnonzero(frames == length).tolist())
         for batch in group.batches(TOGETHER, max_frames=params.features.max_frames):
             x, y, mask = inputs(model, batch, params)
             attack = fgm(model, x, y, mask, epsilon=params.attack.epsilon)
@@ -122,22 +121,13 @@ def _maps(
 
     Norms are in those of the uniform map, which is 1; the mean over videos leaves out those without a partner.
     """
-    with torch.no_grad():
-        clean, moved = (model.attention_heads(frames, mask) for frames in (x, attacked))
-    numbers = [attention_numbers(heads, moved[name], mask) for name, heads in clean.items()]
+    numbers = attention_under_attack(model, x, attacked, mask).values()
     frames = mask.sum(dim=1)
     named = {f"change_{attack}": "mse"} | ({"unrelated": "unrelated_mse", "uniform": "uniform_mse"}
                                            if attack == "one_step" else {})  # fmt: skip
     for name, key in named.items():
         total = torch.stack([each[key].sqrt() * frames for each in numbers]).sum(dim=0)
         maps[name].append(total.cpu().numpy())
-
-
-def _groups(store: FrameStore, params: Params) -> Iterator[FrameStore]:
-    """The videos of each length."""
-    frames = lengths(store, params)
-    for length in np.unique(frames):
-        yield store.subset(np.flatnonzero(frames == length).tolist())
 
 
 def mean_maps(

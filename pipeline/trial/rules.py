@@ -39,22 +39,14 @@ Curve = Mapping[float, Sequence[tuple[float, float]]]  # radius -> GAP, clean an
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
-    """What the calibration measured, and what the rules make of it.
+    """What the calibration measured, and what the rules make of it."""
 
-    Attributes:
-        frames: of the median training video, cut as the model is given it.
-        curve: radius -> clean and one-step GAP of Non-ART (fractions) for each calibration seed.
-        loss: ART's loss, mean over seeds and validation videos.
-        change: of its maps: the attention term before beta, of A-ART and of the contrastive one.
-        provenance: of the calibration.
-    """
-
-    frames: float
-    curve: Curve
-    loss: float
-    change: float
-    contrast: float
-    provenance: Mapping[str, Any]
+    frames: float  # of the median training video, cut as the model is given it
+    curve: Curve  # radius -> clean and one-step GAP of Non-ART (fractions) for each calibration seed
+    loss: float  # ART's, mean over seeds and validation videos
+    change: float  # of ART's maps: the attention term of A-ART before beta
+    contrast: float  # the same of the contrastive term
+    provenance: Mapping[str, Any]  # of the calibration
 
     @property
     def epsilon(self) -> float:

@@ -10,7 +10,7 @@ two one-sided tests.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from scipy.stats import t as student
 from artpaper.settings import Control
 from pipeline.base.errors import DataError
 from pipeline.base.parameters import build
-from pipeline.stress.verdict.statistics import holm, own_noise
+from pipeline.stress.verdict.statistics import Estimate, holm, own_noise, student_interval
 from pipeline.trial.measure import PART
 from pipeline.trial.rules import read_rules
 from pipeline.trial.units import read_unit
@@ -42,16 +42,8 @@ ALIVE_SHARE, ALIVE_COST = 0.5, 2.0  # of ART's difference between unrelated vide
 
 
 @dataclass(frozen=True)
-class Difference:
-    """A mean over seeds in points of GAP, its standard error, 95 % interval, p value of 0, and how many seeds."""
-
-    value: float
-    error: float
-    freedom: float
-    low: float
-    high: float
-    p: float
-    seeds: int
+class Difference(Estimate):
+    """A mean over seeds in points of GAP; ``videos`` is how many videos, or people, were drawn."""
 
     def told(self, level: float = LEVEL) -> float:
         """The smallest difference that a test at ``level`` with this error would have told, with a power of 80 %."""
@@ -93,12 +85,10 @@ def difference(
     videos = max(over - own, 0.0)
     variance = between + videos
     value, error = float(np.mean(points)), math.sqrt(variance)
-    if not error:
-        return Difference(value, 0.0, math.inf, value, value, float(value == 0), seeds)
-    freedom = variance**2 / (between**2 / (seeds - 1) + videos**2 / (drawn - 1))
-    reach = float(student.ppf(1 - LEVEL / 2, freedom)) * error
-    p = float(2 * student.sf(abs(value) / error, freedom))
-    return Difference(value, error, freedom, value - reach, value + reach, p, seeds)
+    lost = between**2 / (seeds - 1) + videos**2 / (drawn - 1)
+    freedom = variance**2 / lost if lost > 0 else math.inf
+    interval = student_interval(value, error, freedom)
+    return Difference(value, error, *interval, freedom, seeds, drawn, "seeds and videos")
 
 
 @dataclass(frozen=True)
@@ -214,4 +204,4 @@ def won_back(results: Results, variant: str, condition: str) -> Difference:
         *((w / bottom, v, c) for w, v, c in gained), *((-ratio * w / bottom, v, c) for w, v, c in lost)
     )
     low, high = (100 * (ratio + end) for end in (linear.low, linear.high))
-    return Difference(100 * ratio, 100 * linear.error, linear.freedom, low, high, linear.p, linear.seeds)
+    return replace(linear, value=100 * ratio, error=100 * linear.error, low=low, high=high)

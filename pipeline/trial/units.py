@@ -31,12 +31,9 @@ from pipeline.trial.rules import Rules, calibrate, fit, read_rules
 from pipeline.trial.sets import SETS, in_trial, trial_params
 from pipeline.trial.variants import Unit, audits, units, with_variant
 
-Say = Callable[[str], None]
-FOLDER = "trial"  # of a set's results
-
 
 def run_trial(
-    name: str, root: Path, data: Path | None = None, minutes: float = 60, say: Say = print,
+    name: str, root: Path, data: Path | None = None, minutes: float = 60, say: Callable[[str], None] = print,
     only: Sequence[str] = (), audited: bool = False,
 ) -> list[Path]:  # fmt: skip
     """Make what is missing of a set's results until ``minutes`` are used; the new files.
@@ -50,12 +47,15 @@ def run_trial(
     if changed:
         raise ArtpaperError("\n".join(["commit these first, or no commit says what was run:", *changed]))
     provenance = {"commit": commit, "code": code(__name__), "threads": torch.get_num_threads(), **environment()}
-    params, target = trial_params(name, root, data), root / "results" / name / FOLDER
+    params, target = trial_params(name, root, data), root / "results" / name / "trial"
     key = fingerprint([as_dict(part) for part in (params.data, params.synthetic, params.base)])
-    workspace = root / ".resume" / FOLDER / f"{name}-{key}"
+    workspace = root / ".resume" / "trial" / f"{name}-{key}"
     if not (workspace / "frames" / "summary.json").is_file():
         prepare(params, workspace, progress=False)
-    rules = _rules(params, workspace, target / "rules.json", provenance, say)
+    if not (target / "rules.json").is_file():
+        with alone(workspace / ".resume", "calibration"):
+            calibrate(params, workspace, target / "rules.json", provenance, say)
+    rules = read_rules(target / "rules.json")
     order = list(audits() if audited else units(rules))
     if unknown := set(only) - {unit.variant for unit in order}:
         raise ConfigError(f"no variant {min(unknown)!r}{nearest(min(unknown), sorted({u.variant for u in order}))}")
@@ -94,7 +94,7 @@ def make_unit(
     surrogates = {name: fit(with_variant(params, rules, name), name, SURROGATE_SEED, workspace)
                   for name in SURROGATES if audited}  # fmt: skip
     begun, started = time.perf_counter(), time.process_time()
-    name = next(known for known in SETS if known == path.parts[-4])
+    name = path.parts[-4]
     own = with_variant(params, rules, unit.variant)
     model = fit(own, unit.variant, unit.seed, workspace)
     trained = time.process_time()
@@ -154,13 +154,6 @@ def read_unit(path: Path) -> tuple[dict[str, Any], dict[str, Float64[np.ndarray,
     if path.name != Unit(about["variant"], about["seed"]).file:
         raise DataError(f"{path}: says that it is {about['variant']} seed {about['seed']}; rename it")
     return about, {name: table[name].to_numpy() / 100 for name in table.column_names}
-
-
-def _rules(params: Params, workspace: Path, path: Path, provenance: Mapping[str, Any], say: Say) -> Rules:
-    if path.is_file():
-        return read_rules(path)
-    with alone(workspace / ".resume", "calibration"):
-        return calibrate(params, workspace, path, provenance, say)
 
 
 def _seconds(folder: Path) -> dict[str, float]:

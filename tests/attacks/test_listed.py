@@ -12,7 +12,7 @@ from artpaper.attacks.result import ask, attack_result
 from artpaper.checks import check_model, check_results
 from artpaper.settings import Count, NonNegative
 from pipeline.base.parameters import Params
-from pipeline.explorer.explorer import choices
+from pipeline.explorer.choices import choices
 from pipeline.stress.attacks.plan import plan
 from tests import toy
 

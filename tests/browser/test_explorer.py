@@ -17,7 +17,8 @@ from axe_playwright_python.sync_playwright import Axe
 from matplotlib import colormaps
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from pipeline.explorer.explorer import ATTACKS, Explorer, open_explorer, run_title
+from pipeline.explorer.choices import ATTACKS
+from pipeline.explorer.explorer import Explorer, open_explorer, run_title
 from pipeline.explorer.scene import first_state, run_key
 from pipeline.explorer.static import page_of
 from pipeline.run.workspace import open_workspace

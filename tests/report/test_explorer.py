@@ -21,7 +21,8 @@ from pipeline.base.errors import ArtpaperError, CheckpointError, DataError
 from pipeline.base.parameters import Params, as_dict
 from pipeline.data.store import FrameStore
 from pipeline.explorer import explorer as module
-from pipeline.explorer.explorer import ATTACKS, Explorer, lead, open_explorer, run_title
+from pipeline.explorer.choices import ATTACKS
+from pipeline.explorer.explorer import Explorer, lead, open_explorer, run_title
 from pipeline.explorer.scene import LISTED, ORDERS, about, first_state, pooled
 from pipeline.explorer.static import EPSILONS, VIDEOS, chosen, page_of, write_page
 from pipeline.explorer.videos import Videos, public_address
@@ -68,7 +69,7 @@ def test_maps_and_top_labels_are_those_of_figures_1_and_2(explorer: Explorer, sm
             np.testing.assert_allclose(before, seen.clean[modality], atol=1e-12)
             np.testing.assert_allclose(after, seen.adversarial[modality], atol=1e-12)
         assert (view.before.top[0].name, view.after.top[0].name) == (seen.top, seen.attacked_top)
-        assert (view.right, view.attacked_right) == (seen.right, seen.attacked_right)
+        assert (view.before.right, view.after.right) == (seen.right, seen.attacked_right)
     assert explorer.videos.labels(row) == shown.labels
 
 
@@ -104,9 +105,9 @@ def test_the_norm_is_epsilon_and_nothing_changes_without_one(explorer: Explorer,
 
 def test_deepfool_fools_whatever_epsilon_says(explorer: Explorer) -> None:
     """By the page's own meaning: with another, it said "not fooled" of a search that had reached its aim."""
-    rows = [row for row in range(24) if explorer.look(row, RUNS[0], "random", 0.0).right]
+    rows = [row for row in range(24) if explorer.look(row, RUNS[0], "random", 0.0).before.right]
     for row in rows:  # with several true labels on top, another of them would do for a change of the top label
-        assert not explorer.look(row, RUNS[0], "deepfool", 0.0).attacked_right
+        assert not explorer.look(row, RUNS[0], "deepfool", 0.0).after.right
     far, near = (explorer.look(rows[0], RUNS[0], "deepfool", epsilon) for epsilon in (9.0, 0.0))
     assert far.norm == near.norm > 0
 
@@ -166,7 +167,7 @@ def test_the_fooled_are_those_whose_top_label_becomes_wrong(explorer: Explorer, 
         found = explorer.find("fooled", label, RUNS[0], name, strength)
         views = {row: explorer.look(row, RUNS[0], name, strength) for row in explorer.videos.matching(label).tolist()}
         assert len(views) <= ATTACKS[name].searched
-        assert found.rows.tolist() == [row for row, view in views.items() if view.right and not view.attacked_right]
+        assert found.rows.tolist() == [row for row, view in views.items() if view.before.right and not view.after.right]
         assert f"{len(found.rows)} of {len(views)} videos are fooled" in found.text
     assert explorer.find("fooled", label, RUNS[0], "one_step", 3 * epsilon).rows.size  # or the above compares nothing
 
@@ -381,9 +382,9 @@ def test_margins_are_above_0_where_the_top_label_is_true(explorer: Explorer) -> 
         for epsilon, margin in zip(epsilons, told, strict=True):
             view = explorer.look(row, RUNS[0], "one_step", epsilon)
             assert margin == pytest.approx(view.after.margin, abs=1e-4)
-            assert (view.after.margin > 0) == view.attacked_right
-            signs.add(view.attacked_right)
-        assert (view.before.margin > 0) == view.right
+            assert (view.after.margin > 0) == view.after.right
+            signs.add(view.after.right)
+        assert (view.before.margin > 0) == view.before.right
     assert signs == {True, False}
     assert np.isnan(lead(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 1.0])))
 

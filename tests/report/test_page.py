@@ -16,8 +16,10 @@ from ruamel.yaml import YAML
 
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.parameters import Params, build, load_params
-from pipeline.report.contents import CLAIM, Run, compared_parameters, duration, profile
+from pipeline.report.background import compared_parameters, profile
+from pipeline.report.contents import CLAIM
 from pipeline.report.page import fragment, page, write_report
+from pipeline.report.parts import Run, duration
 from pipeline.run.cli import main
 from pipeline.run.profiles import whole
 from pipeline.stress.verdict.statements import STATEMENTS
@@ -270,7 +272,7 @@ def test_without_a_stress_test_one_line_says_what_makes_it(project: Path) -> Non
 
 def test_a_stress_test_older_than_the_code_is_told(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     verdict_of(project)
-    monkeypatch.setattr("pipeline.report.contents.outdated", lambda folder: ["stress/dvc.yaml:attacks"])
+    monkeypatch.setattr("pipeline.report.parts.outdated", lambda folder: ["stress/dvc.yaml:attacks"])
     [alarm] = read(rendered(project)).select(".alarm")
     assert "(stress/dvc.yaml:attacks). dvc repro stress/dvc.yaml brings them up to date" in alarm.text
     assert alarm.find_parent("section")["id"] == STRESSED

@@ -296,7 +296,7 @@ def rewrite(path, column=None, value=None, **note):
         ({"column": "loss", "value": float("nan")}, "the loss of video v00003 is NaN"),
         ({"column": "scores", "value": [1.0]}, "differ in length"),
         ({"column": "scores", "value": [float(k) for k in range(20)]}, "not in descending order"),
-        ({"column": "scores", "value": [float("nan")] * 20}, "scores are NaN"),
+        ({"column": "scores", "value": [float("nan")] * 20}, "scores of video v00003 are NaN"),
     ],
 )
 def test_files_that_do_not_belong_together_are_refused(tmp_path, change, match):

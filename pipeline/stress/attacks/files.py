@@ -23,7 +23,7 @@ SCHEMA = pa.schema(
 (the uniform map's norm is 1), ``attention_entropy`` their rows' entropy over log T; all are means over modalities."""
 
 MAKER = "`dvc repro stress/dvc.yaml`"
-SAID = ("model", "seed", "attack", "epsilon", "source")  # what each file says of itself, beside much else
+SAID = ("model", "seed", "attack", "epsilon", "source", "classes")  # what each file says of itself, beside much else
 
 
 def read_attacked(path: Path, *columns: str) -> tuple[pa.Table, Note]:

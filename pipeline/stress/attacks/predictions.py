@@ -17,7 +17,6 @@ from tqdm import tqdm
 
 from artpaper.attacks import Attack, bce, fit_universal
 from artpaper.attacks.result import FLAGS, ask, attack_result, checked
-from artpaper.attention import attention_numbers
 from artpaper.metrics import TOP_K
 from artpaper.models import FrameTransformer
 from pipeline.base.alone import alone
@@ -30,6 +29,7 @@ from pipeline.data.batches import model_inputs
 from pipeline.data.store import FrameStore
 from pipeline.predict.deepfool import subset
 from pipeline.predict.files import best_classes, describe
+from pipeline.predict.one_step import attention_under_attack
 from pipeline.predict.resumable import write_resumable
 from pipeline.predict.study import Variation
 from pipeline.scale.engine import each
@@ -158,9 +158,7 @@ def _rows(
 
 def _attention(model: FrameTransformer, x: Tensor, attacked: Tensor, mask: Tensor) -> dict[str, Tensor]:
     """The columns about the maps, means over modalities (batch,); norms are in those of the uniform map, which is 1."""
-    with torch.no_grad():
-        clean, moved = (model.attention_heads(frames, mask) for frames in (x, attacked))
-    maps = [attention_numbers(heads, moved[name], mask) for name, heads in clean.items()]
+    maps = attention_under_attack(model, x, attacked, mask).values()
     frames = mask.sum(dim=1)
     columns = {
         "attention_change": [numbers["mse"].sqrt() * frames for numbers in maps],

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.base.atomic import atomic_file
+from pipeline.base.atomic import save_text
 from pipeline.base.parameters import Params
 from pipeline.stress.attacks.files import read_attacked
 from pipeline.stress.attacks.predictions import attack_all
@@ -23,8 +23,8 @@ def stress(params: Params, workspace: Path, *, target: Path | None = None, progr
     target = target or workspace / "stress"
     train_all(params, workspace, progress=progress)
     attack_all(params, workspace, target, progress=progress)
-    with atomic_file(target / "training.csv") as temporary:
-        training_table(params, workspace, target).to_csv(temporary, index=False, lineterminator="\n")
+    table = training_table(params, workspace, target)
+    save_text(table.to_csv(index=False, lineterminator="\n"), target / "training.csv")
     return target
 
 

@@ -17,29 +17,18 @@ NAN = float("nan")
 
 @dataclass(frozen=True)
 class Effect:
-    """A number of the stress test's tables.
+    """A number of the stress test's tables."""
 
-    Attributes:
-        name: what it is, for people.
-        value: points of GAP, nats of the loss, or a share.
-        low, high: its 95 % interval; NaN where there is none.
-        p: corrected by Holm; NaN where there is none.
-        seeds, videos: how many are behind it.
-        file: the table it stands in.
-        where: column -> value of its row, or rows over which it is the mean.
-        column: of the table.
-    """
-
-    name: str
-    value: float
-    low: float
-    high: float
-    p: float
-    seeds: int
-    videos: int
-    file: str
-    where: Mapping[str, str]
-    column: str
+    name: str  # what it is, for people
+    value: float  # points of GAP, nats of the loss, or a share
+    low: float  # where its 95 % interval begins; NaN where there is none
+    high: float  # and where it ends
+    p: float  # corrected by Holm; NaN where there is none
+    seeds: int  # trainings behind it
+    videos: int  # test videos behind it
+    file: str  # the table it stands in
+    where: Mapping[str, str]  # column -> value of its row, or of the rows over which it is the mean
+    column: str  # of the table
 
     @property
     def opposite(self) -> "Effect":

@@ -2,10 +2,8 @@
 
 from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from anyascii import anyascii
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,7 +13,7 @@ from matplotlib.transforms import Bbox, BboxBase
 
 from pipeline.base.errors import DataError
 from pipeline.paper.paper import MODELS
-from pipeline.paper.style import DATA, ModelStyle, legible, model_styles, wrapped
+from pipeline.paper.style import DATA, ModelStyle, legible, model_styles, panels, wrapped
 from pipeline.stress.attacks.files import MAKER
 from pipeline.stress.verdict.predictions import attack_name, counts_text, left_out_note, model_name
 
@@ -41,9 +39,9 @@ def stress_figure(table: pd.DataFrame) -> Figure:
     if not both:
         raise DataError(f"stress test: no model has both clean and ensemble predictions; make them with {MAKER}")
     controls = [model for model in both if model.startswith("uniform")]
-    styles, points = _styles(both), _points(gap, both)
-    with sns.axes_style("whitegrid"):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(12.6, 6), width_ratios=(1.15, 1), layout="constrained")
+    styles = _styles(both)
+    points = {model: (gap.loc[(model, "clean"), "mean"], gap.loc[(model, "ensemble"), "mean"]) for model in both}
+    figure, (left, right) = panels(1, 2, (12.6, 6), width_ratios=(1.15, 1))
     shown = table[table["attack"].isin(("clean", "ensemble"))]  # sweeps have fewer seeds
     figure.suptitle(_title("Which models are robust, and to what?", shown), fontsize=11)
     best = sorted((m for m in both if m not in MAIN), key=lambda m: -gap.loc[(m, "ensemble"), "mean"])
@@ -60,10 +58,7 @@ def sweep_figure(epsilon: pd.DataFrame, steps: pd.DataFrame) -> Figure:
     sweeps = [(name, table) for name, table in (("epsilon", epsilon), ("steps", steps)) if len(table)]
     if not sweeps:
         raise DataError(f"stress test: no sweep over epsilon or steps; make one with {MAKER}")
-    with sns.axes_style("whitegrid"):
-        figure, grid = plt.subplots(
-            2, len(sweeps), figsize=(5.9 * len(sweeps), 7.4), squeeze=False, sharex="col", layout="constrained"
-        )
+    figure, grid = panels(2, len(sweeps), (5.9 * len(sweeps), 7.4), squeeze=False, sharex="col")
     figure.suptitle(_title("PGD along epsilon and along its steps:", sweeps[0][1]), fontsize=11)
     for column, (name, table) in zip(grid.T, sweeps, strict=True):
         models = _swept(table)
@@ -91,7 +86,8 @@ def _trade(
     controls: list[str],
 ) -> None:  # fmt: skip
     for model, (x, y) in points.items():
-        reach = [_reach(gap, model, attack, point) for attack, point in (("clean", x), ("ensemble", y))]
+        rows = gap.loc[[(model, "clean"), (model, "ensemble")]]
+        reach = rows[["low", "high"]].sub(rows["mean"], axis=0).abs().to_numpy()[:, :, None]
         ours, control = model in MODELS, model in controls
         color = styles[model].color if ours else CONTROL
         axes.errorbar(x, y, xerr=reach[0], yerr=reach[1], color=color, alpha=0.55 if ours else 0.35, linewidth=1.4)
@@ -105,27 +101,14 @@ def _trade(
     axes.set_title("better is up and to the right; bars: 95 % over seeds and videos", fontsize=9)
 
 
-def _points(gap: pd.DataFrame, models: list[str]) -> dict[str, tuple[float, float]]:
-    clean, attacked = (gap.xs(attack, level="attack")["mean"] for attack in ("clean", "ensemble"))
-    return {model: (float(clean[model]), float(attacked[model])) for model in models}
-
-
 def _front(axes: Axes, points: list[tuple[float, float]]) -> None:
     """The staircase of the best uniform controls; what lies below it is no better than one of them in both."""
     if not points:
         return
     (x0, x1), (y0, y1) = axes.get_xlim(), axes.get_ylim()
-    steps = []
-    best = -np.inf
-    for x, y in sorted(points, reverse=True):  # from the best clean GAP down
-        if y > best:
-            steps.append((x, y))
-            best = y
-    corner_x, corner_y = [steps[0][0]], [y0]
-    for place, (x, y) in enumerate(steps):
-        after = steps[place + 1][0] if place + 1 < len(steps) else x0
-        corner_x += [x, after]
-        corner_y += [y, y]
+    down = np.array(sorted(points, reverse=True))  # from the best clean GAP down
+    steps = down[np.diff(np.maximum.accumulate(down[:, 1]), prepend=-np.inf) > 0]
+    corner_x, corner_y = [*np.repeat(steps[:, 0], 2), x0], [y0, *np.repeat(steps[:, 1], 2)]
     axes.fill(
         [*corner_x, x0], [*corner_y, y0], color="#dddddd", alpha=0.45, zorder=0, linewidth=0,
         label="no better than uniform attention",
@@ -167,7 +150,7 @@ def _place(axes: Axes, labels: dict[str, Annotation], points: dict[str, tuple[fl
         costs = []
         for offset in OFFSETS:
             box = _moved(label, offset)
-            outside = _area(box) - _overlap(box, inside)
+            outside = box.width * box.height - _overlap(box, inside)
             leader = at[model] + np.linspace(0.4, 0.9, 8)[:, None] * (np.array(offset) * axes.figure.dpi / 72)
             crossed = sum(other.contains(*place) for other in taken[:solid] for place in leader)
             costs.append(sum(_overlap(box, other) for other in taken) + 4 * outside + 40 * crossed)
@@ -187,11 +170,7 @@ def _moved(label: Annotation, offset: tuple[float, float]) -> Bbox:
 
 def _overlap(box: BboxBase, other: BboxBase) -> float:
     common = Bbox.intersection(box, other)
-    return 0.0 if common is None else _area(common)
-
-
-def _area(box: BboxBase) -> float:
-    return float(box.width * box.height)
+    return 0.0 if common is None else common.width * common.height
 
 
 def _lines(axes: Axes, gap: pd.DataFrame, models: list[str]) -> None:
@@ -249,11 +228,6 @@ def _swept(table: pd.DataFrame) -> list[str]:
 def _styles(models: Sequence[str]) -> dict[str, ModelStyle]:
     """The paper's models as everywhere; the uniform control in grey."""
     return model_styles(models) | ({"uniform_art": CONTROL_STYLE} if "uniform_art" in models else {})
-
-
-def _reach(gap: pd.DataFrame, model: str, attack: str, value: float) -> list[list[float]]:
-    row = gap.loc[(model, attack)]
-    return [[value - float(row["low"])], [float(row["high"]) - value]]
 
 
 def _title(text: str, table: pd.DataFrame) -> str:

@@ -16,15 +16,13 @@ from pipeline.stress.verdict.figure import stress_figure, sweep_figure
 from pipeline.stress.verdict.leaderboard import leaderboard, read_training, write_leaderboard
 from pipeline.stress.verdict.predictions import data_note, read_stress
 from pipeline.stress.verdict.statements import STATEMENTS, Verdict, verdicts
-from pipeline.stress.verdict.tables import stress_table, sweep_table, write_stress
+from pipeline.stress.verdict.tables import sweep_table, write_stress
 
 
 def stress_verdict(params: Params, folder: str | Path, out: str | Path) -> Path:
     """Write to ``out`` all that ``verdict.ipynb`` shows of the stress test in ``folder``; the page of the verdicts."""
     folder, out = Path(folder), Path(out)
-    stress = read_stress(folder, params.verdict.draws)
-    write_stress(stress, out)
-    table = stress_table(stress)
+    table = write_stress(read_stress(folder, params.verdict.draws), out)
     epsilon, steps = (sweep_table(table, key) for key in ("epsilon", "steps"))
     write_leaderboard(leaderboard(table, read_training(folder / "training.csv")), out)
     checks = checks_table(folder, epsilon)

@@ -1,5 +1,6 @@
 """The stress test's files, read and checked: every model, seed and attack about the same videos."""
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +10,14 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from artpaper.metrics import TOP_K, hit_at_1_from_top
+from artpaper.metrics import hit_at_1_from_top
 from pipeline.base.errors import DataError
 from pipeline.base.sources import SOURCES
 from pipeline.paper.evidence import NotMeasured
 from pipeline.paper.paper import MODELS
 from pipeline.paper.style import left_out
 from pipeline.predict.bootstrap import bootstrap_counts
-from pipeline.predict.files import DAMAGED
+from pipeline.predict.files import DAMAGED, read_lists
 from pipeline.stress.attacks.files import MAKER, read_attacked
 from pipeline.stress.verdict.statistics import Gap, Sample
 
@@ -66,20 +67,15 @@ SWEEPS = ("epsilon", "steps")
 class Stress:
     """Everything the stress test measured, ready to be compared.
 
-    Attributes:
-        source: ``data.source`` of the predictions.
-        videos: how many test videos, the same for every model.
-        epsilon: of each attack, unit of the normalised features; 0 on clean videos.
-        samples: metric ("gap", "hit_at_1" in percent, "loss" in nats), model and attack -> its values over seeds and
-            bootstrap samples; a model without some attack has no entry.
-        damaged: shards of the source that were left out.
+    ``samples`` has under metric ("gap", "hit_at_1" in percent, "loss" in nats), model and attack its values over seeds
+    and bootstrap samples; a model without some attack has no entry.
     """
 
-    source: str
-    videos: int
-    epsilon: Mapping[str, float]
+    source: str  # ``data.source`` of the predictions
+    videos: int  # how many test videos, the same for every model
+    epsilon: Mapping[str, float]  # of each attack, unit of the normalised features; 0 on clean videos
     samples: Mapping[tuple[str, str, str], Sample]
-    damaged: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()  # shards of the source that were left out
 
     @property
     def about(self) -> dict[str, str]:
@@ -109,29 +105,26 @@ def read_stress(folder: str | Path, draws: int = 1000) -> Stress:
     paths = sorted((folder / "predictions").glob("*/seed*/*.parquet"))
     if not paths:
         raise DataError(f"{folder / 'predictions'}: no predictions under attack; make them with {MAKER}")
-    counts = np.empty((0, 0), np.int32)
-    first: tuple[Path, dict[str, Any], pa.Table] | None = None
+    files = map(_read, paths)
+    first = next(files)
+    _, about, videos = first
+    counts = bootstrap_counts(len(videos), draws, 0)
     epsilons: dict[str, tuple[Path, float]] = {}
     parts: dict[tuple[str, str, str], dict[int, tuple[float, np.ndarray]]] = {}
-    for path in paths:
-        note, rows = _read(path)
-        if first is None:
-            first = (path, note, rows)
-            counts = bootstrap_counts(len(rows), draws, 0)
+    for path, note, rows in itertools.chain([first], files):
         _check(path, note, rows, *first)
         known, epsilon = epsilons.setdefault(note["attack"], (path, note["epsilon"]))
         if epsilon != note["epsilon"]:
             raise DataError(f"{path} and {known}: epsilon {note['epsilon']} against {epsilon}; make both anew")
-        for metric, values in _resample(path, rows, counts).items():
+        for metric, values in _resample(path, rows, note["classes"], counts).items():
             parts.setdefault((metric, note["model"], note["attack"]), {})[note["seed"]] = values
-    assert first is not None  # there was a path
     samples = {}
     for key, seeds in parts.items():
         order = tuple(sorted(seeds))
-        points = np.array([seeds[seed][0] for seed in order])  # (seeds,)
-        samples[key] = Sample(order, points, np.stack([seeds[seed][1] for seed in order]), len(first[2]))
+        points, resampled = zip(*(seeds[seed] for seed in order), strict=True)
+        samples[key] = Sample(order, np.array(points), np.stack(resampled), len(videos))
     radii = {name: value for name, (_, value) in epsilons.items()}
-    return Stress(first[1]["source"], len(first[2]), radii, samples, first[1]["damaged"])
+    return Stress(about["source"], len(videos), radii, samples, about["damaged"])
 
 
 def model_name(model: str) -> str:
@@ -162,9 +155,9 @@ def left_out_note(table: pd.DataFrame) -> list[str]:
     return [without] if isinstance(without, str) and without else []  # of a CSV file an empty cell is NaN
 
 
-def _read(path: Path) -> tuple[dict[str, Any], pa.Table]:
+def _read(path: Path) -> tuple[Path, dict[str, Any], pa.Table]:
     rows, note = read_attacked(path, *COLUMNS)
-    return note | {"damaged": tuple(note.get(DAMAGED, ())), "epsilon": note["epsilon"] or 0.0}, rows
+    return path, note | {"damaged": tuple(note.get(DAMAGED, ())), "epsilon": note["epsilon"] or 0.0}, rows
 
 
 def _check(
@@ -185,9 +178,10 @@ def _check(
             raise DataError(f"{path} and {first}: other videos or labels ({column}); make both anew with {MAKER}")
 
 
-def _resample(path: Path, rows: pa.Table, counts: np.ndarray) -> dict[str, tuple[float, np.ndarray]]:
+def _resample(path: Path, rows: pa.Table, classes: int, counts: np.ndarray) -> dict[str, tuple[float, np.ndarray]]:
     """Per metric its value and its values in the bootstrap samples (draws,)."""
-    scores, hits, positives = _lists(path, rows)
+    scores, hits, positives = read_lists(path, rows, "", classes)
+    hits = hits[:, : scores.shape[1]]
     gap, first, loss = Gap(scores, hits, positives), hits[:, 0].astype(float), rows["loss"].to_numpy()
     if np.isnan(loss).any():
         raise DataError(f"{path}: the loss of video {rows['id'][int(np.isnan(loss).argmax())]} is NaN")
@@ -197,24 +191,6 @@ def _resample(path: Path, rows: pa.Table, counts: np.ndarray) -> dict[str, tuple
         "hit_at_1": (100 * hit_at_1_from_top(hits), 100 * (counts @ first) / len(rows)),
         "loss": (float(loss.mean()), (counts @ loss) / len(rows)),
     }
-
-
-def _lists(path: Path, rows: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scores (videos, top), hits (videos, top) and numbers of labels (videos,)."""
-    labels, classes, scores = (rows[name].combine_chunks() for name in ("labels", "classes", "scores"))
-    lengths = classes.value_lengths().to_numpy(zero_copy_only=False)  # (videos,)
-    top = int(min(TOP_K, lengths.min()))
-    if not classes.value_lengths().equals(scores.value_lengths()) or (top < TOP_K and (lengths > top).any()):
-        raise DataError(f"{path}: lists of scores and classes differ in length, or are shorter than {TOP_K} classes")
-    places = (np.cumsum(lengths) - lengths)[:, None] + np.arange(top)  # (videos, top)
-    best, values = (part.flatten().to_numpy(zero_copy_only=False)[places] for part in (classes, scores))
-    if np.isnan(values).any() or (np.diff(values, axis=1) > 0).any():
-        raise DataError(f"{path}: scores are NaN or not in descending order; make it anew with {MAKER}")
-    positives = labels.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)  # (videos,)
-    truth = labels.flatten().to_numpy(zero_copy_only=False)  # (labels,)
-    width = 1 + int(max(best.max(), truth.max(initial=0)))
-    pairs = np.repeat(np.arange(len(lengths)), positives) * width + truth  # (labels,) video and class as one number
-    return values, np.isin(np.arange(len(lengths))[:, None] * width + best, pairs), positives
 
 
 def _ordered(names: set[str], known: Mapping[str, str]) -> list[str]:

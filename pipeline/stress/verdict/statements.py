@@ -140,51 +140,38 @@ def approaches_uniform(evidence: StressEvidence, rules: Rules) -> Verdict:
     return Judgement((strong, art), decided if len(shares) > 1 else UNTOLD, reason)
 
 
-@dataclass(frozen=True)
-class Duel:
-    """A model that keeps its attention beside one uniform control: under the ensemble, and clean."""
-
-    attacked: Effect
-    clean: Effect
-
-    def verdict(self, rules: Rules) -> str:
-        """Whether it beats the control, at no lower clean GAP."""
-        return all_of([above(self.attacked, rules), no_worse(self.clean, rules)])
-
-
 def beats_uniform(evidence: StressEvidence, rules: Rules) -> Verdict:
     """Some model that keeps its attention beats every uniform control under the ensemble at no lower clean GAP."""
     _, reference = evidence.flatness("art")
     far = evidence.training.groupby("model")["attention_uniform_rms"].mean() >= rules.kept * reference.mean()
-    contests: list[tuple[str, list[Duel]]] = []  # of each model its verdict and its duels
+    contests: list[tuple[str, list[tuple[Effect, Effect]]]] = []  # a verdict, and over each control: attacked, clean
     missing: set[str] = set()
     for model in far[far].index:
         duels, untried = [], set()
         for control in UNIFORM:
             try:
-                clean, attacked = (
-                    evidence.difference(model, attack, control, family="defences") for attack in ("clean", "ensemble")
+                attacked, clean = (
+                    evidence.difference(model, attack, control, family="defences") for attack in ("ensemble", "clean")
                 )
             except NotMeasured:
                 untried.add(control)
                 continue
-            duels.append(Duel(attacked, clean))
+            duels.append((attacked, clean))
         if duels:
             missing |= untried
-            parts = [duel.verdict(rules) for duel in duels] + [UNTOLD] * len(untried)
-            contests.append((all_of(parts), duels))
+            parts = [part for attacked, clean in duels for part in (above(attacked, rules), no_worse(clean, rules))]
+            contests.append((all_of(parts + [UNTOLD] * len(untried)), duels))
     if not contests:
         raise NotMeasured(f"no model that keeps its attention beside {' or '.join(UNIFORM)}")
-    reasons = [
-        "; ".join(f"{duel.attacked}, {duel.clean}" for duel in duels) for verdict, duels in contests if verdict == HOLDS
-    ]
+    held = [duels for verdict, duels in contests if verdict == HOLDS]
+    reasons = ["; ".join(f"{attacked}, {clean}" for attacked, clean in duels) for duels in held]
     if not reasons:
         # of each model the control that it does worst against, and of these the best
         value = attrgetter("value")
-        nearest = max((min((duel.attacked for duel in duels), key=value) for _, duels in contests), key=value)
+        nearest = max((min((attacked for attacked, _ in duels), key=value) for _, duels in contests), key=value)
         reasons = [f"of {len(contests)} models that keep their attention none surely does; the nearest: {nearest}"]
     reasons += [f"not measured: {control}" for control in sorted(missing)]
-    effects = tuple(effect for _, duels in contests for duel in duels for effect in (duel.attacked, duel.clean))
+    effects = tuple(effect for _, duels in contests for duel in duels for effect in duel)
     return Judgement(effects, any_of([verdict for verdict, _ in contests]), "; ".join(reasons))
 
 

@@ -187,14 +187,19 @@ def _combine(samples: Sequence[Sample], signs: Sequence[int]) -> Estimate:
         lost = sum(part**2 / (n - 1) for part, n in zip(parts, sizes, strict=True))
         freedom = variance**2 / lost if lost > 0 else math.inf
     error = math.sqrt(variance)
-    reach = student_quantile((1 + LEVEL) / 2, freedom) * error
-    p = math.nan
-    if basis == "seeds and videos":
-        p = student_p(value / error, freedom) if error > 0 else float(value == 0)
-    value, error, low, high = (unit * number for number in (value, error, value - reach, value + reach))
+    low, high, p = student_interval(value, error, freedom)
+    value, error, low, high = (unit * number for number in (value, error, low, high))
     if not all(map(math.isfinite, (error, low, high))):
         raise ValueError(f"values up to {largest:g} are too large: their interval is not finite")
+    p = math.nan if basis == "videos only" else p
     return Estimate(value, error, low, high, p, freedom, min(sizes), samples[0].videos, basis)
+
+
+def student_interval(value: float, error: float, freedom: float) -> tuple[float, float, float]:
+    """Both ends of the 95 % interval of a number with this standard error, and the two-sided p value of its being 0."""
+    reach = student_quantile((1 + LEVEL) / 2, freedom) * error
+    p = student_p(value / error, freedom) if error > 0 else float(value == 0)
+    return value - reach, value + reach, p
 
 
 def own_noise(draws: Float64[np.ndarray, "seeds draws"]) -> float:

@@ -1,5 +1,6 @@
 """The stress test in tables: what each model keeps, which differences are more than chance, and the sweeps."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -74,16 +75,12 @@ def stress_table(stress: Stress) -> pd.DataFrame:
         :class:`pipeline.stress.verdict.statistics.Estimate`), ``source`` of the data and what was ``left_out``.
     """
     rows = []
-    for model in stress.models:
-        for attack in stress.attacks:
-            for metric in METRICS:
-                if (metric, model, attack) in stress.samples:
-                    mean = estimate(stress.sample(metric, model, attack))
-                    rows.append(
-                        {"model": model, "attack": attack, "metric": metric, "epsilon": stress.epsilon[attack],
-                         "mean": mean.value, "low": mean.low, "high": mean.high, "seeds": mean.seeds,
-                         "videos": mean.videos, "basis": mean.basis, **stress.about}
-                    )  # fmt: skip
+    for model, attack, metric in itertools.product(stress.models, stress.attacks, METRICS):
+        if (metric, model, attack) in stress.samples:
+            mean = estimate(stress.samples[metric, model, attack])
+            row = {"model": model, "attack": attack, "metric": metric, "epsilon": stress.epsilon[attack]}
+            row |= {"mean": mean.value, "low": mean.low, "high": mean.high}
+            rows.append(row | {name: getattr(mean, name) for name in ("seeds", "videos", "basis")} | stress.about)
     return pd.DataFrame(rows)
 
 
@@ -136,8 +133,8 @@ def sweep_table(table: pd.DataFrame, key: str) -> pd.DataFrame:
     return pd.concat(parts) if parts else table[swept].assign(value=0.0)
 
 
-def write_stress(stress: Stress, folder: str | Path) -> None:
-    """Write ``table`` and ``differences`` as CSV and Markdown, and each sweep that was made as CSV."""
+def write_stress(stress: Stress, folder: str | Path) -> pd.DataFrame:
+    """Write ``table``, which it returns, and ``differences`` as CSV and Markdown, and each sweep as CSV."""
     folder = Path(folder)
     table, differences = stress_table(stress), differences_table(stress)
     save_table(table, folder / "table.csv")
@@ -146,6 +143,7 @@ def write_stress(stress: Stress, folder: str | Path) -> None:
     save_text(differences_markdown(differences), folder / "differences.md")
     for key in SWEEPS:
         save_table(sweep_table(table, key), folder / f"{key}.csv")
+    return table
 
 
 def table_markdown(table: pd.DataFrame) -> str:
@@ -158,7 +156,7 @@ def table_markdown(table: pd.DataFrame) -> str:
         own = [cells.get((model, attack)) for model in models]
         values = ("–" if cell is None else f"{cell.mean:.2f} ± {(cell.high - cell.low) / 2:.2f}" for cell in own)
         lines.append([attack_name(attack), *values])
-    text = f"GAP in percent, mean over training seeds ± half its 95 % interval. {_numbers(gap)} {_data(table)}"
+    text = f"GAP in percent, mean over training seeds ± half its 95 % interval. {_about(gap)}"
     return f"**What each model keeps under each attack.** {text}\n\n" + markdown_table(
         ["attack", *map(model_name, models)], lines
     )
@@ -169,7 +167,7 @@ def differences_markdown(table: pd.DataFrame) -> str:
     text = [
         "**Which differences are more than chance?** Differences on the same videos, points of percent for GAP and "
         "nats for the loss, with the 95 % interval of each by itself; p is Holm's, corrected within each family. "
-        f"{_numbers(table)} {_data(table)}",
+        f"{_about(table)}",
         "",
     ]
     for family, meaning in FAMILIES.items():
@@ -199,14 +197,10 @@ def _p_text(p: float, basis: str) -> str:
     return "< 0.0001" if p < 0.0001 else f"{p:.4f}" if p < 0.1 else f"{p:.2f}"
 
 
-def _numbers(table: pd.DataFrame) -> str:
+def _about(table: pd.DataFrame) -> str:
     if table.empty:
         return "Nothing that could be compared was measured."
     alone = ""
     if table["seeds"].min() == 1:
         alone = " With one seed an interval is about the videos only and says nothing of other trainings."
-    return f"{counts_text(table)}.{alone}"
-
-
-def _data(table: pd.DataFrame) -> str:
-    return "" if table.empty else data_note(table)
+    return f"{counts_text(table)}.{alone} {data_note(table)}"
