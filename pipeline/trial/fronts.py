@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from scipy.stats import t as student
 
 from pipeline.paper.style import markdown_table
@@ -30,12 +31,17 @@ DASHES = dict(
 )
 
 
+COLORS = dict(zip(FRONTS, (1, 2, 9, 4, 7, 5, 6, 0, 3, 8), strict=True))  # of the palette; the models' own as elsewhere
+HALO = [withStroke(linewidth=3, foreground="white")]
+
+
 def fronts_figure(results: Results, name: str) -> Figure:
     """Clean GAP against GAP under APGD, on the same videos; crosses are 95 % over seeds, Student's."""
     with sns.axes_style("whitegrid"):
         figure, axes = plt.subplots(figsize=(7.2, 5.4), layout="constrained")
-    shades = sns.color_palette("cubehelix", len(FRONTS) + 2)
-    for (label, variants), color in zip(FRONTS.items(), shades, strict=False):
+    shades = sns.color_palette("colorblind")
+    for label, variants in FRONTS.items():
+        color = shades[COLORS[label]]
         found = [variant for variant in variants if results.seeds(variant)]
         if not found:
             continue
@@ -44,7 +50,10 @@ def fronts_figure(results: Results, name: str) -> Figure:
         axes.errorbar(x, y, xerr=wide, yerr=high, color=color, alpha=0.5, linestyle="none", linewidth=1)
         axes.plot(x, y, color=color, marker=MARKERS[label], linestyle=DASHES[label], label=label, markersize=8)
         for variant, across, up in zip(found, x, y, strict=True):
-            axes.annotate(_mark(variant), (across, up), (8, 8), textcoords="offset points", fontsize=8, color=color)
+            mark = axes.annotate(_mark(variant), (across, up), (8, 8), textcoords="offset points", fontsize=9, zorder=5)
+            mark.set_path_effects(HALO)
+            if label.startswith("A-ART at"):  # beside ART at the same radius, whose mark is to the right
+                mark.set(position=(-8, 8), horizontalalignment="right")
     counts = [len(results.seeds(variant)) for variant in results.variants]
     seeds = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
     axes.set(xlabel="GAP, clean (%)", ylabel="GAP under APGD, 100 steps, 5 restarts (%)")
