@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
+from matplotlib.patheffects import AbstractPathEffect, withStroke
 from scipy.stats import t as student
 
 from pipeline.paper.style import markdown_table
@@ -32,7 +32,7 @@ DASHES = dict(
 
 
 COLORS = dict(zip(FRONTS, (1, 2, 9, 4, 7, 5, 6, 0, 3, 8), strict=True))  # of the palette; the models' own as elsewhere
-HALO = [withStroke(linewidth=3, foreground="white")]
+HALO: list[AbstractPathEffect] = [withStroke(linewidth=3, foreground="white")]
 
 
 def fronts_figure(results: Results, name: str) -> Figure:
