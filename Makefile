@@ -72,11 +72,12 @@ nbval: ready  ## compare the notebooks' checked outputs with those of a run on t
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.small_run
 	$(NBVAL)
 
-faults: ready  ## the long ones: killed workers, trainings on a cluster, faults injected into every stage, 120,000 hostile inputs, mutants of the code (hours)
+faults: ready  ## the long ones: killed workers, trainings on a cluster, faults injected into every stage, 120,000 hostile inputs, mutants of the code, a hundred Run Alls of the explorer in Chromium (hours)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m fault
 	$(BIN)/python -m tests.faults.inject
 	$(BIN)/python -m tests.faults.fuzz
 	$(BIN)/python -m tests.faults.mutants
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.run_alls
 
 browser: ready  ## look at the explorer, the report and the site in Chromium; screenshots in reports/browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser tests/browser

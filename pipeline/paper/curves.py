@@ -53,7 +53,7 @@ def histories_figure(table: pd.DataFrame, title: str) -> Figure:
         first = shown.groupby("model")["seed"].first()  # a model's lines share one entry of the legend
         for (model, seed), run in shown.groupby(["model", "seed"], sort=False):
             label = model_title(model) if seed == first[model] else None
-            axes.plot(run["step"], run["value"], **styles[str(model)].line, linewidth=1.4, label=label)
+            axes.plot(run["step"], run["value"], **styles[str(model)].line, label=label)
         axes.set(xlabel="step", ylabel=quantity, yscale="linear" if "GAP" in quantity else "log")
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     row[1].legend()

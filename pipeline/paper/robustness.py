@@ -278,12 +278,13 @@ def _bars(axes: Axes, rows: pd.DataFrame, results: Robustness, styles: Mapping[s
         axes.bar(place, mean, 0.62, linewidth=1.5, **style.bar)
         reach = [[mean - 100 * overall["ci_low"]], [100 * overall["ci_high"] - mean]]
         axes.errorbar(place, mean, yerr=np.maximum(reach, 0), color="black", capsize=6, linewidth=1.8)
+        each = 100 * own.drop("all")["mean_rho"]
+        top = np.nanmax([mean, 100 * overall["ci_high"], *each])
         axes.annotate(
-            f"{mean:#.3g}".removesuffix("."), (place, np.fmax(mean, 100 * overall["ci_high"])), (0, 6), ha="center",
+            f"{mean:#.3g}".removesuffix("."), (place, top), (0, 6), ha="center",
             textcoords="offset points", fontsize=10, zorder=5, bbox={"facecolor": "white", "linewidth": 0, "pad": 0.5},
         )  # fmt: skip
         if len(results.seeds) > 1:
-            each = 100 * own.drop("all")["mean_rho"]
             spread = place + np.linspace(-0.18, 0.18, len(each))
             axes.plot(spread, each, "o", color="white", markeredgecolor="black", markersize=5, zorder=4)
     axes.set_xticks(range(len(labels)), labels, fontsize=9)

@@ -36,17 +36,21 @@ NAMED_SHARDS = 10  # damaged ones that a caption names
 
 @dataclass(frozen=True)
 class ModelStyle:
-    """How a model looks: a colour of the colour-blind palette, and what stands for it in black and white."""
+    """How a model looks: a colour of the colour-blind palette, and what stands for it in black and white.
+
+    ``width`` of its lines: ART's are wide, so that they are seen under A-ART's where the two are the same.
+    """
 
     color: str
     marker: str
     linestyle: str | tuple[int, tuple[int, ...]]
     hatch: str
+    width: float = 1.5
 
     @property
     def line(self) -> dict[str, Any]:
         """Keywords of a line."""
-        return {"color": self.color, "linestyle": self.linestyle}
+        return {"color": self.color, "linestyle": self.linestyle, "linewidth": self.width}
 
     @property
     def bar(self) -> dict[str, Any]:
@@ -56,7 +60,7 @@ class ModelStyle:
 
 MODEL_STYLES = {
     "non_art": ModelStyle("#0173b2", "o", "-", ""),
-    "art": ModelStyle("#de8f05", "s", "--", "///"),
+    "art": ModelStyle("#de8f05", "s", "--", "///", width=3.0),
     "a_art": ModelStyle("#029e73", "^", "-.", "xxx"),
 }
 OTHER_STYLES = (

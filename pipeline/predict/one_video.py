@@ -73,7 +73,7 @@ class Example:
 def example(params: Params, workspace: Path, models: Sequence[str], seed: int, video: str, how: str) -> Example:
     """Put one test video, by its id, to each of ``models`` (names of group ``models``), and its one-step adversary too.
 
-    White box: the adversary is made for each model. ``how`` the video was chosen is for the title.
+    White box: the adversary is made for each model. ``how`` the video was chosen is for the figures.
     """
     whole = FrameStore(workspace / "frames" / "test")
     ids = whole.ids

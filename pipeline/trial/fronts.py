@@ -5,33 +5,36 @@ import re
 import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.patheffects import AbstractPathEffect, withStroke
 from scipy.stats import t as student
 
 from pipeline.paper.style import markdown_table, panels
 from pipeline.trial.rules import CALIBRATED
 from pipeline.trial.statistics import LEVEL, Results
 
-FRONTS = {  # line of the figure -> its variants along its own parameter, their marker, its dashes
-    "ART, over ε": (("art_0.5e", "art", "art_2e", "art_4e"), "o", "-"),
-    "A-ART, over β": (("a_art_nominal", "a_art_share0.1", "a_art", "a_art_share0.4"), "s", (0, (5, 2))),
-    "A-ART at 2ε": (("a_art_share0.2_2e",), "<", "-"),
-    "A-ART at 4ε, over β": (("a_art_share0.1_4e", "a_art_share0.2_4e", "a_art_share0.4_4e"), "D", (0, (1, 1))),
-    "uniform + ART, over ε": (("uniform_art_0.5e", "uniform_art", "uniform_art_2e", "uniform_art_4e"), "v", "-."),
+FRONTS = {  # line of the figure -> its variants along its own parameter; its colour in the palette, marker and dashes
+    "ART, over ε": (("art_0.5e", "art", "art_2e", "art_4e"), 1, "o", "-"),
+    "A-ART, over β": (("a_art_nominal", "a_art_share0.1", "a_art", "a_art_share0.4"), 2, "s", (0, (5, 2))),
+    "A-ART at 2ε": (("a_art_share0.2_2e",), 9, "<", "-"),
+    "A-ART at 4ε, over β": (("a_art_share0.1_4e", "a_art_share0.2_4e", "a_art_share0.4_4e"), 4, "D", (0, (1, 1))),
+    "uniform + ART, over ε": (("uniform_art_0.5e", "uniform_art", "uniform_art_2e", "uniform_art_4e"), 7, "v", "-."),
     "position + ART, over ε": (
-        ("position_art_0.5e", "position_art", "position_art_2e", "position_art_4e"), "^", (0, (3, 1, 1, 1, 1, 1)),
+        ("position_art_0.5e", "position_art", "position_art_2e", "position_art_4e"), 5, "^", (0, (3, 1, 1, 1, 1, 1)),
     ),
-    "contrastive": (("contrast", "contrast_4e"), "P", "--"),
-    "Non-ART": (("non_art",), "*", "-"),
-    "temperature": (("temperature_art",), "X", "-"),
-    "entropy": (("entropy_art",), "p", "-"),
+    "contrastive": (("contrast", "contrast_4e"), 6, "P", "--"),
+    "Non-ART": (("non_art",), 0, "*", "-"),
+    "temperature": (("temperature_art",), 3, "X", "-"),
+    "entropy": (("entropy_art",), 8, "p", "-"),
 }  # fmt: skip
+HALO: list[AbstractPathEffect] = [withStroke(linewidth=3, foreground="white")]
 
 
 def fronts_figure(results: Results, name: str) -> Figure:
     """Clean GAP against GAP under APGD, on the same videos; crosses are 95 % over seeds, Student's."""
     figure, axes = panels(1, 1, (7.2, 5.4))
-    shades = sns.color_palette("cubehelix", len(FRONTS) + 2)
-    for (label, (variants, marker, dashes)), color in zip(FRONTS.items(), shades, strict=False):
+    palette = sns.color_palette("colorblind")
+    for label, (variants, shade, marker, dashes) in FRONTS.items():
+        color = palette[shade]
         found = [variant for variant in variants if results.seeds(variant)]
         if not found:
             continue
@@ -40,7 +43,10 @@ def fronts_figure(results: Results, name: str) -> Figure:
         axes.errorbar(x, y, xerr=wide, yerr=high, color=color, alpha=0.5, linestyle="none", linewidth=1)
         axes.plot(x, y, color=color, marker=marker, linestyle=dashes, label=label, markersize=8)
         for variant, across, up in zip(found, x, y, strict=True):
-            axes.annotate(_mark(variant), (across, up), (8, 8), textcoords="offset points", fontsize=8, color=color)
+            mark = axes.annotate(_mark(variant), (across, up), (8, 8), textcoords="offset points", fontsize=9, zorder=5)
+            mark.set_path_effects(HALO)
+            if label.startswith("A-ART at"):  # beside ART at the same radius, whose mark is to the right
+                mark.set(position=(-8, 8), horizontalalignment="right")
     counts = [len(results.seeds(variant)) for variant in results.variants]
     seeds = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
     axes.set(xlabel="GAP, clean (%)", ylabel="GAP under APGD, 100 steps, 5 restarts (%)")

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,8 +42,8 @@ def background(page: Page) -> np.ndarray:
     return np.array([int(part) for part in re.findall(r"\d+", said)[:3]])
 
 
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
+@contextmanager
+def launched() -> Iterator[Browser]:
     """The browser; $CHROMIUM names another one than the first on the path."""
     names = ("chromium", "chromium-browser", "google-chrome")
     path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
@@ -54,16 +55,30 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture
-def watched(chromium: Browser) -> Iterator[Watched]:
-    """A new page of 1440 x 1000 pixels that keeps its console errors and the addresses it asked for."""
-    context = chromium.new_context(viewport={"width": 1440, "height": 1000})
+@contextmanager
+def new_page(browser: Browser) -> Iterator[Watched]:
+    """A page of 1440 x 1000 pixels that keeps its console errors and the addresses it asked for."""
+    context = browser.new_context(viewport={"width": 1440, "height": 1000})
     seen = Watched(context.new_page())
     seen.page.on("console", lambda said: seen.errors.append(said.text) if said.type == "error" else None)
     seen.page.on("pageerror", lambda error: seen.errors.append(str(error)))
     seen.page.on("request", lambda request: seen.requests.append(request.url))
     yield seen
     context.close()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """One browser for all tests."""
+    with launched() as browser:
+        yield browser
+
+
+@pytest.fixture
+def watched(chromium: Browser) -> Iterator[Watched]:
+    """A new page for one test."""
+    with new_page(chromium) as seen:
+        yield seen
 
 
 @pytest.fixture(scope="session")

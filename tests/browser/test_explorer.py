@@ -57,6 +57,16 @@ LINES = """root => {
   }
   return lines;
 }"""
+# Every plot on show, and those of them that show nothing: no drawing in it, or a map of one colour.
+PLOTS = """root => {
+  const blank = canvas => {
+    const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+    return data.every((value, at) => value === data[at % 4]);
+  };
+  const plots = [...root.querySelectorAll('.plot')].map(plot => [...plot.querySelectorAll('canvas, svg')]);
+  const empty = drawn => !drawn.length || drawn.some(one => one.tagName === 'CANVAS' && one.width && blank(one));
+  return [plots.length, plots.filter(empty).length];
+}"""
 CONTRAST = """root => {
   const pen = new OffscreenCanvas(1, 1).getContext('2d', { willReadFrequently: true });
   const light = colour => {
@@ -463,6 +473,10 @@ def test_a_page_without_a_kernel_draws_the_same(
     page.goto((tmp_path / "index.html").as_uri())
     shown = Shown(page.locator(".explorer")).ready()
     shown.expect_maps(explorer, 0, "one_step")
+    plots, empty = shown.root.evaluate(PLOTS)
+    assert plots > empty == 0
+    shown.root.locator("canvas").first.evaluate("canvas => canvas.getContext('2d').reset()")
+    assert shown.root.evaluate(PLOTS) == [plots, 1]  # an empty one would be seen
     shown.control("Epsilon ε").press("End")
     assert shown.state()["epsilon"] == 0.4
     shown.expect_maps(explorer, 0, "one_step")

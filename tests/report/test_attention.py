@@ -261,6 +261,7 @@ def test_models_are_told_apart_without_colour():
     assert (styles["uniform"], styles["other"]) == OTHER_STYLES[:2]
     for kind in ("color", "marker", "linestyle", "hatch"):
         assert len({str(getattr(style, kind)) for style in styles.values()}) == len(styles)
+    assert styles["art"].line["linewidth"] > styles["a_art"].line["linewidth"]  # seen under it where both are the same
 
 
 def test_markdown_is_padded_and_escaped():

@@ -1,7 +1,10 @@
 """The video of Figures 1 and 2, what is computed on it, and what the figures show."""
 
+from dataclasses import replace
+
 import matplotlib.pyplot as plt
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -65,6 +68,22 @@ def test_without_art_the_first_model_decides(tmp_path):
     assert by_brute_force(files["a_art"]) != by_brute_force(files["non_art"])
     assert choose_video(files) == by_brute_force(files["a_art"])
     assert "A-ART's maps" in rule_of(files)
+
+
+def test_of_the_longest_those_that_fool_non_art_are_asked(tmp_path):
+    numbers = {(modality, "mse"): np.arange(1.0, 8.0) for modality in ("rgb", "audio")}
+    given = {"ids": list("abcdefg"), "frames": [12, 12, 12, 12, 12, 12, 3], "numbers": numbers}
+    fooled = {"non_art": [False, True, False, False, True, True, True], "art": [True] + 6 * [False]}
+    files = {}
+    for model, values in fooled.items():
+        path = write_predictions(tmp_path / model, model, **given)
+        table = pq.read_table(path)
+        place = table.column_names.index("fooled")
+        pq.write_table(table.set_column(place, "fooled", pa.array(values)), path)
+        files[model] = [path]
+    assert choose_video(files) == "e"  # of b, e and f
+    assert "of the longest test videos on which Non-ART is fooled the one with the median" in rule_of(files)
+    assert choose_video({"art": files["art"]}) == "a"  # the first model in its place
 
 
 def test_a_named_video_is_taken_or_its_neighbours_are_named(tmp_path):
@@ -170,12 +189,33 @@ def test_maps_of_a_modality_share_a_scale_and_differences_are_centred():
     assert "A-ART" in grid[12].get_ylabel()
     assert grid[12].get_xlabel() == "attended frame (s)"
     labels = [axes.get_xlabel() or axes.get_ylabel() for axes in figure.axes if not axes.get_images()]
-    assert labels == ["attention weight", "difference (weight)"] * 2
-    title = figure.get_suptitle().replace("\n", " ")
-    assert r"test video v1\$2 (SYNTHETIC data)" in title
-    assert r"true classes: Games, Sports & \$" in title
-    assert r"A-ART Games → Cost in \$ (wrong)" in title
+    assert labels == ["attention weight (colours: square root)", "difference (weight)"] * 2
+    assert figure.get_suptitle() == (
+        "Attention maps of test video v1\\$2 (SYNTHETIC data)\ntrue classes: Games, Sports & \\$"
+    )
+    tops = [axes.get_title().rpartition("\n")[2] for axes in grid[12:18]]
+    assert (tops[0], tops[1]) == ("top: Games", r"top: Cost in \$ ✗")
+    assert tops[3:5] == ["", ""]  # they are the video's, not the modality's
+    assert "training seed 3" in figure.get_supxlabel()
+    assert "The video was named." in figure.get_supxlabel()
     figure.draw_without_rendering()
+
+
+@pytest.mark.parametrize("modalities", [("audio",), ("rgb", "audio")])
+def test_long_names_make_no_head_longer_than_two_lines_and_cover_nothing(modalities):
+    shown = shown_example(modalities=modalities)
+    long = replace(next(iter(shown.models.values())), top="Wood, lumber and board " * 3, attacked_top="Bird song " * 9)
+    shown = replace(shown, video="v" * 90, labels=("Bird song, bird call, bird " * 3,) * 9, how="chosen " * 20)
+    shown = replace(shown, models=dict.fromkeys(shown.models, long))
+    for figure in (attention_maps_figure(shown), attention_profiles_figure(shown)):
+        figure.draw_without_rendering()
+        heads = [figure.get_suptitle(), *(axes.get_title() for axes in figure.axes)]
+        assert max(head.count("\n") for head in heads) == 1
+        titles = [axes.title.get_window_extent() for axes in figure.axes if axes.get_title()]
+        titles += [figure._suptitle.get_window_extent(), *(legend.get_window_extent() for legend in figure.legends)]
+        titles += [figure._supxlabel.get_window_extent()] if figure._supxlabel else []
+        assert not [1 for place, one in enumerate(titles) for other in titles[:place] if one.overlaps(other)]
+        assert all(figure.bbox.padded(1).contains(*corner) for box in titles for corner in box.corners())
 
 
 def test_models_that_do_not_move_or_differ_little_can_be_drawn():
@@ -206,4 +246,5 @@ def test_profile_figure_has_clean_adversarial_and_uniform_on_one_axis_a_row():
             assert (uniform.get_linestyle(), clean.get_linestyle(), adversarial.get_linestyle()) == (":", "-", "--")
             np.testing.assert_array_equal(clean.get_ydata(), rows["clean"])
             np.testing.assert_array_equal(adversarial.get_ydata(), rows["adversarial"])
-            assert axes.get_title().startswith(f"{name}, {modality}\nmost: {7 * rows['clean'].max():.2f}/T clean")
+            above = f"{name}: Games → Cost in \\$ ✗\n" if modality == "rgb" else ""
+            assert axes.get_title().startswith(f"{above}{modality}, most: {7 * rows['clean'].max():.2f}/T clean")

@@ -197,6 +197,11 @@ def test_sparse_criteria_are_left_to_the_table_and_extra_models_get_a_bar(tmp_pa
     assert len({str(line.get_linestyle()) + line.get_marker() for line in figure.axes[3].lines[1::2]}) == 4
     assert set(table["criterion"]) == set(CRITERIA) == set(MEANING)
     figure.draw_without_rendering()
+    above = figure.axes[0]
+    dots = [line for line in above.lines if len(line.get_xdata()) == 2 and line.get_marker() == "o"]
+    assert len(dots) == len(above.texts) == 4
+    for number, each in zip(above.texts, dots, strict=True):  # of two seeds: none lies under the number
+        assert number.get_window_extent().y0 > above.transData.transform(each.get_xydata())[:, 1].max()
 
 
 def test_models_that_nothing_fools_can_be_drawn(tmp_path):
