@@ -22,7 +22,7 @@ import numpy as np
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before CUDA starts, or its matrix products vary
 import torch
 
-from artpaper.inputs import Guarded
+from artpaper.guarded import Guarded
 from artpaper.losses import COUNTED, Parts, loss_for
 from artpaper.metrics import TOP_K, gap_from_top, top_scores
 from artpaper.models import FrameTransformer
