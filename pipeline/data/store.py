@@ -39,7 +39,6 @@ class StoredVideo:
     id: str
     frames: UInt8[np.ndarray, "frames dim"] | Float32[np.ndarray, "frames dim"]
     labels: tuple[int, ...]
-    entities: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,6 @@ class _Columns:
     frame_offsets: np.ndarray
     frames: np.ndarray
     labels: pa.ListArray
-    entities: pa.ListArray
 
 
 class FrameStore:
@@ -143,8 +141,8 @@ class FrameStore:
         shard, batch, row = self._places[index, :3].tolist()
         columns = self._columns(shard, batch)
         start, end = columns.frame_offsets[row], columns.frame_offsets[row + 1]
-        labels, entities = (tuple(column[row].as_py()) for column in (columns.labels, columns.entities))
-        return StoredVideo(columns.ids[row].as_py(), columns.frames[start:end], labels, entities)
+        labels = tuple(columns.labels[row].as_py())
+        return StoredVideo(columns.ids[row].as_py(), columns.frames[start:end], labels)
 
     def subset(self, indices: Sequence[int]) -> "FrameStore":
         """A store of some of the videos, by their positions in this one; nothing is copied but the index."""
@@ -229,9 +227,7 @@ class FrameStore:
         read = self._open(shard).get_batch(batch)
         listed = read.column("frames")
         frames = listed.values.values.to_numpy(zero_copy_only=True).reshape(-1, sum(self.modalities.values()))
-        return _Columns(
-            read.column("id"), listed.offsets.to_numpy(), frames, read.column("labels"), read.column("entities")
-        )
+        return _Columns(read.column("id"), listed.offsets.to_numpy(), frames, read.column("labels"))
 
 
 def _sizes(path: Path) -> dict[str, int]:
