@@ -12,12 +12,18 @@ from jaxtyping import Float, Float32, Int32
 from torch import Tensor
 
 from artpaper import __version__
+from artpaper.attacks.result import FLAGS
 from pipeline.base.errors import DataError
 from pipeline.base.parameters import Params, as_dict
 from pipeline.data.store import FrameStore
 from pipeline.train.checkpoints import Note
 
 DAMAGED = "damaged_shards"  # in a note only where some were left out
+DIAGNOSED = (  # columns for what an attack says of each video
+    dict.fromkeys(("norm", "relative_norm", "gradient_norm"), pa.float64())
+    | {"zero_gradient": pa.bool_(), "iterations": pa.int64()}
+    | dict.fromkeys(("already_wrong", "fooled", *FLAGS), pa.bool_())
+)
 
 
 def describe(params: Params, name: str, seed: int, note: Note, store: FrameStore) -> Note:

@@ -13,7 +13,7 @@ from artpaper import metrics
 from artpaper.attacks.result import FLAGS
 from artpaper.attention import NUMBERS
 from pipeline.base.errors import DataError
-from pipeline.predict.files import DAMAGED, read_file
+from pipeline.predict.files import DAMAGED, DIAGNOSED, read_file
 
 LISTS = {"test": "clean", "adversarial": "adversarial"}  # split -> prefix of its columns
 COLUMNS = ["id", "labels", *(f"{name}_{kind}" for name in LISTS.values() for kind in ("classes", "scores"))]
@@ -35,9 +35,7 @@ def schema(modalities: Iterable[str] = ()) -> pa.Schema:
     columns = {"id": pa.string(), "labels": pa.list_(pa.int32()), "frames": pa.int32()}
     for name in LISTS.values():
         columns |= {f"{name}_classes": pa.list_(pa.int32()), f"{name}_scores": pa.list_(pa.float32())}
-    columns |= dict.fromkeys(("norm", "relative_norm", "gradient_norm"), pa.float64())
-    columns |= {"zero_gradient": pa.bool_(), "iterations": pa.int64()}
-    columns |= dict.fromkeys(("already_wrong", "fooled", *FLAGS), pa.bool_())
+    columns |= DIAGNOSED
     columns |= {attention_column(modality, name): pa.float64() for modality in modalities for name in NUMBERS}
     return pa.schema(columns)
 
