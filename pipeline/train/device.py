@@ -20,7 +20,7 @@ def best_device() -> torch.device:
 
 
 def native_precision(device: torch.device) -> str:
-    """bf16 where the device multiplies it in hardware, fp32 elsewhere."""
+    """bf16 where the device multiplies it in hardware, fp32 elsewhere: emulated it is many times slower."""
     if device.type in ("cuda", "xpu"):
         return "bf16" if torch.get_device_module(device).is_bf16_supported(including_emulation=False) else "fp32"
     abilities = torch.cpu.get_capabilities()
