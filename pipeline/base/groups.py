@@ -17,6 +17,23 @@ from pipeline.base.sources import SOURCES
 LEAST_DRAWS = 20  # bootstrap samples: pipeline.stress.verdict.statistics says why
 Place = Annotated[str, AfterValidator(os.path.expanduser)]  # ~ and ~name are homes
 
+CONTROLS: dict[str, dict[str, Any]] = {  # of group `controls`; profiles/default.yaml says what each is
+    "a_art_strong": {"like": "a_art", "beta": 1.0},
+    "random_att": {"like": "a_art", "beta": 1.0, "attention_adversary": "random"},
+    "entropy_art": {"like": "art", "entropy": 0.01},
+    "temperature_art": {"like": "art", "temperature": 4.0},
+    "uniform": {"like": "non_art", "attention": "uniform"},
+    "uniform_art": {"like": "art", "attention": "uniform"},
+    "uniform_wide": {"like": "art", "attention": "uniform", "epsilon": 2.0},
+    "pgd_at": {"like": "art", "clean": 0.0, "adversary": "projected", "steps": 2},
+    "trades": {"like": "art", "alpha": 50.0, "adversary": "projected", "consistency": True},
+    "vat": {"like": "art", "alpha": 10.0, "adversary": "virtual", "consistency": True},
+    "gradalign": {"like": "art", "alignment": 0.002},
+    "art_wide": {"like": "art", "epsilon": 2.0},
+    "relative_att": {"like": "a_art", "epsilon": 2.0, "beta": 0.03, "attention_relative": True},
+    "relative_sharp": {"like": "a_art", "epsilon": 2.0, "beta": 0.03, "attention_relative": True, "entropy": -0.003},
+}
+
 
 def _known_source(name: str) -> str:
     if name not in SOURCES:
@@ -218,11 +235,7 @@ class Stress:
     The ``videos`` are chosen by a seeded hash; ``epsilons`` and ``step_counts`` are sweeps, on the first seed.
     """
 
-    models: Annotated[tuple[str, ...], Field(min_length=1)] = (
-        "non_art", "art", "a_art", "a_art_strong", "random_att", "entropy_art", "temperature_art", "uniform",
-        "uniform_art", "uniform_wide", "pgd_at", "trades", "vat", "gradalign", "art_wide", "relative_att",
-        "relative_sharp",
-    )  # fmt: skip
+    models: Annotated[tuple[str, ...], Field(min_length=1)] = (*Experiment.models, *CONTROLS)
     seeds: Annotated[tuple[Natural, ...], Field(min_length=1)] = (0, 1, 2, 3, 4)
     max_steps: Count | None = None
     equal_cost: bool = True
