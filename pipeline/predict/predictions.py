@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from jaxtyping import Bool, Float, Int64
 
 from artpaper import metrics
 from artpaper.attacks.result import FLAGS
@@ -29,6 +30,9 @@ SETTINGS = {
     "frames at most": "max_frames",
 }  # what all files of one table must share -> where a file says it
 
+# scores and hits of each video's best classes, best first
+Lists = tuple[Float[np.ndarray, "videos top"], Bool[np.ndarray, "videos listed"]]
+
 
 def schema(modalities: Iterable[str] = ()) -> pa.Schema:
     """Columns of a predictions file: one row a video, the numbers of every modality's attention maps last."""
@@ -47,22 +51,17 @@ def attention_column(modality: str, number: str) -> str:
 
 @dataclass(frozen=True)
 class Predictions:
-    """One predictions file in memory.
-
-    ``lists[split]`` holds the scores (videos, top) and the hits (videos, listed) of the best classes, best first;
-    ``positives`` the number of labels (videos,); ``vertical`` the only one that the model was trained on, None for all;
-    ``settings`` what all files of one table must share.
-    """
+    """One predictions file in memory."""
 
     path: Path
     model: str
     seed: int
-    vertical: str | None
-    settings: dict[str, Any]
+    vertical: str | None  # the only one that the model was trained on; None: on all
+    settings: dict[str, Any]  # what all files of one table must share
     ids: pa.Array
     labels: pa.ListArray
-    positives: np.ndarray
-    lists: dict[str, tuple[np.ndarray, np.ndarray]]
+    positives: Int64[np.ndarray, " videos"]  # how many labels each has
+    lists: dict[str, Lists]  # by split
     diagnostics: pd.DataFrame
 
 
@@ -90,8 +89,8 @@ def read_predictions(path: str | Path) -> Predictions:
 
 def _read_lists(
     path: Path, table: pa.Table, name: str, classes: int, positives: np.ndarray, truth: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Scores (videos, top) and hits (videos, listed, False where a list is shorter) of one test set."""
+) -> Lists:
+    """Of one test set; hits are False where a list is shorter."""
     listed, scored = (table[f"{name}_{kind}"].combine_chunks() for kind in ("classes", "scores"))
     lengths = listed.value_lengths().to_numpy(zero_copy_only=False)  # (videos,)
     index, scores = listed.flatten().to_numpy(), scored.flatten().to_numpy(zero_copy_only=False)  # (pairs,) each

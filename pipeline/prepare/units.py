@@ -36,10 +36,7 @@ LISTING = pa.schema({"id": pa.string(), "hash": pa.uint64(), **dict.fromkeys(PLA
 
 @dataclass(frozen=True)
 class Unit:
-    """Pieces of the input, and where the shard made of them and the list of their videos go.
-
-    ``skip`` leaves out a damaged piece instead of stopping at it.
-    """
+    """Pieces of the input, and where the shard made of them and the list of their videos go."""
 
     inputs: tuple[Piece, ...]
     shard: Path
@@ -47,7 +44,7 @@ class Unit:
     modalities: tuple[Modality, ...]
     dtype: str
     seed: int
-    skip: bool = False
+    skip: bool = False  # leave out a damaged piece instead of stopping at it
 
     @property
     def size(self) -> int:
