@@ -62,14 +62,7 @@ class _Columns:
 
 
 class FrameStore:
-    """One split of the videos, such as ``frames/train``, read in any order without loading it.
-
-    Attributes:
-        modalities: name and width of each modality, in the order of the columns of a frame.
-        label_space: the classes of the labels.
-        dtype: of the frames, ``uint8`` (bytes, quantised as YouTube-8M's) or ``float32`` (values).
-        damaged: shards of the source, of any split, that were left out.
-    """
+    """One split of the videos, such as ``frames/train``, read in any order without loading it."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -83,9 +76,9 @@ class FrameStore:
             raise DataError(
                 f"{self.path}: format {described.get('format')}, expected {FORMAT}; run the prepare stage again"
             )
-        self.modalities: dict[str, int] = described["modalities"]
-        self.dtype: str = described.get("dtype", "uint8")
-        self.damaged: list[str] = described.get("damaged", [])
+        self.modalities: dict[str, int] = described["modalities"]  # widths, in the order of the columns of a frame
+        self.dtype: str = described.get("dtype", "uint8")  # of the frames: bytes, quantised as YouTube-8M's; or float32
+        self.damaged: list[str] = described.get("damaged", [])  # shards of the source, of any split, that were left out
         self.label_space = LabelSpace.load(self.path / described["label_space"])
         shards = index["shard"].combine_chunks()
         self._shards: list[str] = shards.dictionary.to_pylist()
