@@ -162,7 +162,6 @@ def write_synthetic(
     The bytes depend on ``config`` and ``seed`` alone (on one platform), not on ``compute``, nor on how often the call
     was interrupted.
     """
-    folder = Path(folder)
     _claim(folder, config, seed)
     for left in folder.glob(".*.tfrecord"):  # by a killed run
         left.unlink(missing_ok=True)
@@ -182,7 +181,7 @@ def write_synthetic(
 def read_marker(folder: Path) -> tuple[Synthetic, int]:
     """The configuration and the seed that a synthetic folder was made with."""
     try:
-        values = json.loads((Path(folder) / MARKER).read_text(encoding="utf-8"))
+        values = json.loads((folder / MARKER).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{folder}: no {MARKER}, so no folder of synthetic data") from None
     if values.pop("generator", None) != GENERATOR:
