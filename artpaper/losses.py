@@ -26,7 +26,8 @@ from artpaper.defences.projected import projected
 from artpaper.defences.random_step import random_step, same_units
 from artpaper.defences.relative_attention import distance_to_uniform
 from artpaper.defences.virtual import virtual
-from artpaper.inputs import Guarded, entered, forked
+from artpaper.guarded import Guarded
+from artpaper.inputs import entered, forked
 from artpaper.settings import Control, Loss
 from artpaper.shapes import Frames, LabelSets, Logits, Maps, Mask, PerVideo, Scalar
 

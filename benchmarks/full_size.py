@@ -167,7 +167,8 @@ def steps(folder: Path, size: Size) -> Row:
 
     from artpaper.models import FrameTransformer
     from pipeline.base.memory import keep_freed
-    from pipeline.train.training import Run, seed_everything
+    from pipeline.train.device import seed_everything
+    from pipeline.train.training import Run
 
     keep_freed()  # as training does
     params, count = parameters(size), size.steps

@@ -25,7 +25,8 @@ from pipeline.predict.study import TRAINED_BY, Variation, measure_all
 from pipeline.predict.sweep import sweep
 from pipeline.scale.workers import in_processes, threads_each
 from pipeline.train.checkpoints import load_model
-from pipeline.train.training import clean_gap, train
+from pipeline.train.training import train
+from pipeline.train.validation import clean_gap
 from tests.killed import explode
 from tests.pipeline import ROOT, changed, link_frames
 

@@ -18,8 +18,10 @@ from pipeline.base.errors import ArtpaperError
 from pipeline.base.parameters import Params, load_params
 from pipeline.data.store import FrameStore
 from pipeline.scale.team import Team
-from pipeline.train import training
-from pipeline.train.training import Run, clean_gap, seed_everything
+from pipeline.train import training, validation
+from pipeline.train.device import seed_everything
+from pipeline.train.training import Run
+from pipeline.train.validation import clean_gap
 from tests import toy
 from tests.pipeline import ROOT
 
@@ -77,7 +79,8 @@ def member(rank: int, workspace: Path, folder: Path) -> None:
     sent.count = 0
     read: list[int] = []
     inputs = training.model_inputs
-    training.model_inputs = lambda batch, *rest: read.append(len(batch.ids)) or inputs(batch, *rest)
+    counting = lambda batch, *rest: read.append(len(batch.ids)) or inputs(batch, *rest)  # noqa: E731
+    training.model_inputs = validation.model_inputs = counting
     for name in ("art", "a_art"):
         found[name] = trained(a_run(workspace, name), folder / name)
     found |= {"messages": sent.count, "videos": sum(read), "seed": torch.initial_seed()}

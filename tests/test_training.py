@@ -24,7 +24,8 @@ from pipeline.train.checkpoints import (
     save_tensors,
 )
 from pipeline.train.device import best_device
-from pipeline.train.training import clean_gap, train
+from pipeline.train.training import train
+from pipeline.train.validation import clean_gap
 from tests import toy
 from tests.pipeline import changed, digest, kill_when, link_frames
 

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from artpaper.attacks.objectives import Objective, bce
 from artpaper.attacks.projected_gradient import pgd
 from artpaper.attacks.result import Attack, checked, goal
-from artpaper.inputs import Guarded, without_attention
+from artpaper.guarded import Guarded, without_attention
 from artpaper.settings import NonNegative
 from artpaper.shapes import Frames, LabelSets, Mask, Widths
 

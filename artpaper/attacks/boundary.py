@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import torch
 from pydantic import Field
 from torch import Tensor
+from torch.nn import functional as F
 
 from artpaper.attacks.result import Attack, norms
 from artpaper.shapes import Classifier, Frames, LabelSets, Logits, Mask
@@ -29,20 +30,19 @@ STABILITY = 1e-4  # added to the way to the boundary, as by the authors and by f
 COPIES = 5
 
 
-def check_labels(criterion: Criterion, y: LabelSets | None) -> None:
-    """Refuse to look for the loss of a true label without label sets."""
-    if criterion == "hit1_loss" and y is None:
-        raise TypeError("y is None: criterion 'hit1_loss' needs label sets (batch, classes)")
-
-
 class Search:
     """What is known of every video so far; ``rows`` are places of videos in the batch, ``memory`` is in MiB."""
 
-    clean: Logits
-    adversarial: Logits
-
-    def __init__(self, model: Classifier, x: Frames, mask: Mask, memory: int | float = torch.inf) -> None:
+    def __init__(
+        self, model: Classifier, x: Frames, mask: Mask, memory: int | float = torch.inf, y: LabelSets | None = None,
+        criterion: Criterion | None = None,
+    ) -> None:  # fmt: skip
+        if criterion == "hit1_loss" and y is None:
+            raise TypeError("y is None: criterion 'hit1_loss' needs label sets (batch, classes)")
         self.model, self.x, self.mask, self.memory = model, x, mask, memory
+        self.criterion = criterion
+        self.true = y > 0 if y is not None and criterion == "hit1_loss" else None  # None where they are not asked for
+        self.clean = self.adversarial = x.new_empty(0)  # logits
         self.perturbation = torch.zeros_like(x)
         self.gradient_norm = torch.full((len(x),), torch.nan, dtype=torch.float64, device=x.device)
         self.iterations = torch.zeros(len(x), dtype=torch.int64, device=x.device)
@@ -53,6 +53,12 @@ class Search:
         """How many videos the memory allows at once, each holding so many arrays of its frames' size."""
         size = copies * max(1, self.x[:1].nbytes)
         return max(1, len(self.x) if self.memory == torch.inf else int(self.memory * 2**20 / size))
+
+    def own(self, rows: Tensor) -> Tensor:
+        """The labels (rows, classes) on the clean side of boundaries: true ones if asked for, else the clean top."""
+        if self.true is not None:
+            return self.true[rows]
+        return F.one_hot(self.clean[rows].argmax(dim=1), self.clean.shape[1]).bool()
 
     def ask(self, rows: Tensor, *, gradient: bool) -> tuple[Frames, Logits]:
         """Frames of the rows (rows,) as perturbed, the leaf of a new graph or of none, and the logits of the model."""

@@ -1,14 +1,13 @@
 """DeepFool: the shortest way, in L2, across a boundary of the model, in batches that shrink as videos cross it."""
 
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional as F
 
-from artpaper.attacks.boundary import STABILITY, Criterion, Memory, Search, check_labels
+from artpaper.attacks.boundary import STABILITY, Criterion, Memory, Search
 from artpaper.attacks.result import Attack, checked, follow, hit
 from artpaper.settings import Count, NonNegative
 from artpaper.shapes import Classifier, Frames, LabelSets, Mask
@@ -45,8 +44,8 @@ def deepfool(
         TypeError, ValueError: as :func:`artpaper.attacks.fgm`; criterion "hit1_loss" without label sets.
     Source: section 3.2.4, Figure 4; Moosavi-Dezfooli et al. 2016, Algorithm 2, with their published code's 1e-4.
     """
-    check_labels(criterion, y)
-    search = _Search(model, x, y, mask, criterion, candidates, overshoot, memory)
+    search = _Search(model, x, mask, memory, y, criterion)
+    search.candidates, search.overshoot = candidates, overshoot
     active = torch.arange(len(x), device=x.device)
     for step in range(steps + 1):  # the last round only asks the model
         parts = active.split(search.videos())
@@ -57,14 +56,8 @@ def deepfool(
 
 
 class _Search(Search):
-    def __init__(
-        self, model: Classifier, x: Tensor, y: Tensor | None, mask: Tensor, criterion: Criterion, candidates: int,
-        overshoot: float, memory: float,
-    ) -> None:  # fmt: skip
-        super().__init__(model, x, mask, memory)
-        self.y: Any = y  # None only where no criterion asks for it: see check_labels
-        self.criterion, self.candidates, self.overshoot = criterion, candidates, overshoot
-        self.clean = self.adversarial = x.new_empty(0)
+    candidates: int
+    overshoot: float
 
     def advance(self, rows: Tensor, step: int, *, last: bool) -> Tensor:
         """Ask the model about these videos and move those not fooled by one step; returns the rows to go on with."""
@@ -73,8 +66,8 @@ class _Search(Search):
             if not len(self.clean):
                 self.clean, self.adversarial = logits.new_empty(2, len(self.x), logits.shape[1])
             self.clean[rows] = logits.detach()
-            if self.criterion == "hit1_loss":
-                self.already_wrong[rows] = ~hit(logits, self.y[rows])
+            if self.true is not None:
+                self.already_wrong[rows] = ~hit(logits, self.true[rows])
         self.adversarial[rows] = logits.detach()
         self.broken[rows] |= ~logits.detach().isfinite().all(dim=1)
         self.fooled[rows] = self._is_fooled(rows)
@@ -101,12 +94,12 @@ class _Search(Search):
 
     def _is_fooled(self, rows: Tensor) -> Tensor:
         clean, now = self.clean[rows], self.adversarial[rows]
-        if self.criterion == "top1_change":
-            fooled = now.argmax(dim=1) != clean.argmax(dim=1)
-        elif self.criterion == "hit1_loss":
-            fooled = ~(self.already_wrong[rows] | hit(now, self.y[rows]))
-        else:
+        if self.criterion == "threshold":
             fooled = ((now > 0) != (clean > 0)).any(dim=1)
+        elif self.true is None:
+            fooled = now.argmax(dim=1) != clean.argmax(dim=1)
+        else:
+            fooled = ~(self.already_wrong[rows] | hit(now, self.true[rows]))
         return fooled & ~now.isnan().any(dim=1)  # a model that breaks down has not been fooled
 
     def _margins(self, rows: Tensor, logits: Tensor) -> Tensor:
@@ -116,8 +109,7 @@ class _Search(Search):
         if self.criterion == "threshold":
             nearest = clean.abs().topk(count, dim=1, largest=False).indices
             return torch.where(clean > 0, logits, -logits).gather(1, nearest)
-        top = F.one_hot(clean.argmax(dim=1), clean.shape[1]).bool()
-        own = top if self.criterion == "top1_change" else self.y[rows] > 0
+        own = self.own(rows)
         rivals = clean.masked_fill(own, -torch.inf).topk(count - 1, dim=1).indices
         best = logits.masked_fill(~own, -torch.inf).argmax(dim=1, keepdim=True)
         return (logits.gather(1, best) - logits.gather(1, rivals)).masked_fill(own.gather(1, rivals), torch.inf)

@@ -7,9 +7,8 @@ from typing import Annotated
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional as F
 
-from artpaper.attacks.boundary import STABILITY, Criterion, Search, check_labels
+from artpaper.attacks.boundary import STABILITY, Criterion, Search
 from artpaper.attacks.result import Attack, checked, follow, hit
 from artpaper.settings import Count, Positive
 from artpaper.shapes import Classifier, Frames, LabelSets, Mask
@@ -48,8 +47,7 @@ def fmn(
     Source: Pintor et al. 2021 (arXiv:2102.12827), Algorithm 1, for L2; the default step is this project's, for features
         have no common range as pixels have.
     """
-    check_labels(criterion, y)
-    search = _Search(model, x, y, mask, criterion)
+    search = _Search(model, x, mask, y=y, criterion=criterion)
     active = search.begin(start, step_size)
     for step in range(steps):
         if not len(active):
@@ -63,18 +61,14 @@ def fmn(
 
 
 class _Search(Search):
-    def __init__(self, model: Classifier, x: Tensor, y: Tensor | None, mask: Tensor, criterion: Criterion) -> None:
-        super().__init__(model, x, mask)
-        self.criterion, self.true = criterion, None if y is None else y > 0
-        self.best = torch.zeros_like(x)
-        self.best_norm = torch.full_like(self.gradient_norm, torch.inf)  # inf: never fooled
-
     def begin(self, start: Tensor | None, step_size: float | None) -> Tensor:
         """Look at the clean videos and at the start; returns the rows to go on with."""
+        self.best = torch.zeros_like(self.x)
+        self.best_norm = torch.full_like(self.gradient_norm, torch.inf)  # inf: never fooled
         rows = torch.arange(len(self.x), device=self.x.device)
         frames, logits = self.ask(rows, gradient=True)
         self.clean, self.adversarial = logits.detach(), logits.detach().clone()
-        if self.criterion == "hit1_loss" and self.true is not None:
+        if self.true is not None:
             self.already_wrong = ~hit(self.clean, self.true)
         way, length, _ = self._boundary(rows, frames, logits)
         self.gradient_norm = torch.where(way.isfinite(), length, 0.0).masked_fill(self.already_wrong, torch.nan)
@@ -133,8 +127,7 @@ class _Search(Search):
         clean = self.clean[rows]
         if self.criterion == "threshold":
             return torch.where(clean > 0, logits, -logits).amin(dim=1)
-        top = F.one_hot(clean.argmax(dim=1), clean.shape[1]).bool()
-        own = top if self.true is None or self.criterion == "top1_change" else self.true[rows]
+        own = self.own(rows)
         return logits.masked_fill(~own, -torch.inf).amax(dim=1) - logits.masked_fill(own, -torch.inf).amax(dim=1)
 
     def _boundary(self, rows: Tensor, frames: Tensor, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:

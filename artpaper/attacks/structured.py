@@ -13,7 +13,8 @@ from artpaper.attacks.objectives import Objective, bce
 from artpaper.attacks.projected_gradient import pgd
 from artpaper.attacks.result import Attack, ask, attack_result, checked, input_gradient
 from artpaper.ball import Scope, finite_rows, project, steepest
-from artpaper.inputs import Given, check_options, entered, frames_of, own_widths, warn
+from artpaper.guarded import warn
+from artpaper.inputs import Given, check_options, entered, frames_of, own_widths
 from artpaper.settings import Count, NonNegative
 from artpaper.shapes import Classifier, Frames, LabelSets, Mask, Widths
 

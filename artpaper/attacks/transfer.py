@@ -1,8 +1,9 @@
 """Transfer: a perturbation made for one model, shown to another."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
-from artpaper.attacks.result import Attack, ask, checked, diagnosed
+from artpaper.attacks.result import Attack, ask, attack_result, checked
 from artpaper.shapes import Classifier, Frames, LabelSets, Mask
 
 # what tells of the search, and so of the surrogate
@@ -30,10 +31,6 @@ def transfer(
     Source: Papernot et al. 2016 (arXiv:1605.07277); Athalye et al. 2018 on what transfer says of gradients.
     """
     search = attack(surrogate, x, y, mask)
-    clean, adversarial = ask(model, x, mask), ask(model, x + search.perturbation, mask)
+    shown = attack_result(model, x, y, mask, search.perturbation, ask(model, x, mask), gradient=None, iterations=0)
     followed = {name: search.diagnostics[name] for name in FOLLOWED if name in search.diagnostics}
-    shown = diagnosed(
-        x, y, mask, search.perturbation, clean, adversarial, gradient_norm=followed["gradient_norm"],
-        zero_gradient=followed["zero_gradient"], iterations=0,
-    )  # fmt: skip
-    return Attack(search.perturbation, clean, adversarial, shown.diagnostics | followed)
+    return replace(shown, diagnostics=shown.diagnostics | followed)

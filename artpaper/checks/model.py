@@ -10,7 +10,8 @@ from torch import Tensor
 from artpaper.attacks import ATTACKS, Attack, bce, l2_norm, random_direction, transfer
 from artpaper.ball import Scope
 from artpaper.checks.findings import Finding, RobustnessWarning, check_results
-from artpaper.inputs import check_options, entered, own_widths, warn
+from artpaper.guarded import warn
+from artpaper.inputs import check_options, entered, own_widths
 from artpaper.metrics import gap
 from artpaper.settings import Count, Natural, Positive
 from artpaper.shapes import Classifier, Frames, LabelSets, Mask, Widths

@@ -38,6 +38,7 @@ class NpyFolder:
         """File, and line of labels.csv, for a message."""
         return f"{self.path / row.id}.npy (line {row.line} of labels.csv)"
 
+    @cached_property
     def count(self) -> int:
         """How many arrays there are, listed or not."""
         with os.scandir(self.path) as entries:
@@ -91,9 +92,10 @@ class Hdf5File:
         """File and dataset, and line of labels.csv, for a message."""
         return f"{self.path}: dataset {row.id} (line {row.line} of labels.csv)"
 
+    @cached_property
     def count(self) -> int:
-        """How many arrays there are, listed or not."""
-        return self._number
+        """How many arrays there are, listed or not: seconds for millions, so only where it is asked for."""
+        return len(self.file)
 
     def look(self, row: LabelRow) -> tuple[int, int]:
         """Bytes of an array of this file, on average, and the time of the file's last change."""
@@ -138,13 +140,9 @@ class Hdf5File:
         return there[0]
 
     @cached_property
-    def _number(self) -> int:
-        return len(self.file)  # seconds for millions, so only where it is asked for
-
-    @cached_property
     def _state(self) -> tuple[int, int]:
         state = self.path.stat()
-        return state.st_size // max(1, self._number), state.st_mtime_ns
+        return state.st_size // max(1, self.count), state.st_mtime_ns
 
 
 Files = NpyFolder | Hdf5File

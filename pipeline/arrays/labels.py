@@ -23,11 +23,11 @@ GROUPS_ALSO = ("group",)
 
 @dataclass(frozen=True)
 class LabelRow:
-    """One video of ``labels.csv``: the line it begins on, its first byte and the one after its last, and its cells."""
+    """One video of ``labels.csv``."""
 
-    line: int
-    start: int
-    stop: int
+    line: int  # that it begins on
+    start: int  # its first byte
+    stop: int  # the byte after its last
     id: str
     labels: tuple[str, ...]
     partition: str
@@ -35,15 +35,11 @@ class LabelRow:
 
 @dataclass(frozen=True)
 class LabelFile:
-    """``labels.csv``: columns id, labels and, if wanted, partition.
-
-    Where there is no such column, ``seed`` and the id decide the partition of each video. ``separator`` stands between
-    the labels of a cell, as :func:`pipeline.arrays.separator.find_separator` gives it.
-    """
+    """``labels.csv``: columns id, labels and, if wanted, partition."""
 
     path: Path
-    seed: int
-    separator: str = "semicolon"
+    seed: int  # with the id it decides the partition of each video where there is no such column
+    separator: str = "semicolon"  # between the labels of a cell, as pipeline.arrays.separator.find_separator gives it
 
     def columns(self) -> list[str]:
         """The header; one that lacks id or labels, or has another column in place of ours, is refused."""
@@ -139,7 +135,7 @@ def _header(path: Path, needed: tuple[str, ...], optional: str, also: tuple[str,
 
 
 class _Record(NamedTuple):
-    """The line it begins on, its first byte, the byte after its last, and the cells by their columns."""
+    """As :class:`LabelRow`, with the cells by their columns."""
 
     line: int
     start: int

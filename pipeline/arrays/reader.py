@@ -113,7 +113,7 @@ def resolve(params: Params, workspace: Path, progress: bool) -> Dataset:
         dtype = "uint8" if set(kinds) == {"uint8"} and rates != "mean" else "float32"
         growth = [np.dtype(dtype).itemsize / array.dtype.itemsize for array in samples.values()]
         spans, lines, count = _look_through(labels, list(opened.values()), growth, known, progress)
-        unlisted = {name: max(0, files.count() - count) for name, files in opened.items()}
+        unlisted = {name: max(0, files.count - count) for name, files in opened.items()}
     for partition in PARTITIONS[:2]:
         if not spans[partition]:
             raise DataError(

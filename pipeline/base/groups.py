@@ -1,7 +1,7 @@
 """The groups of ``params.yaml`` but the models': one frozen dataclass each, the paper's own settings as defaults.
 
 Where the paper is silent, the default is the reading that the documentation argues for. ``params.yaml`` and
-``profiles/default.yaml`` name every key, so a reader never has to look here for a value.
+``profiles/default.yaml`` name every key and say what it does, so a reader never has to look here for that.
 """
 
 import os.path
@@ -16,6 +16,23 @@ from pipeline.base.sources import SOURCES
 
 LEAST_DRAWS = 20  # bootstrap samples: pipeline.stress.verdict.statistics says why
 Place = Annotated[str, AfterValidator(os.path.expanduser)]  # ~ and ~name are homes
+
+CONTROLS: dict[str, dict[str, Any]] = {  # of group `controls`; profiles/default.yaml says what each is
+    "a_art_strong": {"like": "a_art", "beta": 1.0},
+    "random_att": {"like": "a_art", "beta": 1.0, "attention_adversary": "random"},
+    "entropy_art": {"like": "art", "entropy": 0.01},
+    "temperature_art": {"like": "art", "temperature": 4.0},
+    "uniform": {"like": "non_art", "attention": "uniform"},
+    "uniform_art": {"like": "art", "attention": "uniform"},
+    "uniform_wide": {"like": "art", "attention": "uniform", "epsilon": 2.0},
+    "pgd_at": {"like": "art", "clean": 0.0, "adversary": "projected", "steps": 2},
+    "trades": {"like": "art", "alpha": 50.0, "adversary": "projected", "consistency": True},
+    "vat": {"like": "art", "alpha": 10.0, "adversary": "virtual", "consistency": True},
+    "gradalign": {"like": "art", "alignment": 0.002},
+    "art_wide": {"like": "art", "epsilon": 2.0},
+    "relative_att": {"like": "a_art", "epsilon": 2.0, "beta": 0.03, "attention_relative": True},
+    "relative_sharp": {"like": "a_art", "epsilon": 2.0, "beta": 0.03, "attention_relative": True, "entropy": -0.003},
+}
 
 
 def _known_source(name: str) -> str:
@@ -40,14 +57,7 @@ class Base:
 
 @dataclass(frozen=True, config=CHECKED)
 class Data:
-    """Group ``data``: which videos, in which label space, split how.
-
-    ``damaged`` says what becomes of a shard that cannot be read to its end: with ``fail`` prepare stops at it, with
-    ``skip`` the whole shard is left out, counted, and named wherever the results are. ``separator`` stands between the
-    labels of a cell of labels.csv; ``auto`` takes it from the file. ``rates`` says what becomes of arrays of one video
-    that differ in length: ``repeat`` the frames of the shorter, the ``mean`` of those of the longer, or ``refuse``.
-    ``reader`` is ``tensorflow`` for shards compressed with gzip, and for a folder given by its URL (``gs://...``).
-    """
+    """Group ``data``: which videos, in which label space, split how."""
 
     source: Annotated[str, AfterValidator(_known_source)] = "yt8m"
     path: Place | None = None
@@ -83,11 +93,7 @@ class Data:
 
 @dataclass(frozen=True, config=CHECKED)
 class Synthetic:
-    """Group ``synthetic``: size and difficulty of the built-in data; read by source ``synthetic`` only.
-
-    With ``order`` the most frequent entity depends on order alone: its evidence is followed by its opposite, and half
-    of the videos that do not have it show the two the other way round.
-    """
+    """Group ``synthetic``: size and difficulty of the built-in data; read by source ``synthetic`` only."""
 
     train_videos: Count = 12_000
     validate_videos: Count = 5_000
@@ -115,11 +121,7 @@ class Features:
 
 @dataclass(frozen=True, config=CHECKED)
 class Train:
-    """Group ``train``: the optimiser and the loop, the same for every model.
-
-    ``precision`` auto is bf16 where the machine multiplies it natively and fp32 elsewhere: emulated it is many times
-    slower.
-    """
+    """Group ``train``: the optimiser and the loop, the same for every model."""
 
     learning_rate: Positive = 2e-4
     batch_size: Count = 64
@@ -144,11 +146,7 @@ class AttackConfig:
 
 @dataclass(frozen=True, config=CHECKED)
 class DeepFool:
-    """Group ``deepfool``: minimal perturbations (section 3.2.4) of a seeded subset of the test set.
-
-    ``memory`` in MiB bounds what the attack adds to the model's own forward pass. ``multilabel_videos`` of the subset
-    are also put to multi-label DeepFool, which costs a backward pass for every class.
-    """
+    """Group ``deepfool``: minimal perturbations (section 3.2.4) of a seeded subset of the test set."""
 
     videos: Count = 5000
     multilabel_videos: Natural = 64
@@ -192,11 +190,7 @@ class Swept:
 
 @dataclass(frozen=True, config=CHECKED)
 class Study:
-    """Group ``study``: the grids of Figure 3, each around the models of group ``models``, one value changed at a time.
-
-    ``max_steps`` shortens every training of the study; null trains as long as ``train.max_steps`` says. No value or
-    seed may be there twice: one training would be counted as two.
-    """
+    """Group ``study``: the grids of Figure 3, around each of the models of group ``models``, a value at a time."""
 
     epsilons: tuple[NonNegative, ...] = (0.125, 0.25, 0.5, 1.0, 2.0)
     alphas: tuple[NonNegative, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -206,7 +200,7 @@ class Study:
     max_steps: Count | None = None
 
     def __post_init__(self) -> None:
-        _once(self, "epsilons", "alphas", "betas", "seeds")
+        _once(self, "epsilons", "alphas", "betas", "seeds")  # or one training would be counted as two
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -238,18 +232,10 @@ class Experiment:
 class Stress:
     """Group ``stress``: the strong attacks, on which models (of groups ``models`` and ``controls``), at what length.
 
-    ``max_steps`` null is ``train.max_steps``; with ``equal_cost`` a model whose step takes more passes than ART's two
-    is trained for fewer steps. ``videos`` of the test set are attacked, chosen by a seeded hash, inside a ball of
-    radius ``epsilon``; null is ``attack.epsilon``. ``steps`` and ``restarts`` are those of the projected gradient,
-    ``queries`` those of the black box; transferred attacks are made on the first two of ``surrogates`` that are not the
-    model itself. ``epsilons`` and ``step_counts`` are the sweeps, on the first seed.
+    The ``videos`` are chosen by a seeded hash; ``epsilons`` and ``step_counts`` are sweeps, on the first seed.
     """
 
-    models: Annotated[tuple[str, ...], Field(min_length=1)] = (
-        "non_art", "art", "a_art", "a_art_strong", "random_att", "entropy_art", "temperature_art", "uniform",
-        "uniform_art", "uniform_wide", "pgd_at", "trades", "vat", "gradalign", "art_wide", "relative_att",
-        "relative_sharp",
-    )  # fmt: skip
+    models: Annotated[tuple[str, ...], Field(min_length=1)] = (*Experiment.models, *CONTROLS)
     seeds: Annotated[tuple[Natural, ...], Field(min_length=1)] = (0, 1, 2, 3, 4)
     max_steps: Count | None = None
     equal_cost: bool = True
@@ -268,18 +254,11 @@ class Stress:
 
 @dataclass(frozen=True, config=CHECKED)
 class Rules:
-    """Group ``verdict``: when a statement about the stress test counts as decided; change one and run again.
-
-    ``draws`` is the number of bootstrap samples of the videos, 20 at least. A difference is more than chance if its p
-    value, Holm's over its family, is at most ``alpha``. Differences of GAP that are surely smaller than ``margin``
-    (points of percent) do not matter; 2 is less than a quarter of what A-ART gains over ART in the paper (9.07).
-    Attention whose distance to uniform is at most ``flat`` of ART's counts as uniform, at least ``kept`` of it as kept.
-    A-ART may lose ``lost`` times the share of its clean GAP that it loses in the paper.
-    """
+    """Group ``verdict``: when a statement about the stress test counts as decided; change one and run again."""
 
     draws: Count = 1000
     alpha: Fraction = 0.05
-    margin: Annotated[float, Field(ge=0, le=100)] = 2.0
+    margin: Annotated[float, Field(ge=0, le=100)] = 2.0  # less than a quarter of what A-ART gains in the paper (9.07)
     flat: Fraction = 0.1
     kept: Fraction = 0.5
     lost: NonNegative = 2.0
@@ -296,10 +275,8 @@ class Rules:
 class Compute:
     """Group ``compute``: how the work is spread; no stage lists it, for it is about time and not about results.
 
-    ``workers`` processes run on this machine (``engine`` local) or on those of a Ray cluster (``ray``), whose head is
-    at ``address``: ``host:port``, or ``auto`` for the one that this machine belongs to; null starts Ray on this machine
-    alone. A result changes by rounding at most, but for models that several processes of a cluster train together:
-    with dropout or a random adversary these draw other numbers, as another seed would.
+    A result changes by rounding at most, but for models that several processes of a cluster train together: with
+    dropout or a random adversary these draw other numbers, as another seed would.
     """
 
     engine: Literal["local", "ray"] = "local"

@@ -25,26 +25,6 @@ def _paper_models() -> dict[str, Loss]:
     return {"non_art": Loss(), "art": Loss(alpha=1.0), "a_art": Loss(alpha=1.0, beta=0.001)}
 
 
-def _controls() -> dict[str, dict[str, Any]]:
-    return {
-        "a_art_strong": {"like": "a_art", "beta": 1.0},
-        "random_att": {"like": "a_art", "beta": 1.0, "attention_adversary": "random"},
-        "entropy_art": {"like": "art", "entropy": 0.01},
-        "temperature_art": {"like": "art", "temperature": 4.0},
-        "uniform": {"like": "non_art", "attention": "uniform"},
-        "uniform_art": {"like": "art", "attention": "uniform"},
-        "uniform_wide": {"like": "art", "attention": "uniform", "epsilon": 2.0},
-        "pgd_at": {"like": "art", "clean": 0.0, "adversary": "projected", "steps": 2},
-        "trades": {"like": "art", "alpha": 50.0, "adversary": "projected", "consistency": True},
-        "vat": {"like": "art", "alpha": 10.0, "adversary": "virtual", "consistency": True},
-        "gradalign": {"like": "art", "alignment": 0.002},
-        "art_wide": {"like": "art", "epsilon": 2.0},
-        "relative_att": {"like": "a_art", "epsilon": 2.0, "beta": 0.03, "attention_relative": True},
-        "relative_sharp": {"like": "a_art", "epsilon": 2.0, "beta": 0.03, "attention_relative": True,
-                           "entropy": -0.003},
-    }  # fmt: skip
-
-
 @dataclass(frozen=True, config=CHECKED)
 class Params:
     """Everything in ``params.yaml``; without arguments, the parameters of the paper."""
@@ -56,7 +36,7 @@ class Params:
     model: Model = Model()
     train: groups.Train = groups.Train()
     models: dict[str, Loss] = dataclasses.field(default_factory=_paper_models)
-    controls: dict[str, dict[str, Any]] = dataclasses.field(default_factory=_controls)
+    controls: dict[str, dict[str, Any]] = dataclasses.field(default_factory=lambda: dict(groups.CONTROLS))
     attack: groups.AttackConfig = groups.AttackConfig()
     deepfool: groups.DeepFool = groups.DeepFool()
     calibration: groups.Calibration = groups.Calibration()

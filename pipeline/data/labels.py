@@ -33,9 +33,9 @@ WHERE_VOCABULARY = f"get vocabulary.csv from {SOURCES['yt8m'].page} and set data
 
 @dataclass(frozen=True)
 class Entity:
-    """One row of vocabulary.csv: index in the records, name, videos in train, and its verticals."""
+    """One row of vocabulary.csv."""
 
-    index: int
+    index: int  # in the records
     name: str
     train_videos: int
     verticals: tuple[str, ...]
@@ -67,21 +67,13 @@ class Vocabulary(tuple[Entity, ...]):
 
 @dataclass(frozen=True)
 class LabelSpace:
-    """The classes of a run, and how the labels of a record map to them.
+    """The classes of a run, and how the labels of a record map to them."""
 
-    Attributes:
-        name: one of the ``label_spaces`` of the source.
-        classes: name of each class, in the order of the model's outputs.
-        groups: per class the verticals (AudioSet: families) that it counts for.
-        entity_classes: per label index of the records the classes that it switches on, in ascending order.
-        note: what a reader of a table must know about this space.
-    """
-
-    name: str
-    classes: tuple[str, ...]
-    groups: tuple[tuple[str, ...], ...]
-    entity_classes: tuple[tuple[int, ...], ...]
-    note: str
+    name: str  # one of the label_spaces of the source
+    classes: tuple[str, ...]  # names in the order of the model's outputs
+    groups: tuple[tuple[str, ...], ...]  # per class the verticals (AudioSet: families) that it counts for
+    entity_classes: tuple[tuple[int, ...], ...]  # per label of the records the classes that it switches on, ascending
+    note: str  # what a reader of a table must know about this space
 
     def __len__(self) -> int:
         return len(self.classes)

@@ -39,7 +39,6 @@ class StoredVideo:
     id: str
     frames: UInt8[np.ndarray, "frames dim"] | Float32[np.ndarray, "frames dim"]
     labels: tuple[int, ...]
-    entities: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -60,18 +59,10 @@ class _Columns:
     frame_offsets: np.ndarray
     frames: np.ndarray
     labels: pa.ListArray
-    entities: pa.ListArray
 
 
 class FrameStore:
-    """One split of the videos, such as ``frames/train``, read in any order without loading it.
-
-    Attributes:
-        modalities: name and width of each modality, in the order of the columns of a frame.
-        label_space: the classes of the labels.
-        dtype: of the frames, ``uint8`` (bytes, quantised as YouTube-8M's) or ``float32`` (values).
-        damaged: shards of the source, of any split, that were left out.
-    """
+    """One split of the videos, such as ``frames/train``, read in any order without loading it."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -85,9 +76,9 @@ class FrameStore:
             raise DataError(
                 f"{self.path}: format {described.get('format')}, expected {FORMAT}; run the prepare stage again"
             )
-        self.modalities: dict[str, int] = described["modalities"]
-        self.dtype: str = described.get("dtype", "uint8")
-        self.damaged: list[str] = described.get("damaged", [])
+        self.modalities: dict[str, int] = described["modalities"]  # widths, in the order of the columns of a frame
+        self.dtype: str = described.get("dtype", "uint8")  # of the frames: bytes, quantised as YouTube-8M's; or float32
+        self.damaged: list[str] = described.get("damaged", [])  # shards of the source, of any split, that were left out
         self.label_space = LabelSpace.load(self.path / described["label_space"])
         shards = index["shard"].combine_chunks()
         self._shards: list[str] = shards.dictionary.to_pylist()
@@ -143,8 +134,8 @@ class FrameStore:
         shard, batch, row = self._places[index, :3].tolist()
         columns = self._columns(shard, batch)
         start, end = columns.frame_offsets[row], columns.frame_offsets[row + 1]
-        labels, entities = (tuple(column[row].as_py()) for column in (columns.labels, columns.entities))
-        return StoredVideo(columns.ids[row].as_py(), columns.frames[start:end], labels, entities)
+        labels = tuple(columns.labels[row].as_py())
+        return StoredVideo(columns.ids[row].as_py(), columns.frames[start:end], labels)
 
     def subset(self, indices: Sequence[int]) -> "FrameStore":
         """A store of some of the videos, by their positions in this one; nothing is copied but the index."""
@@ -229,9 +220,7 @@ class FrameStore:
         read = self._open(shard).get_batch(batch)
         listed = read.column("frames")
         frames = listed.values.values.to_numpy(zero_copy_only=True).reshape(-1, sum(self.modalities.values()))
-        return _Columns(
-            read.column("id"), listed.offsets.to_numpy(), frames, read.column("labels"), read.column("entities")
-        )
+        return _Columns(read.column("id"), listed.offsets.to_numpy(), frames, read.column("labels"))
 
 
 def _sizes(path: Path) -> dict[str, int]:

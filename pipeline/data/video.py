@@ -17,14 +17,11 @@ from pipeline.data.labels import LabelSpace
 
 @dataclass(frozen=True)
 class Modality:
-    """One kind of frame feature: its name in this project, where a source keeps it, numbers a frame.
+    """One kind of frame feature."""
 
-    ``feature`` is the feature list of a TFRecord, or the folder or HDF5 file of one's own arrays.
-    """
-
-    name: str
-    feature: str
-    width: int
+    name: str  # in this project
+    feature: str  # where the source keeps it: a feature list of TFRecords, the folder or HDF5 file of one's own arrays
+    width: int  # numbers a frame
 
 
 @dataclass(frozen=True)
@@ -66,24 +63,15 @@ class Piece(Protocol):
 
 @dataclass(frozen=True)
 class Dataset:
-    """The videos of a source, found but not read.
+    """The videos of a source, found but not read; the pieces follow from the files alone."""
 
-    Attributes:
-        modalities: in the order of the columns of a frame.
-        train, validate: pieces that follow from the files alone; ``validate`` is split into validation and test set.
-        label_space: the classes, and how the labels of a video map to them.
-        provenance: source, path as given, what was found there.
-        test: the test set, where the source names it; ``validate`` is the validation set then.
-        dtype: of the stored frames, ``uint8`` or ``float32``.
-    """
-
-    modalities: tuple[Modality, ...]
+    modalities: tuple[Modality, ...]  # in the order of the columns of a frame
     train: tuple[Piece, ...]
-    validate: tuple[Piece, ...]
+    validate: tuple[Piece, ...]  # split into validation and test set, unless the source names a test set
     label_space: LabelSpace
-    provenance: dict[str, str | int]
+    provenance: dict[str, str | int]  # source, path as given, what was found there
     test: tuple[Piece, ...] = ()
-    dtype: str = "uint8"
+    dtype: str = "uint8"  # of the stored frames, or float32
 
     @property
     def partitions(self) -> dict[str, tuple[Piece, ...]]:

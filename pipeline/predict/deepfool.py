@@ -10,26 +10,20 @@ import pyarrow as pa
 
 from artpaper.attacks import Attack, deepfool, multilabel_deepfool
 from artpaper.attacks.deepfool import Criterion
-from artpaper.attacks.result import FLAGS
 from artpaper.models import FrameTransformer
 from pipeline.base.groups import DeepFool
 from pipeline.base.memory import lower_if_short
 from pipeline.base.parameters import Params, as_dict
 from pipeline.data.batches import model_inputs
 from pipeline.data.store import FrameStore
-from pipeline.predict.files import describe
+from pipeline.predict.files import DIAGNOSED, describe
 from pipeline.predict.resumable import write_resumable
 from pipeline.train.checkpoints import trained_model
 from pipeline.train.device import best_device
 
 BOUNDARIES: tuple[Criterion, ...] = ("top1_change", "hit1_loss", "threshold")
 CRITERIA = (*BOUNDARIES, "multilabel")
-SCHEMA = pa.schema(
-    {"id": pa.string(), "frames": pa.int32(), "criterion": pa.string()}
-    | dict.fromkeys(("norm", "relative_norm", "gradient_norm"), pa.float64())
-    | {"zero_gradient": pa.bool_(), "iterations": pa.int64()}
-    | dict.fromkeys(("already_wrong", "fooled", *FLAGS), pa.bool_())
-)
+SCHEMA = pa.schema({"id": pa.string(), "frames": pa.int32(), "criterion": pa.string()} | DIAGNOSED)
 
 
 def minimal_perturbations(params: Params, name: str, seed: int, workspace: Path, *, progress: bool = True) -> Path:

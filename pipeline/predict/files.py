@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Float, Float32, Int32
+from jaxtyping import Bool, Float, Float32, Int32, Int64
 from torch import Tensor
 
 from artpaper import __version__
+from artpaper.attacks.result import FLAGS
 from artpaper.metrics import TOP_K
 from pipeline.base.errors import DataError
 from pipeline.base.parameters import Params, as_dict
@@ -19,6 +20,13 @@ from pipeline.data.store import FrameStore
 from pipeline.train.checkpoints import Note
 
 DAMAGED = "damaged_shards"  # in a note only where some were left out
+DIAGNOSED = (  # columns for what an attack says of each video
+    dict.fromkeys(("norm", "relative_norm", "gradient_norm"), pa.float64())
+    | {"zero_gradient": pa.bool_(), "iterations": pa.int64()}
+    | dict.fromkeys(("already_wrong", "fooled", *FLAGS), pa.bool_())
+)
+# scores and hits of each video's best classes, best first (no hits beyond a list's end), and how many labels it has
+Lists = tuple[Float[np.ndarray, "videos top"], Bool[np.ndarray, "videos listed"], Int64[np.ndarray, " videos"]]
 
 
 def describe(params: Params, name: str, seed: int, note: Note, store: FrameStore) -> Note:
@@ -79,11 +87,9 @@ def read_file(
     return table.combine_chunks(), said
 
 
-def read_lists(path: Path, table: pa.Table, prefix: str, classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def read_lists(path: Path, table: pa.Table, prefix: str, classes: int) -> Lists:
     """Each video's best classes, best first, of columns ``<prefix>classes`` and ``<prefix>scores`` of a file.
 
-    Returns:
-        Scores (videos, top), hits (videos, listed; False where a list is shorter) and numbers of labels (videos,).
     Raises:
         DataError: lists that are too short, hold NaN, are out of order, or name classes beyond ``classes``.
     """

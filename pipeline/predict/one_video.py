@@ -22,17 +22,13 @@ Maps = dict[str, Float64[np.ndarray, "time time"]]
 
 @dataclass(frozen=True)
 class Seen:
-    """What one model makes of a video and of its adversary.
+    """What one model makes of a video and of its adversary."""
 
-    ``clean`` and ``adversarial`` hold a map (mean over heads; rows attend, columns are attended to) per modality,
-    ``top`` and ``attacked_top`` the name of the top class, ``right`` and ``attacked_right`` whether it is a true one.
-    """
-
-    clean: Maps
+    clean: Maps  # per modality, mean over heads; rows attend, columns are attended to
     adversarial: Maps
-    top: str
+    top: str  # name of the top class
     attacked_top: str
-    right: bool
+    right: bool  # whether it is a true one
     attacked_right: bool
 
 

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from artpaper.attacks.result import FLAGS
 from artpaper.attention import NUMBERS
 from pipeline.base.errors import DataError
-from pipeline.predict.files import DAMAGED, read_file, read_lists
+from pipeline.predict.files import DAMAGED, DIAGNOSED, Lists, read_file, read_lists
 
 LISTS = {"test": "clean", "adversarial": "adversarial"}  # split -> prefix of its columns
 COLUMNS = ["id", "labels", *(f"{name}_{kind}" for name in LISTS.values() for kind in ("classes", "scores"))]
@@ -34,9 +33,7 @@ def schema(modalities: Iterable[str] = ()) -> pa.Schema:
     columns = {"id": pa.string(), "labels": pa.list_(pa.int32()), "frames": pa.int32()}
     for name in LISTS.values():
         columns |= {f"{name}_classes": pa.list_(pa.int32()), f"{name}_scores": pa.list_(pa.float32())}
-    columns |= dict.fromkeys(("norm", "relative_norm", "gradient_norm"), pa.float64())
-    columns |= {"zero_gradient": pa.bool_(), "iterations": pa.int64()}
-    columns |= dict.fromkeys(("already_wrong", "fooled", *FLAGS), pa.bool_())
+    columns |= DIAGNOSED
     columns |= {attention_column(modality, name): pa.float64() for modality in modalities for name in NUMBERS}
     return pa.schema(columns)
 
@@ -48,21 +45,16 @@ def attention_column(modality: str, number: str) -> str:
 
 @dataclass(frozen=True)
 class Predictions:
-    """One predictions file in memory.
-
-    ``lists[split]`` holds scores (videos, top) and hits (videos, listed) of the best classes, best first, and numbers
-    of labels (videos,); ``vertical`` is the only one that the model was trained on, None for all; ``settings`` what all
-    files of one table must share.
-    """
+    """One predictions file in memory."""
 
     path: Path
     model: str
     seed: int
-    vertical: str | None
-    settings: dict[str, Any]
+    vertical: str | None  # the only one that the model was trained on; None: on all
+    settings: dict[str, Any]  # what all files of one table must share
     ids: pa.Array
     labels: pa.ListArray
-    lists: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
+    lists: dict[str, Lists]  # by split
     diagnostics: pd.DataFrame
 
 

@@ -14,7 +14,7 @@ from pipeline.base.parameters import Params
 from pipeline.base.sources import SOURCES
 from pipeline.data.labels import LabelSpace, in_index_order, read_rows
 from pipeline.data.video import Dataset, Modality, first_file, given_path, provenance
-from pipeline.prepare.download import Fetcher, Remote
+from pipeline.prepare.fetcher import Fetcher, Remote
 from pipeline.records.tfrecord import Shard, find_shards
 
 MODALITIES = (Modality("audio", "audio_embedding", SOURCES["audioset"].widths["audio"]),)

@@ -46,7 +46,6 @@ def prepare(params: Params, workspace: Path, progress: bool = True) -> dict[str,
     Source: section 3.1: 64,000 videos of the official validate partition are the validation set, its rest the test set.
     A source that names a test set of its own keeps it.
     """
-    workspace = Path(workspace)
     # one at a time, by whatever parameters: a run clears away what others have left unfinished
     with writing(workspace), alone(workspace / ".resume", "prepare"):
         return _prepare(params, workspace, progress)

@@ -21,7 +21,7 @@ from pipeline.base.atomic import atomic_file
 from pipeline.base.errors import DataError
 from pipeline.base.groups import Compute
 from pipeline.data.labels import LabelSpace
-from pipeline.data.store import BATCH_ROWS
+from pipeline.data.store import BATCH_ROWS, PLACE
 from pipeline.data.store_writer import write_shard, write_table
 from pipeline.data.video import Modality, Piece, Video
 from pipeline.scale.engine import each
@@ -30,16 +30,12 @@ UNIT_BYTES = 64 << 20
 PROCESS_BYTES = 1 << 30  # a process spends its first seconds on imports, and another would read this much meanwhile
 LEFT_OUT = -1  # record batch of a video without a class
 
-PLACE = ("piece", "number", "batch", "row", "frames", "check")
-LISTING = pa.schema({"id": pa.string(), "hash": pa.uint64(), **dict.fromkeys(PLACE, pa.int32())})
+LISTING = pa.schema({"id": pa.string(), "hash": pa.uint64(), **dict.fromkeys(("piece", "number", *PLACE), pa.int32())})
 
 
 @dataclass(frozen=True)
 class Unit:
-    """Pieces of the input, and where the shard made of them and the list of their videos go.
-
-    ``skip`` leaves out a damaged piece instead of stopping at it.
-    """
+    """Pieces of the input, and where the shard made of them and the list of their videos go."""
 
     inputs: tuple[Piece, ...]
     shard: Path
@@ -47,7 +43,7 @@ class Unit:
     modalities: tuple[Modality, ...]
     dtype: str
     seed: int
-    skip: bool = False
+    skip: bool = False  # leave out a damaged piece instead of stopping at it
 
     @property
     def size(self) -> int:

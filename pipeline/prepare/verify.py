@@ -31,7 +31,7 @@ def verify(params: Params, workspace: Path, *, progress: bool = True) -> str:
 
     What was generated or unpacked is not asked for, nor are one's own arrays. DataError lists what has changed.
     """
-    folder = Path(workspace) / "frames"
+    folder = workspace / "frames"
     try:
         record: dict[str, Any] = json.loads((folder / SHARDS).read_text(encoding="utf-8"))
         shards, inputs = record["shards"], record["inputs"]
@@ -54,7 +54,7 @@ def verify(params: Params, workspace: Path, *, progress: bool = True) -> str:
     message = f"{len(shards)} shards are as they were written"
     source = SOURCES[params.data.source]
     if source.shards and source.path and params.data.path and Path(params.data.path).is_dir():
-        message += f"; {_compare_inputs(params, Path(workspace), inputs)} shards of the source have the size they had"
+        message += f"; {_compare_inputs(params, workspace, inputs)} shards of the source have the size they had"
     return message
 
 

@@ -21,7 +21,7 @@ from pipeline.base.parameters import Params
 from pipeline.base.sources import SOURCES
 from pipeline.data.labels import Vocabulary, youtube8m_space
 from pipeline.data.video import Dataset, first_file, given_path, provenance
-from pipeline.prepare.download import BETWEEN, Fetcher, Remote
+from pipeline.prepare.fetcher import BETWEEN, Fetcher, Remote
 from pipeline.records.tfrecord import YT8M_MODALITIES, Shard, find_shards, remote_folder
 
 ENTITIES = 3862

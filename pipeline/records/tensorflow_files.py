@@ -42,10 +42,6 @@ class RemotePath:
         with _in_words(self.url):
             return tf.io.gfile.isdir(self.url)
 
-    def iterdir(self) -> Iterator["RemotePath"]:
-        """What a folder holds."""
-        return self.glob("*")
-
     def glob(self, pattern: str) -> Iterator["RemotePath"]:
         """What a folder holds under such names."""
         with _in_words(self.url):

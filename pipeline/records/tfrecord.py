@@ -87,7 +87,7 @@ def find_shards(
         raise DataError(f"{folder}: no such folder; {remedy}")
     paths: list[Path | RemotePath] = sorted(folder.glob(pattern), key=str)
     if not paths:
-        state = "other files only" if any(folder.iterdir()) else "the folder is empty"
+        state = "other files only" if any(folder.glob("*")) else "the folder is empty"
         raise DataError(f"{folder}: no {pattern} ({state}); {remedy}")
     return tuple(Shard(path, modalities, data.reader) for path in paths)
 

@@ -45,8 +45,8 @@ REASONS: dict[int, str] = {
 }
 
 
-class KernelDied(ArtpaperError):
-    """The process of a notebook ended before the notebook did."""
+class NotebookError(ArtpaperError):
+    """A notebook stopped with an error of its own, or its process ended before it did."""
 
 
 class Kernel(AsyncKernelManager):
@@ -122,8 +122,8 @@ class Kernel(AsyncKernelManager):
 
 
 @contextmanager
-def kernel() -> Iterator[Kernel]:
-    """A kernel for one notebook, ended with all that belongs to it; :class:`KernelDied` says why it ended in here."""
+def kernel(notebook: Path) -> Iterator[Kernel]:
+    """A kernel for one notebook, ended with all that belongs to it; a NotebookError says why it ended in here."""
     logging.getLogger("papermill").addHandler(logging.NullHandler())  # it tells deaths too, without their reason
     with tempfile.TemporaryDirectory(
         prefix=PREFIX, dir=socket_folder("kernel-9"), ignore_cleanup_errors=True
@@ -136,11 +136,12 @@ def kernel() -> Iterator[Kernel]:
             idle = True
             raise
         except Exception as error:
+            reason = process.death()
             if "respond in" in str(error):  # and was ended for it
-                raise KernelDied(f"its process did not answer within {PATIENCE} s of its start; {AGAIN}") from error
-            if (reason := process.death()) is None:
+                reason = f"its process did not answer within {PATIENCE} s of its start; {AGAIN}"
+            if reason is None:
                 raise
-            raise KernelDied(reason) from error
+            raise NotebookError(f"{notebook}: {reason}") from None
         finally:
             run_sync(process.end)(interrupt=not idle)
             _close_loop()

@@ -18,16 +18,12 @@ from PIL import Image
 from pipeline.base.atomic import atomic_file, replace_folder, save_json
 from pipeline.base.errors import ArtpaperError, ConfigError
 from pipeline.base.project import project_root
-from pipeline.run.kernel import PATIENCE, KernelDied, kernel
+from pipeline.run.kernel import PATIENCE, NotebookError, kernel
 
 EXPLORER = "explore_attention.ipynb"
 CHECKED = "nbval-check-output"  # nbval compares the output of cells with this tag
 PICTURE = "picture"  # the figure of a cell with this tag is committed, and not compared
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
-
-
-class NotebookError(ArtpaperError):
-    """A notebook stopped with an error of its own."""
 
 
 def clean(source: Path, target: Path) -> list[Path]:
@@ -63,13 +59,11 @@ def run(notebook: Path, report: Path, parameters: Mapping[str, str | int | float
     report.parent.mkdir(parents=True, exist_ok=True)
     report.unlink(missing_ok=True)  # or writing would go through DVC's link into its cache
     try:
-        with kernel() as process:
+        with kernel(notebook) as process:
             papermill.execute_notebook(
                 document, report, dict(parameters), cwd=project_root(), km=process, start_timeout=PATIENCE,
                 progress_bar=False, stdout_file=sys.stdout, stderr_file=sys.stderr, autosave_cell_every=10,
             )  # fmt: skip
-    except KernelDied as error:
-        raise NotebookError(f"{notebook}: {error}") from None
     except PapermillExecutionError as error:
         if error.ename in _names(ArtpaperError):
             raise NotebookError(error.evalue) from None
@@ -81,10 +75,8 @@ def refresh(notebook: Path) -> None:
     document = _read(notebook)
     place = {"metadata": {"path": str(notebook.parent)}}
     try:
-        with kernel() as process:
+        with kernel(notebook) as process:
             NotebookClient(document, km=process, startup_timeout=PATIENCE, resources=place).execute()
-    except KernelDied as error:
-        raise NotebookError(f"{notebook}: {error}") from None
     except CellExecutionError as error:
         raise NotebookError(f"{notebook}: {error.ename}: {error.evalue}") from None
     _committed(document)

@@ -120,7 +120,6 @@ def synthetic_statistics(folder: Path, like: Statistics) -> Statistics:
     The label sets are drawn by the generator with the folder's configuration, because a folder small enough to generate
     in seconds says little about rare entities.
     """
-    folder = Path(folder)
     config, seed = read_marker(folder)
     vocabulary = Vocabulary.read(folder / "vocabulary.csv", config.entities)
     rng = np.random.default_rng([seed, 3])

@@ -62,16 +62,12 @@ LENGTH = 0.47  # mean of the exponential law of the length above min_frames, in 
 
 @dataclass(frozen=True)
 class World:
-    """What all synthetic videos of one configuration share: vocabulary, prototypes, strength of each entity's evidence.
-
-    ``prototypes`` (entities, 1152) have the between-video std of a mean; ``energy`` (entities, 2) is the share of a
-    mean's energy that an entity's evidence explains in rgb and audio at difficulty 1.
-    """
+    """What all synthetic videos of one configuration share."""
 
     config: Synthetic
     vocabulary: SyntheticVocabulary
-    prototypes: Float32[np.ndarray, "entities dim"]
-    energy: Float64[np.ndarray, "entities modalities"]
+    prototypes: Float32[np.ndarray, "entities dim"]  # with the between-video std of a mean
+    energy: Float64[np.ndarray, "entities modalities"]  # share of a mean's that the evidence explains at difficulty 1
 
 
 @lru_cache(1)  # once in every process that writes shards
@@ -166,7 +162,6 @@ def write_synthetic(
     The bytes depend on ``config`` and ``seed`` alone (on one platform), not on ``compute``, nor on how often the call
     was interrupted.
     """
-    folder = Path(folder)
     _claim(folder, config, seed)
     for left in folder.glob(".*.tfrecord"):  # by a killed run
         left.unlink(missing_ok=True)
@@ -186,7 +181,7 @@ def write_synthetic(
 def read_marker(folder: Path) -> tuple[Synthetic, int]:
     """The configuration and the seed that a synthetic folder was made with."""
     try:
-        values = json.loads((Path(folder) / MARKER).read_text(encoding="utf-8"))
+        values = json.loads((folder / MARKER).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{folder}: no {MARKER}, so no folder of synthetic data") from None
     if values.pop("generator", None) != GENERATOR:

@@ -69,19 +69,14 @@ HEAD = 3  # a vertical's most popular entities keep one vertical; in YouTube-8M,
 
 @dataclass(frozen=True)
 class SyntheticVocabulary:
-    """The invented entities, most frequent first, and how often a synthetic video takes what.
-
-    ``primary`` and ``extra`` index :data:`NAMES`: an entity's first vertical and its others. ``weight`` is an entity's
-    popularity inside its first vertical, ``share`` the expected fraction of videos that carry it, ``topic`` the
-    distribution of a video's own vertical.
-    """
+    """The invented entities, most frequent first, and how often a synthetic video takes what."""
 
     names: tuple[str, ...]
-    primary: Int64[np.ndarray, " entities"]
-    extra: tuple[tuple[int, ...], ...]
-    weight: Float64[np.ndarray, " entities"]
-    share: Float64[np.ndarray, " entities"]
-    topic: Float64[np.ndarray, " verticals"]
+    primary: Int64[np.ndarray, " entities"]  # first vertical, an index of NAMES
+    extra: tuple[tuple[int, ...], ...]  # the others
+    weight: Float64[np.ndarray, " entities"]  # popularity inside the first vertical
+    share: Float64[np.ndarray, " entities"]  # expected fraction of videos that carry it
+    topic: Float64[np.ndarray, " verticals"]  # distribution of a video's own vertical
 
     def verticals(self, entity: int) -> tuple[int, ...]:
         """Indices into :data:`NAMES` of the one to three verticals of an entity, its own first."""

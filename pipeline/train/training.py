@@ -17,14 +17,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before CUDA starts, or its matrix products vary
 import torch
 
-from artpaper.inputs import Guarded
+from artpaper.guarded import Guarded
 from artpaper.losses import COUNTED, Parts, loss_for
-from artpaper.metrics import TOP_K, gap_from_top, top_scores
 from artpaper.models import FrameTransformer
 from artpaper.settings import Loss
 from pipeline.base.alone import alone
@@ -38,10 +35,11 @@ from pipeline.data.batches import model_inputs
 from pipeline.data.splits import training_splits
 from pipeline.data.store import Batch, FrameStore
 from pipeline.scale.engine import spreads, together
-from pipeline.scale.team import ALONE, Team
+from pipeline.scale.team import Team
 from pipeline.train import checkpoints
-from pipeline.train.device import best_device, native_precision
+from pipeline.train.device import best_device, native_precision, seed_everything
 from pipeline.train.history import Row, Screen, Watcher, write_history
+from pipeline.train.validation import clean_gap
 
 AHEAD = 2  # batches made while the model works on another; a GPU would otherwise wait for them
 INTERVAL = 1.0  # seconds between two messages about the steps from another machine
@@ -301,33 +299,3 @@ class Run:
     @property
     def _learning_rate(self) -> float:
         return float(self.optimizer.param_groups[0]["lr"])
-
-
-def clean_gap(
-    model: FrameTransformer, store: FrameStore, batch_size: int, inputs: Features, device: torch.device,
-    team: Team = ALONE,
-) -> float:  # fmt: skip
-    """GAP, a fraction, of a model on a store's videos, in constant memory per class: only top lists are kept.
-
-    The model is put into eval mode. A team shares the batches, whole ones; all its processes get the same number, to
-    the bit that of one process.
-    """
-    model.eval()
-    lists = []
-    mine = store if team.size == 1 else store.subset(team.own_batches(len(store), batch_size))
-    with torch.no_grad():
-        for batch in mine.batches(batch_size, max_frames=inputs.max_frames):
-            x, _, mask = model_inputs(batch, inputs, model.modalities, device)
-            top, right = top_scores(model(x, mask).float(), batch.labels, TOP_K)
-            lists.append((top, right, batch.labels.sum(dim=1).long().numpy()))
-    every = team.gather(lists)
-    in_order = [every[at % team.size][at // team.size] for at in range(math.ceil(len(store) / batch_size))]
-    scores, hits, positives = (np.concatenate(column) for column in zip(*in_order, strict=True))
-    return gap_from_top(scores, hits, positives)
-
-
-def seed_everything(*entropy: int) -> None:
-    """Seed PyTorch from several numbers (seed, or seed and step), and ask it for reproducible kernels."""
-    torch.set_deterministic_debug_mode("warn")  # use_deterministic_algorithms would import the compiler, for seconds
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # all is written before it is read
-    torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]))

@@ -25,7 +25,9 @@ from requests.adapters import BaseAdapter
 from pipeline.base.errors import DownloadError
 from pipeline.base.identity import fingerprint
 from pipeline.prepare import download as module
-from pipeline.prepare.download import RETRY, Fetcher, Remote, download
+from pipeline.prepare import fetcher as single
+from pipeline.prepare.download import download
+from pipeline.prepare.fetcher import RETRY, Fetcher, Remote
 from pipeline.prepare.youtube8m import yt8m_files
 from pipeline.run.cli import main
 from pipeline.scale.workers import in_threads
@@ -247,8 +249,8 @@ def test_a_hundredth_of_the_data_comes_whole_through_twenty_cuts(server, tmp_pat
 
 
 def test_a_file_may_be_cut_more_often_than_there_are_tries_as_long_as_it_grows(server, tmp_path, monkeypatch):
-    assert module.STRIDE == 1 << 20
-    monkeypatch.setattr(module, "STRIDE", 1 << 14)
+    assert single.STRIDE == 1 << 20
+    monkeypatch.setattr(single, "STRIDE", 1 << 14)
     made = offer_yt8m(server, size=160_000, splits=["train"])
     path = max(made, key=lambda path: len(made[path]))
     server.faults[path] = [cut(17_000) for _ in range(6)]
@@ -558,7 +560,7 @@ class Elsewhere(BaseAdapter):
 )  # fmt: skip
 def test_no_redirection_from_https_to_http(fetcher, monkeypatch, url, location, target):
     network = Elsewhere(location)
-    monkeypatch.setattr(module, "_Adapter", lambda: network)
+    monkeypatch.setattr(single, "_Adapter", lambda: network)
     fetcher.retry = RETRY.new(total=0)
     if target:
         assert fetcher.text(url, 10) == b"content"
@@ -594,7 +596,7 @@ def test_a_stated_length_that_is_wrong(server, tmp_path):
 
 def test_a_stream_without_an_end_and_a_length_beyond_reason(server, tmp_path, monkeypatch):
     offer_yt8m(server)
-    monkeypatch.setattr(module, "LARGEST", 1 << 20)
+    monkeypatch.setattr(single, "LARGEST", 1 << 20)
     server.always[path_of("traindw")] = servers.endless
     server.always[path_of("traineA")] = length(1 << 20)
     with pytest.raises(DownloadError) as error:
@@ -669,7 +671,7 @@ def test_a_disk_that_fills_up_on_the_way(server, tmp_path, monkeypatch, capsys):
         file = open(path, mode, *options)  # noqa: SIM115
         return file if mode == "rb" else Full(file)
 
-    monkeypatch.setattr(module, "open", opened, raising=False)
+    monkeypatch.setattr(single, "open", opened, raising=False)
     command = ["download", "yt8m", "--shard", "1,1000", "--split", "train", "--folder", str(tmp_path), "--workers", "1"]
     assert main([*command, "--server", server.url]) == 1
     told = capsys.readouterr().err
