@@ -19,6 +19,7 @@ from pipeline.records.tfrecord import Shard, find_shards
 
 MODALITIES = (Modality("audio", "audio_embedding", SOURCES["audioset"].widths["audio"]),)
 PAGE = SOURCES["audioset"].page
+ARCHIVE, UNPACKED = "features.tar.gz", "audioset_v1_embeddings"
 CLASSES = "class_labels_indices.csv"
 TRAIN, VALIDATE = "bal_train", "eval"
 # the classes are listed depth first, so a family is a run of them: group -> first and last display name
@@ -33,12 +34,14 @@ def resolve(params: Params, workspace: Path, progress: bool) -> Dataset:
 
 
 def look_at(params: Params) -> tuple[Path, Path]:
-    """The archive or the folder, and the class list; an archive is not read to its end."""
-    given = given_path(params, f"features.tar.gz or the folder unpacked from it; {PAGE} has it")
+    """The archive, for which its folder may stand, or what was unpacked from it; and the class list."""
+    given = given_path(params, f"{ARCHIVE} or the folder unpacked from it; {PAGE} has it")
+    if (given / ARCHIVE).is_file() and not any((given / name).is_dir() for name in (TRAIN, UNPACKED)):
+        given /= ARCHIVE
     if given.is_dir():
         _shards(params.data, given)
     elif not tarfile.is_tarfile(given):
-        raise DataError(f"{given}: no whole tar archive; download features.tar.gz again")
+        raise DataError(f"{given}: no whole tar archive; download {ARCHIVE} again")
     places = [place / CLASSES for place in ((given, given.parent) if given.is_dir() else (given.parent,))]
     if params.data.vocabulary:
         places = [Path(params.data.vocabulary)]
@@ -47,7 +50,7 @@ def look_at(params: Params) -> tuple[Path, Path]:
 
 
 def _shards(data: Data, folder: Path) -> tuple[tuple[Shard, ...], tuple[Shard, ...]]:
-    inner = folder / "audioset_v1_embeddings"
+    inner = folder / UNPACKED
     folder = inner if inner.is_dir() else folder
     train, validate = (find_shards(data, folder / name, "*.tfrecord", MODALITIES, PAGE) for name in (TRAIN, VALIDATE))
     return train, validate

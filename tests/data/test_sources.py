@@ -146,6 +146,17 @@ def test_audioset_folder_or_its_parent(tmp_path, classes):
         resolve(audioset(tmp_path, str(tmp_path / "nolist.csv")), tmp_path / "work")
 
 
+def test_audioset_archive_may_be_given_by_its_folder(tmp_path, classes):
+    names = [f"audioset_v1_embeddings/{name}/00.tfrecord" for name in ("bal_train", "eval")]
+    archive(tmp_path / "features.tar.gz", *names)
+    found = [shard.path for shard in resolve(audioset(tmp_path), tmp_path / "work").train]
+    assert [path.name for path in found] == ["00.tfrecord"]
+    put(tmp_path / "bal_train", "01.tfrecord")
+    put(tmp_path / "eval", "01.tfrecord")
+    found = [shard.path for shard in resolve(audioset(tmp_path), tmp_path / "work").train]
+    assert found == [tmp_path / "bal_train" / "01.tfrecord"]  # what is unpacked is taken as it is
+
+
 def test_audioset_archive_is_unpacked_once(tmp_path, classes):
     names = [f"audioset_v1_embeddings/{name}/00.tfrecord" for name in ("bal_train", "eval", "unbal_train")]
     path = archive(tmp_path / "features.tar.gz", *names)
