@@ -89,7 +89,8 @@ def attention_maps_figure(shown: Example) -> Figure:
         for axes in columns[-1]:
             axes.set_xlabel(f"attended frame{SOURCES[shown.source].frame_unit}", fontsize=9)
         bars: dict[str, Any] = {"location": "bottom", "shrink": 0.8, "pad": 0.02}
-        figure.colorbar(weights, ax=columns[:, :2], aspect=40, label="attention weight (colours: square root)", **bars)
+        label = "attention weight (colours: square root)"
+        figure.colorbar(weights, ax=columns[:, :2], aspect=40, label=label, ticks=MaxNLocator(4), **bars)
         power = math.floor(math.log10(widest))
         power = power if power < -2 else 0
         label = rf"difference ($10^{{{power}}}$ weight)" if power else "difference (weight)"
