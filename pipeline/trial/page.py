@@ -22,7 +22,11 @@ ATTACKS = {
     "apgd_top_k_ap": "top-k AP", "attention_maps": "loss and maps", "attention_scores": "loss and scores",
     "square": "Square", "transfer_art": "from ART", "transfer_a_art": "from A-ART", "worst": "worst of all",
 }  # fmt: skip
-NOTES = {"yt8m_speech": "Features are of words, not pictures.", "utd_mhad": "People are drawn, not recordings."}
+NOTES = {
+    "audioset": "Frames are scaled to norm 1, where the stress test has them raw. ",
+    "utd_mhad": "People are drawn, not recordings. ",
+    "yt8m_speech": "Features are of words, not pictures. ",
+}
 
 
 def write_page(folder: Path) -> Path:
@@ -100,7 +104,7 @@ def page(folder: Path, results: Results, models: pd.DataFrame, compared: pd.Data
     text = [
         f"# The trial on {name}",
         "",
-        f"By the rules of [docs/trial.md](../../../docs/trial.md). {NOTES.get(name, '')} All of it is made "
+        f"By the rules of [docs/trial.md](../../../docs/trial.md). {NOTES.get(name, '')}All of it is made "
         f"from `rules.json` and `units/` by `artpaper trial {name} --report`. {len(results.about)} units; clean and "
         f"one step on {any_unit['videos']['all']:,} test videos, APGD on {any_unit['videos']['part']:,} of them; a "
         "fifth of the test set is put aside. Trained and attacked at commit "

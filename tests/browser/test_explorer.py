@@ -473,13 +473,13 @@ def test_a_page_without_a_kernel_draws_the_same(
     page.goto((tmp_path / "index.html").as_uri())
     shown = Shown(page.locator(".explorer")).ready()
     shown.expect_maps(explorer, 0, "one_step")
+    shown.control("Epsilon ε").press("End")
+    assert shown.state()["epsilon"] == 0.4
+    shown.expect_maps(explorer, 0, "one_step")
     plots, empty = shown.root.evaluate(PLOTS)
     assert plots > empty == 0
     shown.root.locator("canvas").first.evaluate("canvas => canvas.getContext('2d').reset()")
     assert shown.root.evaluate(PLOTS) == [plots, 1]  # an empty one would be seen
-    shown.control("Epsilon ε").press("End")
-    assert shown.state()["epsilon"] == 0.4
-    shown.expect_maps(explorer, 0, "one_step")
     shown.choose("Head", "head 2")
     shown.expect_maps(explorer, 0, "one_step")
     page.reload()  # the address holds the view
