@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patheffects import AbstractPathEffect, withStroke
 from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator
 
@@ -69,6 +70,7 @@ OTHER_STYLES = (
     ModelStyle("#949494", "P", (0, (8, 3)), "---"),
     ModelStyle("#d55e00", "X", (0, (1, 3)), "ooo"),
 )
+HALO: list[AbstractPathEffect] = [withStroke(linewidth=3, foreground="white")]  # of words over lines
 ADVERSARIAL = MODEL_STYLES["art"].color  # beside clean in black; the dashes say the same in grey
 
 

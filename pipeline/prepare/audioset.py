@@ -91,14 +91,14 @@ def _unpack(archive: Path, workspace: Path) -> Path:
                 if member.isfile() and name.parent.name in (TRAIN, VALIDATE) and name.suffix == ".tfrecord":
                     tar.extract(member, unpacked, filter="data")
         if not any(unpacked.rglob("*.tfrecord")):
-            raise DataError(f"{archive}: holds no {TRAIN}/*.tfrecord; AudioSet's features.tar.gz from {PAGE} is needed")
+            raise DataError(f"{archive}: holds no {TRAIN}/*.tfrecord; AudioSet's {ARCHIVE} from {PAGE} is needed")
         replace_folder(unpacked, folder)
     except tarfile.FilterError as error:
         raise DataError(
             f"{archive}: refused, it would write outside its folder ({error}); get it from {PAGE}"
         ) from None
     except (tarfile.TarError, EOFError, zlib.error) as error:
-        raise DataError(f"{archive}: no whole tar archive ({error}); download features.tar.gz again") from None
+        raise DataError(f"{archive}: no whole tar archive ({error}); download {ARCHIVE} again") from None
     finally:
         shutil.rmtree(unpacked, ignore_errors=True)
     return folder
@@ -108,6 +108,6 @@ def remote_files(fetcher: Fetcher, server: str, mirror: str) -> tuple[list[Remot
     """The class list, which the first of Google's servers alone has, and the archive."""
     urls = [
         f"{server or f'https://storage.googleapis.com/{place}_audioset'}/youtube_corpus/v1/{path}"
-        for place, path in (("us", f"csv/{CLASSES}"), (mirror, "features/features.tar.gz"))
+        for place, path in (("us", f"csv/{CLASSES}"), (mirror, f"features/{ARCHIVE}"))
     ]
     return [Remote(url, url.rpartition("/")[2]) for url in urls], ""

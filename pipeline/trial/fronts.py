@@ -5,10 +5,9 @@ import re
 import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.patheffects import AbstractPathEffect, withStroke
 from scipy.stats import t as student
 
-from pipeline.paper.style import markdown_table, panels
+from pipeline.paper.style import HALO, markdown_table, panels
 from pipeline.trial.rules import CALIBRATED
 from pipeline.trial.statistics import LEVEL, Results
 
@@ -26,7 +25,6 @@ FRONTS = {  # line of the figure -> its variants along its own parameter; its co
     "temperature": (("temperature_art",), 3, "X", "-"),
     "entropy": (("entropy_art",), 8, "p", "-"),
 }  # fmt: skip
-HALO: list[AbstractPathEffect] = [withStroke(linewidth=3, foreground="white")]
 
 
 def fronts_figure(results: Results, name: str) -> Figure:

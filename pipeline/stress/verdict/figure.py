@@ -7,13 +7,12 @@ import pandas as pd
 from anyascii import anyascii
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox, BboxBase
 
 from pipeline.base.errors import DataError
 from pipeline.paper.paper import MODELS
-from pipeline.paper.style import DATA, ModelStyle, legible, model_styles, panels, wrapped
+from pipeline.paper.style import DATA, HALO, ModelStyle, legible, model_styles, panels, wrapped
 from pipeline.stress.attacks.files import MAKER
 from pipeline.stress.verdict.predictions import attack_name, counts_text, left_out_note, model_name
 
@@ -21,7 +20,6 @@ STRENGTH = ("clean", "random", "one_step", "pgd", "ensemble")  # from none to al
 CONTROL = "#555555"
 MAIN = (*MODELS, "uniform_art")  # drawn as lines, and the most robust of the others
 SWEPT = {"epsilon": "epsilon (unit of the normalised features), evenly spaced", "steps": "steps of PGD, evenly spaced"}
-HALO = [withStroke(linewidth=3, foreground="white")]
 CONTROL_STYLE = ModelStyle(CONTROL, "s", (0, (1, 1)), "")
 OFFSETS = [(reach * np.cos(angle), reach * np.sin(angle)) for reach in (9, 16, 26, 38, 54) for angle in
            np.deg2rad([0, 180, 90, 270, 35, 145, 325, 215])]  # fmt: skip  # points from a marker, the nearest first
