@@ -68,20 +68,20 @@ def test_tables_come_out_and_a_second_run_does_nothing(project: Project) -> None
 
 
 @pytest.mark.timeout(1200)
-def test_parameters_there_and_back_bring_back_the_notebooks(project: Project) -> None:
-    """Byte for byte, times included: they are cached outputs of their stages, as the report is."""
+def test_parameters_there_and_back_bring_back_the_report_and_the_notebooks(project: Project) -> None:
+    """Byte for byte, times included: both are cached outputs of their stages."""
     asked = re.findall(r"Running stage '(.+)':", project.call("dvc", "repro", "--dry", "--force", "report"))
     assert set(asked) == STAGES  # what it shows is what it brings up to date
-    path = project.folder / "reports" / "tables.ipynb"
-    before = path.read_bytes()
+    paths = [project.folder / name for name in ("report.html", "reports/tables.ipynb", "reports/claims.ipynb")]
+    before = [path.read_bytes() for path in paths]
     assert outdated(project.folder) == []
     project.set("partitions: 5", "partitions: 3")
     assert "tables" in outdated(project.folder)
-    assert project.repro("tables") == {"tables"}
-    assert path.read_bytes() != before
+    assert project.repro() == {"tables", "claims", "report"}
+    assert all(path.read_bytes() != old for path, old in zip(paths, before, strict=True))
     project.set("partitions: 3", "partitions: 5")
     assert project.repro() == set()
-    assert path.read_bytes() == before
+    assert [path.read_bytes() for path in paths] == before
 
 
 def test_what_a_stage_really_imported_is_what_dvc_knows(project: Project) -> None:
