@@ -454,7 +454,7 @@ def test_what_is_finished_is_not_done_again(tmp_path: Path, monkeypatch: pytest.
         Path("audit") / Unit("art", 0).file,
     ]  # each says that it took too long for another
     with pytest.raises(ConfigError, match="no variant 'art_2'; did you mean"):
-        run_trial("utd_mhad", tmp_path, minutes=1, only=["art_2"])
+        run_trial("utd_mhad", tmp_path / "new", minutes=1, only=["art_2"])  # where nothing is calibrated yet
     monkeypatch.setattr(unit_module, "revision", lambda root: ("0" * 40, ["artpaper/losses.py"]))
     with pytest.raises(ArtpaperError, match="commit these first"):
         run_trial("utd_mhad", tmp_path, minutes=1)

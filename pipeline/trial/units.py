@@ -29,7 +29,7 @@ from pipeline.trial.audit import SURROGATE_SEED, SURROGATES, audit
 from pipeline.trial.measure import measure
 from pipeline.trial.rules import Rules, calibrate, fit, read_rules
 from pipeline.trial.sets import SETS, in_trial, trial_params
-from pipeline.trial.variants import Unit, audits, units, with_variant
+from pipeline.trial.variants import ANY_RULES, Unit, audits, units, with_variant
 
 
 def run_trial(
@@ -43,6 +43,9 @@ def run_trial(
     A unit that would, by those before it, not be done in time is not begun.
     """
     started = time.monotonic()
+    names = {unit.variant for unit in (audits() if audited else units(ANY_RULES))}  # before the hours of a calibration
+    if unknown := set(only) - names:
+        raise ConfigError(f"no variant {min(unknown)!r}{nearest(min(unknown), sorted(names))}")
     commit, changed = revision(root)
     if changed:
         raise ArtpaperError("\n".join(["commit these first, or no commit says what was run:", *changed]))
@@ -56,10 +59,7 @@ def run_trial(
         with alone(workspace / ".resume", "calibration"):
             calibrate(params, workspace, target / "rules.json", provenance, say)
     rules = read_rules(target / "rules.json")
-    order = list(audits() if audited else units(rules))
-    if unknown := set(only) - {unit.variant for unit in order}:
-        raise ConfigError(f"no variant {min(unknown)!r}{nearest(min(unknown), sorted({u.variant for u in order}))}")
-    order = [unit for unit in order if not only or unit.variant in only]
+    order = [unit for unit in (audits() if audited else units(rules)) if not only or unit.variant in only]
     made, known = [], _seconds(target / order[0].kind)
     for number, unit in enumerate(order, start=1):
         path = target / unit.kind / unit.file
