@@ -31,6 +31,7 @@ from pipeline.trial import units as unit_module
 from pipeline.trial.audit import audit
 from pipeline.trial.fronts import _centre
 from pipeline.trial.measure import SWAPS, Measured, by_length, gap_and_draws, mean_maps, measure, swapped
+from pipeline.trial.overall import overall, overall_figure
 from pipeline.trial.page import ATTACKS, _verdict, model_table, page, unit_table, write_page
 from pipeline.trial.rules import (
     LOST,
@@ -301,6 +302,28 @@ def test_planned_comparisons_are_recomputed_from_published_files(folder: Path | 
     for number, expected in rows.items():
         for name, value in expected.items():
             assert table.loc[number, name] == pytest.approx(value, rel=1e-6), (number, name)
+
+
+def test_all_sets_together_say_what_each_says() -> None:
+    """The fault it alone catches: README's picture shows other numbers than the sets' pages, or in another row."""
+    table = overall(ROOT / "results")
+    pd.testing.assert_frame_equal(table, pd.read_csv(ROOT / "results" / "trial.csv"), rtol=1e-6, check_dtype=False)
+    axes = overall_figure(table).axes[0]
+    marks = [line for line in axes.lines if len(line.get_xdata()) > 2][::3]  # then the two ends of their bars
+    rows = [label.get_text() for label in axes.get_yticklabels()]
+    for line, (_, of_set) in zip(marks, table.groupby("set", sort=False), strict=True):
+        assert line.get_xdata().tolist() == of_set["difference"].tolist()
+        assert [rows[round(y)] for y in line.get_ydata()] == of_set["compared"].tolist()
+    for name, of_set in table.groupby("set"):
+        planned = pd.read_csv(ROOT / "results" / str(name) / "trial" / "planned.csv").set_index("number")
+        for number, title in ((1, "one step"), (2, "APGD"), (4, "clean")):
+            told = of_set.set_index("compared").loc[f"A-ART - ART, {title}"]
+            for column in ("difference", "low", "high", "seeds"):
+                assert told[column] == pytest.approx(planned.loc[number, column], rel=1e-6)
+        models = pd.read_csv(ROOT / "results" / str(name) / "trial" / "models.csv").set_index("variant")
+        if models.loc["art", "seeds"] == models.loc["uniform_art", "seeds"]:
+            worth = models.loc["art", "clean"] - models.loc["uniform_art", "clean"]
+            assert of_set["worth"].iloc[0] == pytest.approx(worth)
 
 
 def test_the_audit_takes_the_worst_of_its_attacks(

@@ -172,9 +172,10 @@ def trial(name: str, data: Path | None, minutes: int, only: Sequence[str], audit
         from pipeline.trial.units import run_trial
 
         run_trial(name, root, data, minutes, partial(print, flush=True), only, audit)
+    from pipeline.trial.overall import write_overall
     from pipeline.trial.page import write_page
 
-    print(write_page(root / "results" / name / "trial"))
+    print(write_page(root / "results" / name / "trial"), write_overall(root / "results")[0], sep="\n")
 
 
 @commands.command()

@@ -72,7 +72,7 @@ def test_it_opens_with_the_answer(site: Path, watched: Watched, screenshots: Pat
         number for line in answer.splitlines() if line.startswith("|") for number in numbers.findall(line)
     ]
     page.locator("article a.picture").first.click()
-    assert page.url.endswith("stress.png")
+    assert page.url.endswith("trial.png")
 
 
 def test_in_the_dark_no_picture_lies_on_white_paper(site: Path, watched: Watched) -> None:

@@ -1,0 +1,76 @@
+"""What the sets say together: the same differences of models on each, with what attention is worth there."""
+
+from pathlib import Path
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from pipeline.paper.style import panels, save_figure, save_table
+from pipeline.trial.sets import SETS
+from pipeline.trial.statistics import read_results
+
+COMPARED = {  # row of the figure -> model, the one it is compared with, condition
+    "A-ART - ART, clean": ("a_art", "art", "clean"),
+    "A-ART - ART, one step": ("a_art", "art", "one_step"),
+    "A-ART - ART, APGD": ("a_art", "art", "apgd"),
+    "A-ART - uniform + ART, APGD": ("a_art", "uniform_art", "apgd"),
+    "ART at 2ε - A-ART, APGD": ("art_2e", "a_art", "apgd"),
+    "ART at 2ε - A-ART, clean": ("art_2e", "a_art", "clean_part"),
+}
+WORTH = ("art", "uniform_art", "clean")
+MARKERS = "osD^vP"
+
+
+def write_overall(results: Path) -> tuple[Path, Path]:
+    """Make ``trial.csv``, ``trial.png`` and ``trial.pdf`` in ``results`` from every set's units; the last two."""
+    table = overall(results)
+    save_table(table, results / "trial.csv")
+    return save_figure(overall_figure(table), results / "trial")
+
+
+def overall(results: Path) -> pd.DataFrame:
+    """Every difference that two seeds or more tell of.
+
+    Returns:
+        ``set, compared, difference, low, high`` (points of GAP, 95 % over seeds and videos), ``seeds``; ``worth``, the
+        clean GAP that ART has over the same with uniform attention.
+    """
+    rows: list[dict[str, object]] = []
+    for name in SETS:
+        units = read_results(results / name / "trial") if (results / name / "trial" / "rules.json").is_file() else None
+        if units is None or len(units.seeds(*WORTH[:2])) < 2:
+            continue
+        worth = units.compare((1, WORTH[0], WORTH[2]), (-1, WORTH[1], WORTH[2])).value
+        for title, (model, over, condition) in COMPARED.items():
+            if len(units.seeds(model, over)) > 1:
+                found = units.compare((1, model, condition), (-1, over, condition))
+                row = {"set": name, "compared": title, "difference": found.value, "low": found.low, "high": found.high}
+                rows.append(row | {"seeds": found.seeds, "worth": worth})
+    return pd.DataFrame(rows)
+
+
+def overall_figure(table: pd.DataFrame) -> Figure:
+    """A row a difference, a mark a set: right of zero the model named first is ahead."""
+    names = list(table["set"].unique())
+    figure, axes = panels(1, 1, (7.2, 1.2 + 0.24 * len(COMPARED) * len(names)))
+    colors = sns.color_palette("colorblind", len(names))
+    rows = {title: place for place, title in enumerate(COMPARED)}
+    for place, name in enumerate(names):
+        of_set = table[table["set"] == name]
+        y = of_set["compared"].map(rows) + 0.7 * ((place + 0.5) / len(names) - 0.5)
+        ends = of_set["difference"] - of_set["low"], of_set["high"] - of_set["difference"]
+        fewest, most = of_set["seeds"].min(), of_set["seeds"].max()
+        seeds = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+        label = f"{name}: {seeds} seeds, attention is worth {of_set['worth'].iloc[0]:.1f} points of clean GAP"
+        axes.errorbar(of_set["difference"], y, xerr=ends, fmt=MARKERS[place], color=colors[place], label=label,
+                      markersize=6, capsize=2, linewidth=1.5)  # fmt: skip
+    axes.axvline(0, color="black", linewidth=1)
+    for edge in range(1, len(COMPARED)):
+        axes.axhline(edge - 0.5, color="0.85", linewidth=0.8)
+    axes.grid(visible=False, axis="y")
+    axes.set_yticks(range(len(COMPARED)), labels=list(COMPARED))
+    axes.set(ylim=(len(COMPARED) - 0.5, -0.5), xlabel="points of GAP, with 95 % over seeds and videos")
+    axes.set_title("The trial, all sets: right of zero, the model named first is ahead", fontsize=10)
+    figure.legend(loc="outside lower center", fontsize=9, frameon=False)
+    return figure
