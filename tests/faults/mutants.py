@@ -1,6 +1,7 @@
 """Mutants of the code, one small change each, and whether a test notices: mutmut's run as a table and a list.
 
     python -m tests.faults.mutants                                   # every module that pyproject.toml names: hours
+    python -m tests.faults.mutants --tenth 7                         # a tenth of their mutants
     python -m tests.faults.mutants artpaper/metrics.py --tests tests/test_metrics.py
 
 `[tool.mutmut]` in pyproject.toml says which modules are changed and which tests may notice. mutmut puts a test to a
@@ -35,6 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("modules", nargs="*", help="paths from the project's folder; by default pyproject.toml's")
     parser.add_argument("--tests", nargs="+", help="files of tests; by default pyproject.toml's")
+    parser.add_argument("--tenth", choices="0123456789", help="those mutants alone whose number ends in this digit")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     arguments = parser.parse_args()
@@ -43,6 +45,7 @@ def main() -> None:
     modules = configure(WORLD / "pyproject.toml", arguments.modules, arguments.tests)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
     command = [sys.executable, "-m", "mutmut", "run", "--max-children", str(arguments.processes)]
+    command += [f"*_mutmut_*{arguments.tenth}"] if arguments.tenth else []
     subprocess.run(command, cwd=WORLD, env=environment, check=True)
     found = {module: outcomes(module) for module in modules}
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -96,7 +99,8 @@ def markdown(found: dict[str, dict[str, Any]]) -> str:
         score = f"{100 * killed / part['mutants']:.1f} %" if part["mutants"] else ""
         rows.append([module, f"{part['mutants']:,}", f"{killed:,}", score, str(part["words"])])
     head = ["module", "mutants", "killed", "score", "of words alone, alive"]
-    lines = [f"# Mutants\n\n`python -m tests.faults.mutants`\n\n{markdown_table(head, rows, 1)}\n\n## Survivors\n"]
+    command = " ".join(["python -m tests.faults.mutants", *sys.argv[1:]])
+    lines = [f"# Mutants\n\n`{command}`\n\n{markdown_table(head, rows, 1)}\n\n## Survivors\n"]
     for module, part in found.items():
         for name, (before, after) in part["survivors"].items():
             lines.append(
