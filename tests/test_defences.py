@@ -9,6 +9,7 @@ import pytest
 import scipy.stats
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional as F
 
 from artpaper.ball import l2_norm, project, steepest
@@ -296,6 +297,23 @@ def test_gradient_alignment_is_the_cosine_of_gradients() -> None:
     given = {"epsilon": 3.0, "scope": "joint", "modalities": None}, torch.Generator().manual_seed(5)
     cosine = alignment(leaky, x, y, mask, *given, torch.get_rng_state())
     assert cosine.item() == pytest.approx(np.mean(found), rel=1e-9)
+
+    def turned(by: float | Tensor) -> Tensor:
+        """The cosine after a step of the weights; it is what is trained, so it has a gradient."""
+        state = {name: values + by * steps[name] for name, values in net.state_dict().items()}
+        fresh = torch.Generator().manual_seed(5)
+
+        def answer(frames: Tensor, mask: Tensor) -> Tensor:
+            return functional_call(net, state, (frames, mask))
+
+        return alignment(answer, x, y, mask, given[0], fresh, torch.get_rng_state())
+
+    steps = {name: torch.randn(values.shape, dtype=values.dtype) for name, values in net.state_dict().items()}
+    by = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(turned(by), by)
+    expected = (turned(1e-6) - turned(-1e-6)).item() / 2e-6
+    assert abs(expected) > 1e-3
+    assert slope.item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_random_step_stands_in_for_the_adversary_in_the_attention_term_alone() -> None:

@@ -40,6 +40,9 @@ def test_linear_model_least_norm() -> None:
     for i in (~already).nonzero().flatten().tolist():
         rows, lack = constraints(net, mask[i], attack.clean_logits[i], target[i])
         wrong = (attack.clean_logits[i] > 0) != target[i]
+        lengths = rows[wrong].norm(dim=1)
+        nearest = lengths[(lack[wrong] / lengths).argmin()]
+        assert attack.diagnostics["gradient_norm"][i].item() == pytest.approx(nearest.item())
         least = torch.linalg.lstsq(rows[wrong], lack[wrong], driver="gelsd").solution * 1.02
         if (rows @ least >= lack)[~wrong].all():
             alone += 1
@@ -128,6 +131,23 @@ def test_the_best_iterate_is_kept() -> None:
     assert attack.perturbation.abs().sum() > 1
     assert torch.equal(attack.perturbation, asked[1])
     assert attack.adversarial_logits.tolist() == [script[1]]
+
+
+def test_an_answer_that_breaks_down_on_the_way_is_told() -> None:
+    """x^2 - 4 is to sink below 0: from 10 steps lead to 5.1, where the other logit is infinite, and on to 2."""
+
+    def net(x: Tensor, mask: Tensor) -> Tensor:
+        value = x[:, 0]
+        broken = torch.where((value > 4.5) & (value < 6), torch.inf, -1.0)
+        return torch.cat([value**2 - 4, broken], dim=1)
+
+    x = torch.tensor([[[10.0]]])
+    attack = multilabel_deepfool(net, x, None, ONE_FRAME, target=torch.zeros(1, 2), outputs="logits")
+    assert attack.diagnostics["iterations"] > 1
+    assert attack.adversarial_logits.isfinite().all()
+    assert (attack.adversarial_logits < 0).all()
+    assert attack.diagnostics["logits_not_finite"]
+    assert not attack.diagnostics["fooled"]
 
 
 def test_a_target_that_contradicts_itself_is_not_reached() -> None:

@@ -215,6 +215,12 @@ def test_the_fit_is_the_ascent_written_down() -> None:
     torch.testing.assert_close(fit_universal(leaky, batches, epsilon=2.0, passes=3), fitted, atol=1e-10, rtol=0)
 
 
+def test_the_fit_is_in_the_ball_of_the_models_own_modalities() -> None:
+    fitted = fit_universal(toy.model(dtype=DOUBLE), [toy.batch(dtype=DOUBLE)], epsilon=0.5, scope="modality")
+    torch.testing.assert_close(fitted[:, :16].norm().item(), 0.5)
+    torch.testing.assert_close(fitted[:, 16:].norm().item(), 0.5)
+
+
 def test_a_fit_without_batches_or_passes_is_refused() -> None:
     with pytest.raises(ValueError, match=r"fitted on batches .*one or more"):
         fit_universal(toy.model(), [], epsilon=0.5)
