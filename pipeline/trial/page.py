@@ -1,5 +1,6 @@
 """What the finished units of a set say: tables, and the page that holds them and the fronts."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,9 @@ from pipeline.trial.fronts import front_lines, fronts_figure
 from pipeline.trial.measure import STEPS
 from pipeline.trial.rules import CALIBRATED, LOST, PAPER, base_radius, lost_share, read_rules
 from pipeline.trial.statistics import ALIVE_COST, ALIVE_SHARE, LEVEL, Results, planned, read_results, won_back
-from pipeline.trial.variants import PLANNED_SEEDS, undefended
+from pipeline.trial.variants import PAPER_RADIUS, PLANNED_SEEDS, undefended
 
-NAMES = MODELS | {"uniform_art": "uniform + ART"}
+LOSSES = MODELS | {"pgd10": "PGD-10", "trades10": "TRADES-10", "contrast": "contrastive"}
 WORDS = {"one_step": "one step", "apgd": "APGD", "clean": "clean"}
 ATTACKS = {
     "clean_part": "clean", "apgd": "loss, 5 restarts", "apgd_margin": "margin", "apgd_dlr": "DLR",
@@ -43,6 +44,17 @@ def write_page(folder: Path) -> Path:
         save_table(audit_table(audited), folder / "audit.csv")
     save_figure(fronts_figure(results, folder.parent.name), folder / "fronts")
     return save_text(page(folder, results, models, compared, audited), folder / "README.md")
+
+
+def model_name(variant: str) -> str:
+    """A variant in words: ``uniform_art_2e`` is "uniform + ART, 2ε"."""
+    name = re.sub(r"_share([\d.]+)", r", share \1", variant)
+    name = re.sub(r"_([\d.]+)e$", r", \1ε", name)
+    name = name.replace("_nominal", ", β 0.001").replace(PAPER_RADIUS, f", at {100 * PAPER:g} %")
+    model, comma, rest = name.partition(",")
+    more, _, loss = model.rpartition("_")
+    words = LOSSES.get(model) or (f"{more} + {LOSSES[loss]}" if loss in LOSSES else model)
+    return words + comma + rest
 
 
 def unit_table(results: Results) -> pd.DataFrame:
@@ -143,7 +155,7 @@ def page(folder: Path, results: Results, models: pd.DataFrame, compared: pd.Data
     ]  # fmt: skip
     text += front_lines(results)
     if not models["early"].all():
-        late = ", ".join(models.loc[~models["early"], "variant"])
+        late = "; ".join(map(model_name, models.loc[~models["early"], "variant"]))
         text += [f"Not all trainings ended early: {late}.", ""]
     if audited.about:
         text += _audit_lines(audited, audit_table(audited))
@@ -155,7 +167,7 @@ def _planned_lines(compared: pd.DataFrame) -> list[str]:
         return ["Not two seeds of any are finished.", ""]
     lines = []
     for row in compared.to_dict("records"):
-        what = f"{NAMES[row['model']]} - {NAMES[row['over']]}, {WORDS[row['condition']]}"
+        what = f"{model_name(row['model'])} - {model_name(row['over'])}, {WORDS[row['condition']]}"
         found = f"{row['difference']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]"
         lines.append([str(row["number"]), what, found, f"{row['told']:.2f}", _verdict(row), str(row["seeds"])])
     fewest = int(compared["seeds"].min())
@@ -180,7 +192,7 @@ def _verdict(row: dict) -> str:
 
 
 def _model_line(row: dict) -> list[str]:
-    cells = [NAMES.get(row["variant"], row["variant"].replace("_", " ")), str(row["seeds"])]
+    cells = [model_name(row["variant"]), str(row["seeds"])]
     cells += [f"{row[name]:.2f}" for name in ("clean", "one_step", "apgd")]
     cells += [number_or_dash(row[f"won_back_{name}"], ".0f") for name in ("one_step", "apgd")]
     cells += [f"{row[f'cost_{swap}']:.2f}" for swap in ("uniform", "other", "position")]
@@ -190,7 +202,7 @@ def _model_line(row: dict) -> list[str]:
 
 def _audit_lines(results: Results, table: pd.DataFrame) -> list[str]:
     """The page's section."""
-    cells = [[NAMES[row["variant"]], str(row["seeds"]), *(f"{row[name]:.2f}" for name in ATTACKS)]
+    cells = [[model_name(row["variant"]), str(row["seeds"]), *(f"{row[name]:.2f}" for name in ATTACKS)]
              for row in table.to_dict("records")]  # fmt: skip
     lines = [
         "## The attack audit",
@@ -206,6 +218,6 @@ def _audit_lines(results: Results, table: pd.DataFrame) -> list[str]:
     for over in ("art", "uniform_art"):
         if len(results.seeds("a_art", over)) > 1:
             found = results.compare((1, "a_art", "worst"), (-1, over, "worst"))
-            lines += [f"Under the worst of all, {NAMES['a_art']} - {NAMES[over]} is {found.value:+.2f} "
+            lines += [f"Under the worst of all, {model_name('a_art')} - {model_name(over)} is {found.value:+.2f} "
                       f"[{found.low:+.2f}, {found.high:+.2f}], {found.seeds} seeds.", ""]  # fmt: skip
     return lines
