@@ -32,7 +32,7 @@ from pipeline.trial.audit import audit
 from pipeline.trial.fronts import _centre
 from pipeline.trial.measure import SWAPS, Measured, by_length, gap_and_draws, mean_maps, measure, swapped
 from pipeline.trial.overall import overall, overall_figure
-from pipeline.trial.page import ATTACKS, _verdict, model_name, model_table, page, unit_table, write_page
+from pipeline.trial.page import ATTACKS, _verdict, model_table, page, unit_table, variant_name, write_page
 from pipeline.trial.rules import (
     LOST,
     Answers,
@@ -476,7 +476,7 @@ def test_a_switch_that_a_loss_was_given_later_leaves_older_units_as_they_are(tmp
      ("temperature_art", "temperature + ART"), ("random", "random")],
 )  # fmt: skip
 def test_pages_name_models_in_words(variant: str, words: str) -> None:
-    assert model_name(variant) == words
+    assert variant_name(variant) == words
 
 
 def test_what_is_finished_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

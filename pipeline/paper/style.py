@@ -98,6 +98,12 @@ def seeds_text(seeds: Sequence[int]) -> str:
     return f"training {'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}"
 
 
+def seed_counts(counts: Collection[int]) -> str:
+    """How many seeds several results have: "3 seeds", "3 to 8 seeds"."""
+    fewest, most = min(counts), max(counts)
+    return f"{fewest} seeds" if fewest == most else f"{fewest} to {most} seeds"
+
+
 def number_or_dash(value: float, form: str, unit: str = "") -> str:
     """A number in a table's cell, a dash for NaN."""
     return "–" if np.isnan(value) else f"{value:{form}}{unit}"

@@ -7,7 +7,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from scipy.stats import t as student
 
-from pipeline.paper.style import HALO, markdown_table, panels
+from pipeline.paper.style import HALO, markdown_table, panels, seed_counts
 from pipeline.trial.rules import CALIBRATED
 from pipeline.trial.statistics import LEVEL, Results
 
@@ -45,10 +45,9 @@ def fronts_figure(results: Results, name: str) -> Figure:
             mark.set_path_effects(HALO)
             if label.startswith("A-ART at"):  # beside ART at the same radius, whose mark is to the right
                 mark.set(position=(-8, 8), horizontalalignment="right")
-    counts = [len(results.seeds(variant)) for variant in results.variants]
-    seeds = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+    seeds = seed_counts([len(results.seeds(variant)) for variant in results.variants])
     axes.set(xlabel="GAP, clean (%)", ylabel="GAP under APGD, 100 steps, 5 restarts (%)")
-    axes.set_title(f"{name}: better is up and to the right; {seeds} seeds, bars 95 % over seeds", fontsize=10)
+    axes.set_title(f"{name}: better is up and to the right; {seeds}, bars 95 % over seeds", fontsize=10)
     axes.legend(fontsize=8)
     return figure
 

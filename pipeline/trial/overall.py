@@ -7,7 +7,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from pipeline.paper.style import number_or_dash, panels, save_figure, save_table
+from pipeline.paper.style import number_or_dash, panels, save_figure, save_table, seed_counts
 from pipeline.trial.sets import SETS
 from pipeline.trial.statistics import read_results
 
@@ -62,10 +62,8 @@ def overall_figure(table: pd.DataFrame) -> Figure:
         of_set = table[table["set"] == name]
         y = of_set["compared"].map(rows) + 0.7 * ((place + 0.5) / len(names) - 0.5)
         ends = of_set["difference"] - of_set["low"], of_set["high"] - of_set["difference"]
-        fewest, most = of_set["seeds"].min(), of_set["seeds"].max()
-        seeds = f"{fewest}" if fewest == most else f"{fewest} to {most}"
         worth = number_or_dash(of_set["worth"].iloc[0], ".1f")
-        label = f"{name}: {seeds} seeds, attention is worth {worth} points of clean GAP"
+        label = f"{name}: {seed_counts(of_set['seeds'])}, attention is worth {worth} points of clean GAP"
         axes.errorbar(of_set["difference"], y, xerr=ends, fmt=MARKERS[place], color=colors[place], label=label,
                       markersize=6, capsize=2, linewidth=1.5)  # fmt: skip
     axes.axvline(0, color="black", linewidth=1)

@@ -46,7 +46,7 @@ def write_page(folder: Path) -> Path:
     return save_text(page(folder, results, models, compared, audited), folder / "README.md")
 
 
-def model_name(variant: str) -> str:
+def variant_name(variant: str) -> str:
     """A variant in words: ``uniform_art_2e`` is "uniform + ART, 2ε"."""
     name = re.sub(r"_share([\d.]+)", r", share \1", variant)
     name = re.sub(r"_([\d.]+)e$", r", \1ε", name)
@@ -155,7 +155,7 @@ def page(folder: Path, results: Results, models: pd.DataFrame, compared: pd.Data
     ]  # fmt: skip
     text += front_lines(results)
     if not models["early"].all():
-        late = "; ".join(map(model_name, models.loc[~models["early"], "variant"]))
+        late = "; ".join(map(variant_name, models.loc[~models["early"], "variant"]))
         text += [f"Not all trainings ended early: {late}.", ""]
     if audited.about:
         text += _audit_lines(audited, audit_table(audited))
@@ -167,7 +167,7 @@ def _planned_lines(compared: pd.DataFrame) -> list[str]:
         return ["Not two seeds of any are finished.", ""]
     lines = []
     for row in compared.to_dict("records"):
-        what = f"{model_name(row['model'])} - {model_name(row['over'])}, {WORDS[row['condition']]}"
+        what = f"{variant_name(row['model'])} - {variant_name(row['over'])}, {WORDS[row['condition']]}"
         found = f"{row['difference']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]"
         lines.append([str(row["number"]), what, found, f"{row['told']:.2f}", _verdict(row), str(row["seeds"])])
     fewest = int(compared["seeds"].min())
@@ -192,7 +192,7 @@ def _verdict(row: dict) -> str:
 
 
 def _model_line(row: dict) -> list[str]:
-    cells = [model_name(row["variant"]), str(row["seeds"])]
+    cells = [variant_name(row["variant"]), str(row["seeds"])]
     cells += [f"{row[name]:.2f}" for name in ("clean", "one_step", "apgd")]
     cells += [number_or_dash(row[f"won_back_{name}"], ".0f") for name in ("one_step", "apgd")]
     cells += [f"{row[f'cost_{swap}']:.2f}" for swap in ("uniform", "other", "position")]
@@ -202,7 +202,7 @@ def _model_line(row: dict) -> list[str]:
 
 def _audit_lines(results: Results, table: pd.DataFrame) -> list[str]:
     """The page's section."""
-    cells = [[model_name(row["variant"]), str(row["seeds"]), *(f"{row[name]:.2f}" for name in ATTACKS)]
+    cells = [[variant_name(row["variant"]), str(row["seeds"]), *(f"{row[name]:.2f}" for name in ATTACKS)]
              for row in table.to_dict("records")]  # fmt: skip
     lines = [
         "## The attack audit",
@@ -218,6 +218,6 @@ def _audit_lines(results: Results, table: pd.DataFrame) -> list[str]:
     for over in ("art", "uniform_art"):
         if len(results.seeds("a_art", over)) > 1:
             found = results.compare((1, "a_art", "worst"), (-1, over, "worst"))
-            lines += [f"Under the worst of all, {model_name('a_art')} - {model_name(over)} is {found.value:+.2f} "
+            lines += [f"Under the worst of all, {variant_name('a_art')} - {variant_name(over)} is {found.value:+.2f} "
                       f"[{found.low:+.2f}, {found.high:+.2f}], {found.seeds} seeds.", ""]  # fmt: skip
     return lines

@@ -178,8 +178,9 @@ def planned(results: Results) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     if len(table):
         first = table["number"] < 4
-        missing = 3 - int(first.sum())  # one that is not made yet counts among the three: it may take its share of 5 %
-        table.loc[first, "holm_p"] = holm(np.append(table.loc[first, "p"], [1.0] * missing))[: 3 - missing]
+        made = table.loc[first, "p"].to_numpy()
+        # one that is not made yet counts among the three, as if it told nothing
+        table.loc[first, "holm_p"] = holm(np.append(made, np.ones(3 - len(made))))[: len(made)]
     return table
 
 

@@ -13,9 +13,8 @@ PLANNED = ("non_art", "art", "a_art", "uniform_art")
 AUDITED = ("art", "a_art", "uniform_art")
 PAPER_RADIUS = "_paper"
 PLANNED_SEEDS, SEEDS = 8, 5
-ANY_RULES = Rules(
-    1.0, {1.0: [(1.0, 0.9)], 2.0: [(1.0, 0.5)]}, 1.0, 1.0, 1.0, {}
-)  # for the names, which no calibration changes
+# for the names, which no calibration changes
+ANY_RULES = Rules(1.0, {1.0: [(1.0, 0.9)], 2.0: [(1.0, 0.5)]}, 1.0, 1.0, 1.0, {})
 ATTENTIONS: tuple[Attention, ...] = ("softmax", "uniform", "position", "random")
 
 
