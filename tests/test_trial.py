@@ -31,7 +31,7 @@ from pipeline.trial import units as unit_module
 from pipeline.trial.audit import audit
 from pipeline.trial.fronts import _centre
 from pipeline.trial.measure import SWAPS, Measured, by_length, gap_and_draws, mean_maps, measure, swapped
-from pipeline.trial.overall import overall, overall_figure
+from pipeline.trial.overall import overall, overall_figure, write_overall
 from pipeline.trial.page import ATTACKS, _verdict, model_table, page, unit_table, variant_name, write_page
 from pipeline.trial.rules import (
     LOST,
@@ -304,8 +304,9 @@ def test_planned_comparisons_are_recomputed_from_published_files(folder: Path | 
             assert table.loc[number, name] == pytest.approx(value, rel=1e-6), (number, name)
 
 
-def test_all_sets_together_say_what_each_says() -> None:
+def test_all_sets_together_say_what_each_says(tmp_path: Path) -> None:
     """The fault it alone catches: README's picture shows other numbers than the sets' pages, or in another row."""
+    assert write_overall(tmp_path) == []  # nothing to compare is nothing to draw
     table = overall(ROOT / "results")
     pd.testing.assert_frame_equal(table, pd.read_csv(ROOT / "results" / "trial.csv"), rtol=1e-6, check_dtype=False)
     axes = overall_figure(table).axes[0]

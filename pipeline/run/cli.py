@@ -175,7 +175,7 @@ def trial(name: str, data: Path | None, minutes: int, only: Sequence[str], audit
     from pipeline.trial.overall import write_overall
     from pipeline.trial.page import write_page
 
-    print(write_page(root / "results" / name / "trial"), write_overall(root / "results")[0], sep="\n")
+    print(write_page(root / "results" / name / "trial"), *write_overall(root / "results")[:1], sep="\n")
 
 
 @commands.command()

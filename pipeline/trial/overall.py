@@ -22,11 +22,12 @@ COMPARED = {  # row of the figure -> model, the one it is compared with, conditi
 MARKERS = "osD^vP"
 
 
-def write_overall(results: Path) -> tuple[Path, Path]:
-    """Make ``trial.csv``, ``trial.png`` and ``trial.pdf`` in ``results`` from every set's units; the last two."""
+def write_overall(results: Path) -> list[Path]:
+    """Make ``trial.png``, ``trial.pdf`` and ``trial.csv`` in ``results``, if any set has two seeds to compare."""
     table = overall(results)
-    save_table(table, results / "trial.csv")
-    return save_figure(overall_figure(table), results / "trial")
+    if table.empty:
+        return []
+    return [*save_figure(overall_figure(table), results / "trial"), save_table(table, results / "trial.csv")]
 
 
 def overall(results: Path) -> pd.DataFrame:
