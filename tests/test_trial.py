@@ -32,7 +32,7 @@ from pipeline.trial.audit import audit
 from pipeline.trial.fronts import _centre
 from pipeline.trial.measure import SWAPS, Measured, by_length, gap_and_draws, mean_maps, measure, swapped
 from pipeline.trial.overall import overall, overall_figure, write_overall
-from pipeline.trial.page import ATTACKS, _verdict, model_table, page, unit_table, variant_name, write_page
+from pipeline.trial.page import ATTACKS, _verdict, model_table, page, unit_table, write_page
 from pipeline.trial.rules import (
     LOST,
     Answers,
@@ -49,7 +49,7 @@ from pipeline.trial.rules import (
 from pipeline.trial.sets import ASIDE, SETS, draw_counts, in_trial, trial_params
 from pipeline.trial.statistics import difference, planned, read_results, won_back
 from pipeline.trial.units import attention_share, make_unit, read_unit, run_trial, write_unit
-from pipeline.trial.variants import PLANNED, Unit, undefended, units, variants, with_variant
+from pipeline.trial.variants import PLANNED, Unit, undefended, units, variant_name, variants, with_variant
 from tests import toy
 from tests.pipeline import changed
 
@@ -405,7 +405,7 @@ def test_whether_a_art_lies_above_the_front_of_art(more: float, says: str, tmp_p
                    {name: np.rint(100 * values).astype(np.int16) for name, values in draws.items()})  # fmt: skip
     text = write_page(folder).read_text()
     assert says in text
-    assert "has more under APGD" not in text  # for the clean GAP differs by more than chance
+    assert "has more under Auto-PGD" not in text  # for the clean GAP differs by more than chance
     [line] = [line for line in text.splitlines() if line.startswith("| ART at 2ε - A-ART ")]
     told = f"{more:+.2f} [{more:+.2f}, {more:+.2f}]"
     assert line.replace("\\", "").split("|")[2:5] == [f" {told} ", " +3.00 [+3.00, +3.00] ", "     4 "]

@@ -1,7 +1,5 @@
 """The fronts: clean GAP against GAP under the costly attack along each loss's own parameter, and A-ART beside ART's."""
 
-import re
-
 import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
@@ -10,6 +8,7 @@ from scipy.stats import t as student
 from pipeline.paper.style import HALO, markdown_table, panels, seed_counts
 from pipeline.trial.rules import CALIBRATED
 from pipeline.trial.statistics import LEVEL, Results
+from pipeline.trial.variants import variant_name
 
 FRONTS = {  # line of the figure -> its variants along its own parameter; its colour in the palette, marker and dashes
     "ART, over ε": (("art_0.5e", "art", "art_2e", "art_4e"), 1, "o", "-"),
@@ -28,7 +27,7 @@ FRONTS = {  # line of the figure -> its variants along its own parameter; its co
 
 
 def fronts_figure(results: Results, name: str) -> Figure:
-    """Clean GAP against GAP under APGD, on the same videos; crosses are 95 % over seeds, Student's."""
+    """Clean GAP against GAP under Auto-PGD, on the same videos; crosses are 95 % over seeds, Student's."""
     figure, axes = panels(1, 1, (7.2, 5.4))
     palette = sns.color_palette("colorblind")
     for label, (variants, shade, marker, dashes) in FRONTS.items():
@@ -46,20 +45,16 @@ def fronts_figure(results: Results, name: str) -> Figure:
             if label.startswith("A-ART at"):  # beside ART at the same radius, whose mark is to the right
                 mark.set(position=(-8, 8), horizontalalignment="right")
     seeds = seed_counts([len(results.seeds(variant)) for variant in results.variants])
-    axes.set(xlabel="GAP, clean (%)", ylabel="GAP under APGD, 100 steps, 5 restarts (%)")
+    axes.set(xlabel="GAP, clean (%)", ylabel="GAP under Auto-PGD, 100 steps, 5 restarts (%)")
     axes.set_title(f"{name}: better is up and to the right; {seeds}, bars 95 % over seeds", fontsize=10)
     axes.legend(fontsize=8)
     return figure
 
 
 def _mark(variant: str) -> str:
-    """Where on its line a point lies: its radius, or the share or the value of its beta."""
-    named = {"a_art": f"share {CALIBRATED}", "a_art_nominal": "β 0.001"}
-    named |= dict.fromkeys(("art", "uniform_art", "position_art", "contrast"), "ε")
-    if found := re.search(r"_share([\d.]+)", variant):
-        return f"share {found[1]}"
-    found = re.search(r"_([\d.]+)e$", variant)
-    return f"{found[1]}ε" if found else named.get(variant, "")
+    """Where on its line a point lies: the share or the value of its beta, or its radius."""
+    own = {"a_art": f"share {CALIBRATED:g}"} | dict.fromkeys(("art", "uniform_art", "position_art", "contrast"), "ε")
+    return own.get(variant) or ", ".join(variant_name(variant).split(", ")[1:2])
 
 
 def _centre(results: Results, variant: str) -> tuple[float, float, float, float]:
@@ -76,7 +71,7 @@ def front_lines(results: Results) -> list[str]:
 
     And A-ART at another radius beside ART there.
     """
-    ahead = {"clean_part": "clean", "apgd": "APGD"}
+    ahead = {"clean_part": "clean", "apgd": "Auto-PGD"}
     pairs = {f"ART at {_mark(name)} - A-ART": (name, "a_art") for name in FRONTS["ART, over ε"][0] if name != "art"}
     pairs |= {f"A-ART at {times}ε - ART at {times}ε": (f"a_art_share{CALIBRATED}_{times}e", f"art_{times}e")
               for times in (2, 4)}  # fmt: skip
@@ -98,7 +93,9 @@ def front_lines(results: Results) -> list[str]:
             f"A-ART does not lie above ART's front: by the means, ART at {' and '.join(as_good)} has as much of both."
         )
     if above:
-        says += f" ART at {' and '.join(above)} has more under APGD, and a clean GAP that cannot be told from A-ART's."
+        says += (
+            f" ART at {' and '.join(above)} has more under Auto-PGD, and a clean GAP that cannot be told from A-ART's."
+        )
     return [
         "## The front of ART",
         "",

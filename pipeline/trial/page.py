@@ -1,23 +1,20 @@
 """What the finished units of a set say: tables, and the page that holds them and the fronts."""
 
-import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from pipeline.base.errors import DataError
-from pipeline.paper.paper import MODELS
 from pipeline.paper.style import markdown_table, number_or_dash, save_figure, save_table, save_text
 from pipeline.trial.audit import QUERIES, SURROGATE_SEED
 from pipeline.trial.fronts import front_lines, fronts_figure
 from pipeline.trial.measure import STEPS
 from pipeline.trial.rules import CALIBRATED, LOST, PAPER, base_radius, lost_share, read_rules
 from pipeline.trial.statistics import ALIVE_COST, ALIVE_SHARE, LEVEL, Results, planned, read_results, won_back
-from pipeline.trial.variants import PAPER_RADIUS, PLANNED_SEEDS, undefended
+from pipeline.trial.variants import PLANNED_SEEDS, undefended, variant_name
 
-LOSSES = MODELS | {"pgd10": "PGD-10", "trades10": "TRADES-10", "contrast": "contrastive"}
-WORDS = {"one_step": "one step", "apgd": "APGD", "clean": "clean"}
+WORDS = {"one_step": "one step", "apgd": "Auto-PGD", "clean": "clean"}
 ATTACKS = {
     "clean_part": "clean", "apgd": "loss, 5 restarts", "apgd_margin": "margin", "apgd_dlr": "DLR",
     "apgd_top_k_ap": "top-k AP", "attention_maps": "loss and maps", "attention_scores": "loss and scores",
@@ -44,17 +41,6 @@ def write_page(folder: Path) -> Path:
         save_table(audit_table(audited), folder / "audit.csv")
     save_figure(fronts_figure(results, folder.parent.name), folder / "fronts")
     return save_text(page(folder, results, models, compared, audited), folder / "README.md")
-
-
-def variant_name(variant: str) -> str:
-    """A variant in words: ``uniform_art_2e`` is "uniform + ART, 2ε"."""
-    name = re.sub(r"_share([\d.]+)", r", share \1", variant)
-    name = re.sub(r"_([\d.]+)e$", r", \1ε", name)
-    name = name.replace("_nominal", ", β 0.001").replace(PAPER_RADIUS, f", at {100 * PAPER:g} %")
-    model, comma, rest = name.partition(",")
-    more, _, loss = model.rpartition("_")
-    words = LOSSES.get(model) or (f"{more} + {LOSSES[loss]}" if loss in LOSSES else model)
-    return words + comma + rest
 
 
 def unit_table(results: Results) -> pd.DataFrame:
@@ -118,7 +104,7 @@ def page(folder: Path, results: Results, models: pd.DataFrame, compared: pd.Data
         "",
         f"By the rules of [docs/trial.md](../../../docs/trial.md). {NOTES.get(name, '')}All of it is made "
         f"from `rules.json` and `units/` by `artpaper trial {name} --report`. {len(results.about)} units; clean and "
-        f"one step on {any_unit['videos']['all']:,} test videos, APGD on {any_unit['videos']['part']:,} of them; a "
+        f"one step on {any_unit['videos']['all']:,} test videos, Auto-PGD on {any_unit['videos']['part']:,} of them; a "
         "fifth of the test set is put aside. Trained and attacked at commit "
         + ", ".join(sorted({about["provenance"]["commit"][:12] for about in results.about.values()}))
         + ".",
@@ -146,8 +132,8 @@ def page(folder: Path, results: Results, models: pd.DataFrame, compared: pd.Data
         "*share* is beta's of the loss at the end of the training. All but the planned models are exploratory.",
         "",
         markdown_table(
-            ["model", "seeds", "clean", "one step", "APGD", "won back, one step", "APGD", "swap: uniform", "other",
-             "position", "unrelated", "alive", "share", "steps"],
+            ["model", "seeds", "clean", "one step", "Auto-PGD", "won back, one step", "Auto-PGD", "swap: uniform",
+             "other", "position", "unrelated", "alive", "share", "steps"],
             [_model_line(row) for row in models.to_dict("records")],
         ),
         "![fronts](fronts.png)",

@@ -1,12 +1,14 @@
 """Every model of the trial by name: its loss, with epsilon and beta as the rules gave them, and the order of worth."""
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from typing import Literal
 
 from artpaper.settings import Attention, Control
 from pipeline.base.parameters import Params
-from pipeline.trial.rules import CALIBRATED, Rules, base_radius
+from pipeline.paper.paper import MODELS
+from pipeline.trial.rules import CALIBRATED, PAPER, Rules, base_radius
 from pipeline.trial.sets import with_loss
 
 PLANNED = ("non_art", "art", "a_art", "uniform_art")
@@ -15,6 +17,7 @@ PAPER_RADIUS = "_paper"
 PLANNED_SEEDS, SEEDS = 8, 5
 # for the names, which no calibration changes
 ANY_RULES = Rules(1.0, {1.0: [(1.0, 0.9)], 2.0: [(1.0, 0.5)]}, 1.0, 1.0, 1.0, {})
+LOSSES = MODELS | {"pgd10": "PGD-10", "trades10": "TRADES-10", "contrast": "contrastive"}
 ATTENTIONS: tuple[Attention, ...] = ("softmax", "uniform", "position", "random")
 
 
@@ -70,6 +73,17 @@ def variants(rules: Rules) -> dict[str, Control]:
     named["temperature_art"] = dataclasses.replace(art, temperature=4.0)
     named["entropy_art"] = dataclasses.replace(art, entropy=0.01)
     return named
+
+
+def variant_name(variant: str) -> str:
+    """A variant in words: ``uniform_art_2e`` is "uniform + ART, 2ε"."""
+    name = re.sub(r"_share([\d.]+)", r", share \1", variant)
+    name = re.sub(r"_([\d.]+)e$", r", \1ε", name)
+    name = name.replace("_nominal", ", β 0.001").replace(PAPER_RADIUS, f", at {100 * PAPER:g} %")
+    model, comma, rest = name.partition(",")
+    more, _, loss = model.rpartition("_")
+    words = LOSSES.get(model) or (f"{more} + {LOSSES[loss]}" if loss in LOSSES else model)
+    return words + comma + rest
 
 
 def _name(attention: Attention, loss: str) -> str:
