@@ -82,7 +82,7 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
         "seconds": {"median": statistics.median(seconds), "most": max(seconds)},
         "load": {"least": min(load), "median": statistics.median(load), "most": max(load)},
         "date": datetime.date.today().isoformat(),
-        "machine": machine(),
+        "machine": machine(),  # of the last run, and the date too
         "runs": runs,
     }
 
