@@ -210,6 +210,8 @@ def defended(model: Any, x: Frames, y: LabelSets, mask: Mask, config: Loss) -> t
         loss = loss - config.entropy * mean_entropy(maps, mask)
     if config.alignment > 0:
         loss = loss + config.alignment * (1 - alignment(model, x, y, mask, ball, noise, draws))
+    # or the next step would drop these units again and draw this noise again, for every pass left the generators alone
+    torch.manual_seed(int(torch.randint(2**62, (), device="cpu")))
     return loss, _detached({"loss": loss, **parts}) | _step_parts(perturbation, gradient, mask)
 
 

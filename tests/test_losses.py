@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from artpaper.attacks import fgm
 from artpaper.losses import adversarial, attention_adversarial, attention_change, cross_entropy, loss_for
-from artpaper.settings import Loss
+from artpaper.settings import Control, Loss
 from tests import toy
 
 DOUBLE = torch.float64
@@ -149,10 +149,11 @@ def test_the_loss_may_be_scaled_like_any_other(beta: float) -> None:
         torch.testing.assert_close(thrice[name], 3 * once[name], atol=1e-14, rtol=1e-12)
 
 
-def test_each_batch_drops_other_units() -> None:
+@pytest.mark.parametrize("config", [Loss(), Loss(alpha=1.0), Loss(beta=0.1), Control(entropy=0.1)], ids=str)
+def test_each_batch_drops_other_units(config: Loss) -> None:
     net = toy.model(dropout=0.5).train()
     x, y, mask = toy.batch()
-    first, second = (adversarial(net, x, y, mask, Loss(alpha=1.0))[0].item() for _ in range(2))
+    first, second = (loss_for(config)(net, x, y, mask, config)[0].item() for _ in range(2))
     assert first != second
 
 
