@@ -9,7 +9,8 @@ term in :func:`defended`, or a function of its own in :data:`LOSSES`, which :fun
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any
 
@@ -248,8 +249,22 @@ def _clean_pass(
     with forked(x.device):
         logits, maps = model.with_maps(x, mask) if with_maps else (model(x, mask), {})
     loss = _mean_bce(logits, y, config)
-    gradient, *known = torch.autograd.grad(loss, [x, *parameters], retain_graph=with_maps, allow_unused=True)
+    with _without_hooks(parameters):
+        gradient, *known = torch.autograd.grad(loss, [x, *parameters], retain_graph=with_maps, allow_unused=True)
     return _KnownGradient.apply(loss.detach(), known, *parameters), gradient, maps
+
+
+@contextmanager
+def _without_hooks(parameters: list[nn.Parameter]) -> Iterator[None]:
+    """Gradients in here pass by the parameters' own hooks, which are called on the way back through the whole loss."""
+    hooked = [(parameter, parameter._backward_hooks) for parameter in parameters if parameter._backward_hooks]
+    for parameter, _ in hooked:
+        parameter._backward_hooks = None
+    try:
+        yield
+    finally:
+        for parameter, hooks in hooked:
+            parameter._backward_hooks = hooks
 
 
 class _KnownGradient(torch.autograd.Function):
@@ -262,6 +277,8 @@ class _KnownGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> Any:
+        if torch.is_grad_enabled():  # create_graph: what is known has no graph, so the second gradient would lack it
+            raise RuntimeError("the gradient of this loss cannot be differentiated: its clean part is computed already")
         (scale,) = upstream
         return None, None, *(None if gradient is None else gradient * scale for gradient in ctx.gradients)
 

@@ -157,6 +157,32 @@ def test_each_batch_drops_other_units(config: Loss) -> None:
     assert first != second
 
 
+HOOKED = [Loss(), Loss(alpha=1.0, epsilon=0.4), Loss(alpha=1.0, beta=0.5, epsilon=0.4), Control(entropy=0.1)]
+
+
+@pytest.mark.parametrize("config", HOOKED, ids=str)
+def test_a_hook_of_a_parameter_is_called_once(config: Loss) -> None:
+    """As of one who scales, cuts off or watches gradients; the clean pass goes back before the rest."""
+    found = []
+    for hook in (None, lambda gradient: 0.5 * gradient):
+        net = toy.model(dtype=DOUBLE)
+        handle = net.classifier.weight.register_hook(hook) if hook else None
+        torch.manual_seed(1)
+        loss = loss_for(config)(net, *toy.batch(dtype=DOUBLE), config)[0]
+        found.append(gradients(net, loss)["classifier.weight"])
+    torch.testing.assert_close(found[1], 0.5 * found[0])
+    handle.remove()
+    assert not net.classifier.weight._backward_hooks
+
+
+@pytest.mark.parametrize("config", HOOKED[1:], ids=str)
+def test_a_second_gradient_that_would_lack_a_part_is_refused(config: Loss) -> None:
+    net = toy.model()
+    loss = loss_for(config)(net, *toy.batch(), config)[0]
+    with pytest.raises(RuntimeError, match="cannot be differentiated"):
+        torch.autograd.grad(loss, list(net.parameters()), create_graph=True)
+
+
 def test_zero_gradients_are_counted() -> None:
     net = toy.model()
     with torch.no_grad():
