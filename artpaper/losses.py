@@ -51,7 +51,8 @@ def guarded(loss: LossFunction) -> LossFunction:
     gradients is taken all the same.
 
     Raises:
-        TypeError: the model is no module; and TypeErrors and ValueErrors as of an attack.
+        TypeError: the model is no module; or as of an attack.
+        ValueError: there are no videos, x requires a gradient, which none of its own would reach; or as of an attack.
     """
 
     @functools.wraps(loss)
@@ -59,7 +60,14 @@ def guarded(loss: LossFunction) -> LossFunction:
         wanted = torch.is_grad_enabled()
         if not isinstance(model, nn.Module | Guarded):
             raise TypeError(f"a loss trains a torch.nn.Module, not a {type(model).__name__}")
+        if wanted and isinstance(x, Tensor) and x.requires_grad:
+            raise ValueError(
+                "x requires a gradient, and none flows from a loss to x: make what computes x a part of the model, or "
+                "pass x.detach()"
+            )
         with entered(model, x, y, mask, training=True) as given:
+            if not len(given.x):
+                raise ValueError("a loss is a mean over videos, and x has none")
             value, parts = loss(*given, config)
         return value if wanted else value.detach(), parts
 
