@@ -585,6 +585,20 @@ def test_a_step_that_rounding_takes_away_is_refused() -> None:
         fgm(toy.model().bfloat16(), x, y, mask, epsilon=1e-3)
 
 
+@pytest.mark.parametrize("ball", [{"norm": "linf"}, {"scope": "frame"}], ids=str)
+def test_a_step_of_every_entry_or_frame_is_seen_where_one_of_the_video_is_not(ball: dict[str, str]) -> None:
+    """Of 400 frames: a step that changes what the model reads everywhere is no step that rounding takes away."""
+    x, y, mask = torch.ones(1, 400, 24), torch.zeros(1, toy.CLASSES), torch.ones(1, 400, dtype=torch.bool)
+    net, epsilon = toy.model().bfloat16(), 0.05 if ball.get("norm") else 0.2
+    assert ((x + epsilon * 24**-0.5).bfloat16() != x.bfloat16()).all()
+    moved = fgm(net, x, y, mask, epsilon=epsilon, **ball)
+    assert not torch.equal(moved.adversarial_logits, moved.clean_logits)
+    with pytest.raises(ValueError, match="epsilon .* of a video's mean square .*bfloat16 rounds at"):
+        fgm(net, x, y, mask, epsilon=epsilon / 100, **ball)
+    with pytest.raises(ValueError, match="of a video's norm"):
+        fgm(net, x, y, mask, epsilon=epsilon)
+
+
 def test_an_objective_without_a_gradient_is_refused() -> None:
     for objective in (lambda logits, y: torch.ones(len(y)), lambda logits, y: bce(logits.detach(), y)):
         with pytest.raises(ValueError, match="no gradient can flow from the objective"):
