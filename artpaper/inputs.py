@@ -67,7 +67,6 @@ def entered(model: Any, x: Any, y: Any, mask: Any, *, labels: bool = True, train
             (part, name, buffer, buffer.clone())
             for module in modules
             for part in module.modules()
-            if part.training
             for name, buffer in part.named_buffers(recurse=False)
         ]
         try:
