@@ -592,7 +592,7 @@ def test_a_step_of_every_entry_or_frame_is_seen_where_one_of_the_video_is_not(ba
     assert ((x + epsilon * 24**-0.5).bfloat16() != x.bfloat16()).all()
     moved = fgm(net, x, y, mask, epsilon=epsilon, **ball)
     assert not torch.equal(moved.adversarial_logits, moved.clean_logits)
-    with pytest.raises(ValueError, match="epsilon .* of a video's mean square .*bfloat16 rounds at"):
+    with pytest.raises(ValueError, match=r"epsilon .* of a video's mean square .*bfloat16 rounds at"):
         fgm(net, x, y, mask, epsilon=epsilon / 100, **ball)
     with pytest.raises(ValueError, match="of a video's norm"):
         fgm(net, x, y, mask, epsilon=epsilon)
