@@ -237,3 +237,20 @@ def test_attention_without_a_gradient_is_told_of(over: str) -> None:
             warnings.simplefilter("always")
             look(net, x, y, mask, over)
         assert ["no gradient flows from the model's attention" in str(one.message) for one in found] == [True] * told
+
+
+def test_an_answer_that_breaks_in_the_first_search_alone_is_no_robustness() -> None:
+    class Once(FrameTransformer):
+        asked = 0
+
+        def forward(self, x: Tensor, mask: Tensor, return_attention: bool = False) -> Any:
+            self.asked += 1
+            logits, maps = super().forward(x, mask, True)
+            logits = logits + torch.tensor([math.nan if self.asked == 4 else 0.0] + [0.0] * 5)[:, None]
+            return (logits, maps) if return_attention else logits
+
+    net = Once(toy.model().config, toy.MODALITIES, toy.CLASSES).eval()
+    found = attention_pgd(net, *toy.batch(), epsilon=0.5, steps=2)
+    assert net.asked > 7
+    assert found.diagnostics["logits_not_finite"].tolist() == [True] + [False] * 5
+    assert not found.diagnostics["fooled"][0]
