@@ -253,17 +253,32 @@ def _clean_pass(
     """
     model = Guarded(model, y.shape[1])
     x = x.detach().requires_grad_(True)
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     with forked(x.device):
         logits, maps = model.with_maps(x, mask) if with_maps else (model(x, mask), {})
     loss = _mean_bce(logits, y, config)
+    parameters: list[Tensor] = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    registered = {id(tensor) for tensor in (x, *parameters)}
+    parameters += [leaf for leaf in _leaves(loss) if id(leaf) not in registered]
     with _without_hooks(parameters):
         gradient, *known = torch.autograd.grad(loss, [x, *parameters], retain_graph=with_maps, allow_unused=True)
     return _KnownGradient.apply(loss.detach(), known, *parameters), gradient, maps
 
 
+def _leaves(value: Tensor) -> Iterator[Tensor]:
+    """What a graph ends in, such as parameters that a module uses and has not registered."""
+    seen: set[Any] = set()
+    ahead = [value.grad_fn]
+    while ahead:
+        node = ahead.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            ahead += [inner for inner, _ in node.next_functions]
+            if hasattr(node, "variable"):
+                yield node.variable
+
+
 @contextmanager
-def _without_hooks(parameters: list[nn.Parameter]) -> Iterator[None]:
+def _without_hooks(parameters: list[Tensor]) -> Iterator[None]:
     """Gradients in here pass by the parameters' own hooks, which are called on the way back through the whole loss."""
     hooked = [(parameter, parameter._backward_hooks) for parameter in parameters if parameter._backward_hooks]
     for parameter, _ in hooked:

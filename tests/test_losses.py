@@ -227,3 +227,27 @@ def test_a_parameter_that_the_model_does_not_use_gets_no_gradient(beta: float) -
     loss_for(config)(net, x, y, mask, config)[0].backward()
     assert net.unused.grad is None
     assert all(parameter.grad is not None for name, parameter in net.named_parameters() if name != "unused")
+
+
+@pytest.mark.parametrize("config", HOOKED, ids=str)
+def test_a_part_that_is_not_registered_gets_its_whole_gradient(config: Loss) -> None:
+    """As the head in the function of an adapter: the clean pass went back without it."""
+    found = []
+    for registered in (False, True):
+        net, head = toy.model(dtype=DOUBLE), torch.nn.Linear(toy.CLASSES, toy.CLASSES, dtype=DOUBLE)
+        with torch.no_grad():
+            head.weight.copy_(torch.eye(toy.CLASSES) + 0.1)
+            head.bias.zero_()
+        inner = net.forward
+
+        def forward(x, mask, return_attention=False, inner=inner, head=head):
+            logits, maps = inner(x, mask, True)
+            return (head(logits), maps) if return_attention else head(logits)
+
+        net.forward = forward
+        if registered:
+            net.head = head
+        torch.manual_seed(1)
+        loss_for(config)(net, *toy.batch(dtype=DOUBLE), config)[0].backward()
+        found.append(head.weight.grad)
+    torch.testing.assert_close(found[0], found[1], rtol=1e-12, atol=0)
