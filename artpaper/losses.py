@@ -9,8 +9,7 @@ term in :func:`defended`, or a function of its own in :data:`LOSSES`, which :fun
 """
 
 import functools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
@@ -29,6 +28,7 @@ from artpaper.defences.relative_attention import distance_to_uniform
 from artpaper.defences.virtual import virtual
 from artpaper.guarded import Guarded
 from artpaper.inputs import entered, forked
+from artpaper.known_gradient import gone_back
 from artpaper.settings import Control, Loss
 from artpaper.shapes import Frames, LabelSets, Logits, Maps, Mask, PerVideo, Scalar
 
@@ -256,54 +256,8 @@ def _clean_pass(
     with forked(x.device):
         logits, maps = model.with_maps(x, mask) if with_maps else (model(x, mask), {})
     loss = _mean_bce(logits, y, config)
-    parameters: list[Tensor] = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    registered = {id(tensor) for tensor in (x, *parameters)}
-    parameters += [leaf for leaf in _leaves(loss) if id(leaf) not in registered]
-    with _without_hooks(parameters):
-        gradient, *known = torch.autograd.grad(loss, [x, *parameters], retain_graph=with_maps, allow_unused=True)
-    return _KnownGradient.apply(loss.detach(), known, *parameters), gradient, maps
-
-
-def _leaves(value: Tensor) -> Iterator[Tensor]:
-    """What a graph ends in, such as parameters that a module uses and has not registered."""
-    seen: set[Any] = set()
-    ahead = [value.grad_fn]
-    while ahead:
-        node = ahead.pop()
-        if node is not None and node not in seen:
-            seen.add(node)
-            ahead += [inner for inner, _ in node.next_functions]
-            if hasattr(node, "variable"):
-                yield node.variable
-
-
-@contextmanager
-def _without_hooks(parameters: list[Tensor]) -> Iterator[None]:
-    """Gradients in here pass by the parameters' own hooks, which are called on the way back through the whole loss."""
-    hooked = [(parameter, parameter._backward_hooks) for parameter in parameters if parameter._backward_hooks]
-    for parameter, _ in hooked:
-        parameter._backward_hooks = None
-    try:
-        yield
-    finally:
-        for parameter, hooks in hooked:
-            parameter._backward_hooks = hooks
-
-
-class _KnownGradient(torch.autograd.Function):
-    """A value whose gradient with respect to the parameters has been computed already."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, gradients: list[Tensor | None], *parameters: Tensor) -> Tensor:
-        ctx.gradients = gradients
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> Any:
-        if torch.is_grad_enabled():  # create_graph: what is known has no graph, so the second gradient would lack it
-            raise RuntimeError("the gradient of this loss cannot be differentiated: its clean part is computed already")
-        (scale,) = upstream
-        return None, None, *(None if gradient is None else gradient * scale for gradient in ctx.gradients)
+    known, gradient = gone_back(loss, x, model.parameters(), keep=with_maps)
+    return known, gradient, maps
 
 
 def _step_parts(perturbation: Frames, gradient: Frames, mask: Mask) -> Parts:
