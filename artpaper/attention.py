@@ -33,7 +33,7 @@ def attention_numbers(
         clean, attacked: maps of every head for the videos and their adversaries, zero on padding.
         mask: True on real frames.
     Returns:
-        One value per video under each name; those of maps are squared attention weights.
+        One value per video under each name, NaN for one without a frame; those of maps are squared attention weights.
     Source: section 3.2.2; the readings are rows 18 and 19 of docs/ambiguities.md.
     """
     frames = mask.sum(dim=1).double()  # (B,)
@@ -45,8 +45,8 @@ def attention_numbers(
         "mse": _squares(before - after) / entries,
         "head_mse": _squares((clean - attacked).flatten(1, 2)) / (entries * clean.shape[1]),
         "uniform_mse": _squares(before - uniform) / entries,
-        "entropy": torch.where(frames > 1, row_entropy / frames.clamp(min=2).log(), 1.0),
-        "largest": before.amax(dim=(1, 2)) * frames,
+        "entropy": torch.where(frames == 1, 1.0, row_entropy / frames.clamp(min=2).log()),
+        "largest": before.amax(dim=(1, 2)) * (entries / frames),
         "profile_max": attention_profile(before, mask).amax(dim=1) * frames,
     }
     numbers["unrelated_mse"] = torch.full_like(frames, torch.nan)

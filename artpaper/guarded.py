@@ -57,11 +57,12 @@ class Guarded:
             raise ValueError(without_attention(self.model)) from error
         if not isinstance(answer, tuple) or len(answer) != 2 or not isinstance(answer[1], Mapping):
             raise ValueError(without_attention(self.model))
-        return self._logits(answer[0], x), dict(answer[1])
+        return self._logits(answer[0], x), self._maps(answer[1], x, mask)
 
     def heads(self, x: Tensor, mask: Tensor) -> Heads:
         """The attention map of every head of each modality (batch, heads, time, time)."""
-        return self._ask(self.model.attention_heads, x, mask)  # type: ignore[attr-defined]
+        answer = self._ask(self.model.attention_heads, x, mask)  # type: ignore[attr-defined]
+        return self._maps(answer, x, mask, "heads, ")
 
     def _ask(self, method: Model, x: Tensor, mask: Tensor, **options: Any) -> Any:
         # copies: a model may write into what it is given
@@ -102,6 +103,38 @@ class Guarded:
                     "sigmoid or softmax, or they look for the wrong boundaries and find vanishing gradients"
                 )
         return answer.to(x.dtype, copy=True)  # a model may use the memory of its answer again
+
+    def _maps(self, answer: Any, x: Tensor, mask: Tensor, heads: str = "") -> dict[str, Tensor]:
+        """Attention by modality; an error or a warning where a change of it is not what it seems or has no gradient."""
+        if not isinstance(answer, Mapping) or not answer:
+            raise ValueError(without_attention(self.model))
+        outside = ~(mask[:, :, None] & mask[:, None, :])  # (B, T, T)
+        for name, weights in answer.items():
+            fits = isinstance(weights, Tensor) and weights.ndim == (4 if heads else 3) and weights.is_floating_point()
+            if not fits or (len(weights), *weights.shape[-2:]) != outside.shape:
+                what = tuple(weights.shape) if isinstance(weights, Tensor) else type(weights).__name__
+                raise ValueError(
+                    f"the model shows {what} as its attention {name!r}; needed are weights (batch, {heads}time, time)"
+                    f"{'' if heads else ' and their mean over heads'}"
+                )
+            given = weights.detach()
+            padding = outside[:, None] if heads else outside
+            if "maps" not in self.warned and ((given < 0) | (padding & (given != 0))).any():
+                raise ValueError(
+                    f"the model's attention {name!r} is below 0, or not 0 on padding: needed are weights after the "
+                    "softmax, times mask[:, :, None] & mask[:, None, :], or what is no frame is compared"
+                )
+            still = x.requires_grad and torch.is_grad_enabled() and not weights.requires_grad
+            uniform = given.amax(dim=(-2, -1), keepdim=True) * (given > 0) if still else given
+            if still and "still" not in self.warned and not torch.equal(given, uniform):
+                self.warned.add("still")
+                warn(
+                    f"no gradient flows from the model's attention {name!r} to x or its parameters, so a term or an "
+                    "attack of the attention moves nothing: it is detached, or a constant"
+                )
+        if "maps" not in self.warned and outside.any():  # each look is a wait for the device
+            self.warned.add("maps")
+        return dict(answer)
 
 
 def guard_of(model: Any) -> Guarded | None:

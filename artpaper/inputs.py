@@ -67,7 +67,6 @@ def entered(model: Any, x: Any, y: Any, mask: Any, *, labels: bool = True, train
             (part, name, buffer, buffer.clone())
             for module in modules
             for part in module.modules()
-            if part.training
             for name, buffer in part.named_buffers(recurse=False)
         ]
         try:
@@ -117,16 +116,24 @@ def check_options(function: Callable[..., Any], options: Mapping[str, Any], x: T
     return checked
 
 
-def check_seen(epsilon: float | None, given: Given) -> None:
+def check_seen(options: Mapping[str, Any], given: Given) -> None:
     """Refuse a radius that is lost in rounding beside a video: the model would be asked about the clean one."""
+    epsilon = options.get("epsilon")
     if not epsilon or not len(given.x):
         return
     type_of = given.model.dtype or given.x.dtype
     real = given.x.masked_fill(~given.mask[:, :, None], 0.0)
-    largest = torch.linalg.vector_norm(real, dim=(1, 2), dtype=torch.float64).max().item()
+    frames = given.mask.sum(dim=1).clamp(min=1)
+    balls, what = torch.ones_like(frames), "norm"
+    if options.get("norm") == "linf":
+        balls, what = frames * real.shape[2], "mean square feature's root"
+    elif options.get("scope") == "frame":
+        balls, what = frames, "mean square frame's norm"
+    length = torch.linalg.vector_norm(real, dim=(1, 2), dtype=torch.float64)
+    largest = (length / balls.sqrt()).max().item()
     if epsilon < largest * torch.finfo(type_of).eps / 2:
         raise ValueError(
-            f"epsilon {epsilon} is {epsilon / largest:.1g} of a video's norm, and the model's {type_of} rounds at "
+            f"epsilon {epsilon} is {epsilon / largest:.1g} of a video's {what}, and the model's {type_of} rounds at "
             f"{torch.finfo(type_of).eps:.1g}: it would not see the step; use a wider type, or scale the features"
         )
 

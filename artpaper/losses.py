@@ -28,6 +28,7 @@ from artpaper.defences.relative_attention import distance_to_uniform
 from artpaper.defences.virtual import virtual
 from artpaper.guarded import Guarded
 from artpaper.inputs import entered, forked
+from artpaper.known_gradient import gone_back
 from artpaper.settings import Control, Loss
 from artpaper.shapes import Frames, LabelSets, Logits, Maps, Mask, PerVideo, Scalar
 
@@ -50,7 +51,8 @@ def guarded(loss: LossFunction) -> LossFunction:
     gradients is taken all the same.
 
     Raises:
-        TypeError: the model is no module; and TypeErrors and ValueErrors as of an attack.
+        TypeError: the model is no module; or as of an attack.
+        ValueError: there are no videos, x requires a gradient, which none of its own would reach; or as of an attack.
     """
 
     @functools.wraps(loss)
@@ -58,7 +60,14 @@ def guarded(loss: LossFunction) -> LossFunction:
         wanted = torch.is_grad_enabled()
         if not isinstance(model, nn.Module | Guarded):
             raise TypeError(f"a loss trains a torch.nn.Module, not a {type(model).__name__}")
+        if wanted and isinstance(x, Tensor) and x.requires_grad:
+            raise ValueError(
+                "x requires a gradient, and none flows from a loss to x: make what computes x a part of the model, or "
+                "pass x.detach()"
+            )
         with entered(model, x, y, mask, training=True) as given:
+            if not len(given.x):
+                raise ValueError("a loss is a mean over videos, and x has none")
             value, parts = loss(*given, config)
         return value if wanted else value.detach(), parts
 
@@ -210,6 +219,8 @@ def defended(model: Any, x: Frames, y: LabelSets, mask: Mask, config: Loss) -> t
         loss = loss - config.entropy * mean_entropy(maps, mask)
     if config.alignment > 0:
         loss = loss + config.alignment * (1 - alignment(model, x, y, mask, ball, noise, draws))
+    # or the next step would drop these units again and draw this noise again, for every pass left the generators alone
+    torch.manual_seed(int(torch.randint(2**62, (), device="cpu")))
     return loss, _detached({"loss": loss, **parts}) | _step_parts(perturbation, gradient, mask)
 
 
@@ -242,26 +253,11 @@ def _clean_pass(
     """
     model = Guarded(model, y.shape[1])
     x = x.detach().requires_grad_(True)
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     with forked(x.device):
         logits, maps = model.with_maps(x, mask) if with_maps else (model(x, mask), {})
     loss = _mean_bce(logits, y, config)
-    gradient, *known = torch.autograd.grad(loss, [x, *parameters], retain_graph=with_maps, allow_unused=True)
-    return _KnownGradient.apply(loss.detach(), known, *parameters), gradient, maps
-
-
-class _KnownGradient(torch.autograd.Function):
-    """A value whose gradient with respect to the parameters has been computed already."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, gradients: list[Tensor | None], *parameters: Tensor) -> Tensor:
-        ctx.gradients = gradients
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> Any:
-        (scale,) = upstream
-        return None, None, *(None if gradient is None else gradient * scale for gradient in ctx.gradients)
+    known, gradient = gone_back(loss, x, model.parameters(), keep=with_maps)
+    return known, gradient, maps
 
 
 def _step_parts(perturbation: Frames, gradient: Frames, mask: Mask) -> Parts:

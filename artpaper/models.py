@@ -247,9 +247,10 @@ def sinusoids(time: int, dim: int, device: torch.device) -> Float[Tensor, "time 
         device: where the codes are made.
     Source: Vaswani et al. 2017, section 3.5.
     """
-    position = torch.arange(time, device=device, dtype=torch.float64)[:, None]
-    rate = torch.exp(torch.arange(0, dim, 2, device=device, dtype=torch.float64) * (-math.log(10_000.0) / dim))
-    return torch.stack([torch.sin(position * rate), torch.cos(position * rate)], dim=-1).flatten(-2).float()
+    with torch.inference_mode(False):  # what is kept from there could not be trained on
+        position = torch.arange(time, device=device, dtype=torch.float64)[:, None]
+        rate = torch.exp(torch.arange(0, dim, 2, device=device, dtype=torch.float64) * (-math.log(10_000.0) / dim))
+        return torch.stack([torch.sin(position * rate), torch.cos(position * rate)], dim=-1).flatten(-2).float()
 
 
 def _fuses(device: torch.device) -> bool:

@@ -76,3 +76,12 @@ def test_padding_and_neighbours_change_nothing() -> None:
             alone = attention_numbers(clean, moved, own)
             for name in NUMBERS[:-1]:
                 assert alone[name].item() == pytest.approx(together[name][i].item(), rel=1e-9, abs=1e-15), name
+
+
+def test_a_video_without_frames_has_no_numbers() -> None:
+    """The fault it alone catches: one that counts as uniform attention in a mean."""
+    net, (x, _, mask) = toy.model(), toy.batch()
+    mask[2] = False
+    heads = net.attention_heads(x, mask)["rgb"]
+    for values in attention_numbers(heads, heads, mask).values():
+        assert values[2].isnan()

@@ -346,6 +346,18 @@ def test_every_pass_drops_the_same_units(switches: dict[str, Any]) -> None:
         assert parts["attention" if "beta" in switches else "adversarial"] == 0
 
 
+def test_each_step_draws_other_noise() -> None:
+    """The fault it alone catches: a search that starts from the same direction at every step of a training."""
+    net, (x, y, mask) = toy.model(), toy.batch()
+    config = Control(alpha=1.0, epsilon=EPSILON, adversary="projected")
+    torch.manual_seed(5)
+    first, second = (defended(net, x, y, mask, config)[0].item() for _ in range(2))
+    assert first != second
+    torch.manual_seed(5)
+    again = [defended(net, x, y, mask, config)[0].item() for _ in range(2)]
+    assert again == [first, second]
+
+
 def test_padding_is_never_moved() -> None:
     net, (x, y, mask) = toy.model(), toy.batch()
     seen = []

@@ -60,7 +60,7 @@ def test_a_loss_takes_what_attacks_take(config: Loss) -> None:
 
 def test_a_loss_refuses_what_attacks_refuse(config: Loss) -> None:
     x, y, mask = toy.batch()
-    net = toy.model()
+    net, one = toy.model(), torch.ones((), requires_grad=True)
     for message, given in (
         ("x of video 0 .*nan", (x * math.nan, y, mask)),
         ("y of video . .*holds -1", (x, 2 * y - 1, mask)),
@@ -70,6 +70,11 @@ def test_a_loss_refuses_what_attacks_refuse(config: Loss) -> None:
     ):
         with pytest.raises((ValueError, TypeError), match=message):
             value(net, config, *given)
+    for message, given in (("x has none", (x[:0], y[:0], mask[:0])), ("x requires a gradient", (x * one, y, mask))):
+        with pytest.raises(ValueError, match=message):
+            value(net, config, *given)
+    with torch.no_grad():  # where none is asked for
+        assert value(net, config, x * one, y, mask).isfinite()
     with pytest.raises(TypeError, match=r"a loss trains a torch\.nn\.Module, not a function"):
         value(lambda x, mask: net(x, mask), config, x, y, mask)
     if config.beta or isinstance(config, Control):

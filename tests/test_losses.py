@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from artpaper.attacks import fgm
 from artpaper.losses import adversarial, attention_adversarial, attention_change, cross_entropy, loss_for
-from artpaper.settings import Loss
+from artpaper.settings import Control, Loss
 from tests import toy
 
 DOUBLE = torch.float64
@@ -149,11 +149,38 @@ def test_the_loss_may_be_scaled_like_any_other(beta: float) -> None:
         torch.testing.assert_close(thrice[name], 3 * once[name], atol=1e-14, rtol=1e-12)
 
 
-def test_each_batch_drops_other_units() -> None:
+@pytest.mark.parametrize("config", [Loss(), Loss(alpha=1.0), Loss(beta=0.1), Control(entropy=0.1)], ids=str)
+def test_each_batch_drops_other_units(config: Loss) -> None:
     net = toy.model(dropout=0.5).train()
     x, y, mask = toy.batch()
-    first, second = (adversarial(net, x, y, mask, Loss(alpha=1.0))[0].item() for _ in range(2))
+    first, second = (loss_for(config)(net, x, y, mask, config)[0].item() for _ in range(2))
     assert first != second
+
+
+HOOKED = [Loss(), Loss(alpha=1.0, epsilon=0.4), Loss(alpha=1.0, beta=0.5, epsilon=0.4), Control(entropy=0.1)]
+
+
+@pytest.mark.parametrize("config", HOOKED, ids=str)
+def test_a_hook_of_a_parameter_is_called_once(config: Loss) -> None:
+    """As of one who scales, cuts off or watches gradients; the clean pass goes back before the rest."""
+    found = []
+    for hook in (None, lambda gradient: 0.5 * gradient):
+        net = toy.model(dtype=DOUBLE)
+        handle = net.classifier.weight.register_hook(hook) if hook else None
+        torch.manual_seed(1)
+        loss = loss_for(config)(net, *toy.batch(dtype=DOUBLE), config)[0]
+        found.append(gradients(net, loss)["classifier.weight"])
+    torch.testing.assert_close(found[1], 0.5 * found[0])
+    handle.remove()
+    assert not net.classifier.weight._backward_hooks
+
+
+@pytest.mark.parametrize("config", HOOKED[1:], ids=str)
+def test_a_second_gradient_that_would_lack_a_part_is_refused(config: Loss) -> None:
+    net = toy.model()
+    loss = loss_for(config)(net, *toy.batch(), config)[0]
+    with pytest.raises(RuntimeError, match="cannot be differentiated"):
+        torch.autograd.grad(loss, list(net.parameters()), create_graph=True)
 
 
 def test_zero_gradients_are_counted() -> None:
@@ -200,3 +227,27 @@ def test_a_parameter_that_the_model_does_not_use_gets_no_gradient(beta: float) -
     loss_for(config)(net, x, y, mask, config)[0].backward()
     assert net.unused.grad is None
     assert all(parameter.grad is not None for name, parameter in net.named_parameters() if name != "unused")
+
+
+@pytest.mark.parametrize("config", HOOKED, ids=str)
+def test_a_part_that_is_not_registered_gets_its_whole_gradient(config: Loss) -> None:
+    """As the head in the function of an adapter: the clean pass went back without it."""
+    found = []
+    for registered in (False, True):
+        net, head = toy.model(dtype=DOUBLE), torch.nn.Linear(toy.CLASSES, toy.CLASSES, dtype=DOUBLE)
+        with torch.no_grad():
+            head.weight.copy_(torch.eye(toy.CLASSES) + 0.1)
+            head.bias.zero_()
+        inner = net.forward
+
+        def forward(x, mask, return_attention=False, inner=inner, head=head):
+            logits, maps = inner(x, mask, True)
+            return (head(logits), maps) if return_attention else head(logits)
+
+        net.forward = forward
+        if registered:
+            net.head = head
+        torch.manual_seed(1)
+        loss_for(config)(net, *toy.batch(dtype=DOUBLE), config)[0].backward()
+        found.append(head.weight.grad)
+    torch.testing.assert_close(found[0], found[1], rtol=1e-12, atol=0)

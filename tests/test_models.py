@@ -269,6 +269,16 @@ def test_maps_by_position_do_not_depend_on_the_frames_and_learn() -> None:
     assert all(encoder.query_key.weight.grad.abs().max() > 0 for encoder in net.encoders.values())
 
 
+def test_a_model_can_be_trained_after_it_was_first_asked_under_inference_mode() -> None:
+    """The position codes are kept from the first call on, and by attention of the position gradients pass them."""
+    sinusoids.cache_clear()
+    net, (x, _, mask) = toy.model(attention="position"), toy.batch()
+    with torch.inference_mode():
+        net(x, mask)
+    net(x, mask).sum().backward()
+    assert net.encoders["rgb"].query_key.weight.grad.any()
+
+
 def test_random_queries_and_keys_stay_as_they_were_drawn() -> None:
     """No optimiser is given them, yet they are saved; maps depend on the frames, and seeds differ."""
     net, softmax = toy.model(attention="random"), toy.model()

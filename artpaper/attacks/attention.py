@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from artpaper.attacks.objectives import Objective, bce
 from artpaper.attacks.projected_gradient import pgd
-from artpaper.attacks.result import Attack, checked, goal
+from artpaper.attacks.result import FLAGS, Attack, checked, goal
 from artpaper.guarded import Guarded, without_attention
 from artpaper.settings import NonNegative
 from artpaper.shapes import Frames, LabelSets, Mask, Widths
@@ -118,7 +118,7 @@ def attention_pgd(
     before, after = first.diagnostics, last.diagnostics
     search = {"gradient_norm": before["gradient_norm"], "iterations": before["iterations"] + after["iterations"]}
     search["zero_gradient"] = before["zero_gradient"] & after["zero_gradient"]
-    search["gradient_not_finite"] = before["gradient_not_finite"] | after["gradient_not_finite"]
+    search |= {flag: before[flag] | after[flag] for flag in FLAGS}
     return replace(last, diagnostics=after | search)
 
 

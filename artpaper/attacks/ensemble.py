@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import torch
 
 from artpaper.attacks.objectives import Objective, bce, pair
-from artpaper.attacks.result import Attack, hit
+from artpaper.attacks.result import FLAGS, Attack, hit
 from artpaper.shapes import LabelSets
 
 
@@ -23,9 +23,9 @@ def ensemble(attacks: Mapping[str, Attack], y: LabelSets, objective: Objective =
         objective: loss that decides, ``(logits, y) -> (batch,)``, higher is worse for the model.
     Returns:
         Attack: every video has the winner's perturbation, logits and diagnostics, of those that all attacks have;
-        ``iterations`` is what the winner took, not what finding it cost; ``gradient_not_finite`` says that any of the
-        attacks has no result, and none has fooled the model. ``already_wrong`` and ``fooled`` are about the top label.
-        And the winner's name for every video.
+        ``iterations`` is what the winner took, not what finding it cost; the flags of no result say
+        that any of the attacks has none, and none has fooled the model. ``already_wrong`` and ``fooled`` are about the
+        top label. And the winner's name for every video.
     Raises:
         ValueError: no attacks, or two, which the message names, differ in their videos' shape or their clean logits.
     Source: Croce and Hein 2020, section 5 (AutoAttack: a point counts as robust if it withstands every attack).
@@ -48,11 +48,10 @@ def ensemble(attacks: Mapping[str, Attack], y: LabelSets, objective: Objective =
         rows = {name: torch.where(wins, other.diagnostics[name], values) for name, values in rows.items()}
     right = hit(worst.clean_logits, y)
     rows |= {"already_wrong": ~right, "fooled": right & ~hit(adversarial, y) & adversarial.isfinite().all(dim=1)}
-    flags = [
-        one.diagnostics["gradient_not_finite"] for one in attacks.values() if "gradient_not_finite" in one.diagnostics
-    ]
-    if flags:  # an attack that failed may have been the worst, unless another has fooled the model
-        rows["gradient_not_finite"] = torch.stack(flags).any(dim=0) & ~rows["fooled"]
+    for flag in FLAGS:  # an attack that failed may have been the worst, unless another has fooled the model
+        told = [one.diagnostics[flag] for one in attacks.values() if flag in one.diagnostics]
+        if told:
+            rows[flag] = torch.stack(told).any(dim=0) & ~rows["fooled"]
     names = list(attacks)
     return Attack(perturbation, worst.clean_logits, adversarial, rows), [names[index] for index in winner.tolist()]
 

@@ -71,7 +71,7 @@ def checked(function: Callable[P, Attack], *, labels: bool = True) -> Callable[P
         options |= options.pop(rest, {})
         with entered(model, x, y, mask, labels=labels) as given:
             options = check_options(function, options, given.x)
-            check_seen(options.get("epsilon"), given)
+            check_seen(options, given)
             if "modalities" in signature.parameters and options.get("modalities") is None:
                 options["modalities"] = own_widths(given.model, given.x)
             return _settled(function(*given, **options), given.mask)  # type: ignore[arg-type]

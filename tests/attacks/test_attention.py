@@ -1,7 +1,9 @@
 """Attacks on the attention: the columns against the model's own scores and maps, and what raising them does."""
 
 import math
+import warnings
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ from jaxtyping import TypeCheckError
 from torch import Tensor
 
 from artpaper.attacks import Attack, AttentionColumns, apgd, attention_pgd, bce, fgm, hit, pgd
-from artpaper.losses import attention_change
+from artpaper.losses import attention_adversarial, attention_change
 from artpaper.models import FrameTransformer
 from artpaper.settings import Loss
 from tests import toy
@@ -181,3 +183,74 @@ def test_what_cannot_be_attacked_is_refused_in_words() -> None:
         attention_pgd(lambda x, mask: net(x, mask), x, y, mask, epsilon=0.5)
     with pytest.raises(ValueError, match=r"asked about .* not the batch"):
         AttentionColumns(net, x, mask)(x[:3], mask[:3])
+
+
+def shown(net: FrameTransformer, change: Callable[[Tensor], Any]) -> FrameTransformer:
+    """The model, whose attention is shown in another way, per modality."""
+    answer, heads = net.forward, net.attention_heads
+
+    def forward(x: Tensor, mask: Tensor, return_attention: bool = False) -> Any:
+        logits, maps = answer(x, mask, True)
+        return (logits, {name: change(one) for name, one in maps.items()}) if return_attention else logits
+
+    net.forward = forward
+    net.attention_heads = lambda x, mask: {name: change(one) for name, one in heads(x, mask).items()}
+    return net
+
+
+def look(net: FrameTransformer, x: Tensor, y: Tensor, mask: Tensor, over: str) -> Any:
+    if over == "loss":
+        return attention_adversarial(net, x, y, mask, Loss(alpha=1.0, beta=0.1))
+    return attention_pgd(net, x, y, mask, epsilon=0.5, over=over, steps=2)
+
+
+ODD = {
+    "one head too many": (lambda maps: maps[:, None], "needed are weights"),
+    "one map for all": (lambda maps: maps.mean(dim=0), "needed are weights"),
+    "no tensor": (lambda maps: maps.tolist(), "list as its attention"),
+    "scores": (lambda maps: maps - 0.5, "below 0"),
+    "padding looks at frames": (lambda maps: maps + 0.01, "not 0 on padding"),
+}
+
+
+@pytest.mark.parametrize("over", ["maps", "heads", "loss"])
+@pytest.mark.parametrize("odd", ODD)
+def test_attention_of_another_form_is_refused_in_words(odd: str, over: str) -> None:
+    """The fault it alone catches: a term of something else, silently, such as the mean over heads of their norms."""
+    change, message = ODD[odd]
+    net, (x, y, mask) = shown(toy.model(), change), toy.batch()
+    with pytest.raises(ValueError, match=message):
+        look(net, x, y, mask, over)
+
+
+@pytest.mark.parametrize("over", ["maps", "heads", "loss"])
+def test_attention_without_a_gradient_is_told_of(over: str) -> None:
+    """As of a recorder that detaches: the term is counted, and trains nothing. Uniform attention has none to give."""
+    for net, told in (
+        (shown(toy.model(), torch.detach), 1),
+        (toy.model(), 0),
+        (toy.model(attention="uniform"), 0),
+        (toy.model(attention="position"), 0),
+    ):
+        x, y, mask = toy.batch()
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            look(net, x, y, mask, over)
+        assert ["no gradient flows from the model's attention" in str(one.message) for one in found] == [True] * told
+
+
+def test_an_answer_that_breaks_in_the_first_search_alone_is_no_robustness() -> None:
+    class Once(FrameTransformer):
+        asked = 0
+
+        def forward(self, x: Tensor, mask: Tensor, return_attention: bool = False) -> Any:
+            self.asked += 1
+            logits, maps = super().forward(x, mask, True)
+            logits = logits + torch.tensor([math.nan if self.asked == 4 else 0.0] + [0.0] * 5)[:, None]
+            return (logits, maps) if return_attention else logits
+
+    net = Once(toy.model().config, toy.MODALITIES, toy.CLASSES).eval()
+    found = attention_pgd(net, *toy.batch(), epsilon=0.5, steps=2)
+    assert net.asked > 7
+    assert found.diagnostics["logits_not_finite"].tolist() == [True] + [False] * 5
+    assert not found.diagnostics["fooled"][0]

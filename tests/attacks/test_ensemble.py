@@ -130,7 +130,8 @@ def test_rounding_apart_is_the_same_model() -> None:
     assert len(ensemble({**attacks, "rounded": rounded}, y)[1]) == 24
 
 
-def test_a_video_of_which_one_attack_has_no_result_has_none_unless_another_fools() -> None:
+@pytest.mark.parametrize("flag", ["gradient_not_finite", "logits_not_finite"])
+def test_a_video_of_which_one_attack_has_no_result_has_none_unless_another_fools(flag: str) -> None:
     """The fault it alone catches: a video that counts as robust because the attack that might have won broke down."""
     attacks, y = three()
     worst, _ = ensemble(attacks, y)
@@ -138,9 +139,7 @@ def test_a_video_of_which_one_attack_has_no_result_has_none_unless_another_fools
     assert fooled.any()
     assert not fooled.all()
     lost = torch.ones(24, dtype=torch.bool)
-    broken = dataclasses.replace(
-        attacks["short"], diagnostics=attacks["short"].diagnostics | {"gradient_not_finite": lost}
-    )
+    broken = dataclasses.replace(attacks["short"], diagnostics=attacks["short"].diagnostics | {flag: lost})
     found, _ = ensemble(attacks | {"short": broken}, y)
-    assert torch.equal(found.diagnostics["gradient_not_finite"], ~fooled)
+    assert torch.equal(found.diagnostics[flag], ~fooled)
     assert torch.equal(found.diagnostics["fooled"], fooled)

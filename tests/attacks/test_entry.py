@@ -54,7 +54,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 class Rude(FrameTransformer):
-    """Drops units, keeps a running mean in train mode, has a frozen part, and writes into what it is given."""
+    """Drops units, keeps a running mean in any mode, has a frozen part, and writes into what it is given."""
 
     def __init__(self) -> None:
         super().__init__(Model(heads=4, dropout=0.5), toy.MODALITIES, toy.CLASSES)
@@ -63,8 +63,7 @@ class Rude(FrameTransformer):
 
     def forward(self, x: Tensor, mask: Tensor, return_attention: bool = False) -> Any:
         x.mul_(2.0)
-        if self.training:  # as batch normalisation does, but for any number of videos
-            self.mean.mul_(0.9).add_(0.1 * x.detach().mean())
+        self.mean.mul_(0.9).add_(0.1 * x.detach().mean())
         answer = super().forward(x, mask.clone(), return_attention)
         mask.zero_()
         return answer
@@ -583,6 +582,20 @@ def test_a_step_that_rounding_takes_away_is_refused() -> None:
         fgm(lambda frames, mask: net(frames / 1e8, mask), 1e8 * x, y, mask, epsilon=0.5)
     with pytest.raises(ValueError, match=r"bfloat16 rounds at"):
         fgm(toy.model().bfloat16(), x, y, mask, epsilon=1e-3)
+
+
+@pytest.mark.parametrize("ball", [{"norm": "linf"}, {"scope": "frame"}], ids=str)
+def test_a_step_of_every_entry_or_frame_is_seen_where_one_of_the_video_is_not(ball: dict[str, str]) -> None:
+    """Of 400 frames: a step that changes what the model reads everywhere is no step that rounding takes away."""
+    x, y, mask = torch.ones(1, 400, 24), torch.zeros(1, toy.CLASSES), torch.ones(1, 400, dtype=torch.bool)
+    net, epsilon = toy.model().bfloat16(), 0.05 if ball.get("norm") else 0.2
+    assert ((x + epsilon * 24**-0.5).bfloat16() != x.bfloat16()).all()
+    moved = fgm(net, x, y, mask, epsilon=epsilon, **ball)
+    assert not torch.equal(moved.adversarial_logits, moved.clean_logits)
+    with pytest.raises(ValueError, match=r"epsilon .* of a video's mean square .*bfloat16 rounds at"):
+        fgm(net, x, y, mask, epsilon=epsilon / 100, **ball)
+    with pytest.raises(ValueError, match="of a video's norm"):
+        fgm(net, x, y, mask, epsilon=epsilon)
 
 
 def test_an_objective_without_a_gradient_is_refused() -> None:
