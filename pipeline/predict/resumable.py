@@ -17,7 +17,8 @@ from pipeline.base.atomic import atomic_file
 from pipeline.base.groups import Compute
 from pipeline.base.identity import fingerprint, resume_key
 from pipeline.data.store import FrameStore
-from pipeline.scale.engine import each, spreads
+from pipeline.scale.cluster import spreads
+from pipeline.scale.engine import each
 from pipeline.train.checkpoints import Note
 
 PART = 64  # batches in one part of an unfinished file; a killed run repeats at most one part

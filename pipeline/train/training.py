@@ -34,7 +34,8 @@ from pipeline.base.parameters import Params
 from pipeline.data.batches import model_inputs
 from pipeline.data.splits import training_splits
 from pipeline.data.store import Batch, FrameStore
-from pipeline.scale.engine import spreads, together
+from pipeline.scale.cluster import spreads
+from pipeline.scale.engine import together
 from pipeline.scale.team import Team
 from pipeline.train import checkpoints
 from pipeline.train.device import best_device, native_precision, seed_everything
