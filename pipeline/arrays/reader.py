@@ -23,7 +23,7 @@ from pipeline.arrays.separator import check_names, describe, doubts, find_separa
 from pipeline.base.errors import DataError
 from pipeline.base.explain import nearest
 from pipeline.base.parameters import Params
-from pipeline.data.features import dequantise
+from pipeline.data.batches import dequantise
 from pipeline.data.labels import LabelSpace
 from pipeline.data.video import Dataset, Modality, Video, given_path
 

@@ -17,7 +17,7 @@ from pipeline.arrays.check import faults
 from pipeline.base.errors import DataError
 from pipeline.base.groups import Compute, Data, Features
 from pipeline.base.parameters import Params
-from pipeline.data.features import features
+from pipeline.data.batches import features
 from pipeline.data.store import FrameStore
 from pipeline.data.video import resolve
 from pipeline.prepare import units
