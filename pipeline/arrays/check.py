@@ -35,24 +35,21 @@ def faults(params: Params, progress: bool = True) -> Iterator[str]:
     What nothing can be read without, such as the header, is told alone; after a line that is no CSV of the header's
     columns, none is looked at. What is wrong with all rows together is told when each is in order.
     """
-    try:
-        labels, space, places = look_at(params)
-    except DataError as error:
-        yield str(error)
-        return
-    known = None if space is None else list(space.classes)
-    seen: dict[str, int] = {}
-    classes = dict.fromkeys(known or (), 0)  # label -> the line that first names it
-    partitions, broken = set(), False
-    reading: Reading | None = None
-    rows = labels.rows()
-    with ExitStack() as stack, tqdm(desc="labels.csv", unit="video", disable=not progress) as bar:
+    with ExitStack() as stack:
         try:
+            labels, space, places = look_at(params)
             opened = [stack.enter_context(open_files(path)) for path in places.values()]
         except DataError as error:
             yield str(error)
             return
-        while True:
+        known = None if space is None else list(space.classes)
+        seen: dict[str, int] = {}
+        classes = dict.fromkeys(known or (), 0)  # label -> the line that first names it
+        partitions, broken = set(), False
+        reading: Reading | None = None
+        rows = labels.rows()
+        bar = stack.enter_context(tqdm(desc="labels.csv", unit="video", disable=not progress))
+        while True:  # not by for: that would end at the first row at fault
             try:
                 row: LabelRow | None = next(rows, None)
                 if row is None:
