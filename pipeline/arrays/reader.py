@@ -47,7 +47,7 @@ class Reading:
 
     @classmethod
     def like(cls, labels: LabelFile, places: dict[str, Path], samples: dict[str, Array], rates: str) -> "Reading":
-        """That of a folder whose arrays are all like these of one video, a modality each."""
+        """That of a folder whose arrays are all like the ``samples`` of one video (frames, width), by modality."""
         modalities = tuple(Modality(name, places[name].name, array.shape[1]) for name, array in samples.items())
         kinds = tuple(kind(array.dtype) for array in samples.values())
         dtype = "uint8" if set(kinds) == {"uint8"} and rates != "mean" else "float32"
