@@ -26,7 +26,7 @@ from pipeline.base.atomic import atomic_file
 from pipeline.base.groups import Compute, Data, Synthetic
 from pipeline.base.parameters import Params
 from pipeline.prepare.prepare import prepare
-from pipeline.scale import engine
+from pipeline.scale.cluster import join
 from pipeline.synthetic.generator import write_synthetic
 from tests.pipeline import digest
 
@@ -54,7 +54,7 @@ def seconds(few: Path, many: Path, machines: int, folder: Path) -> tuple[float, 
     os.chdir(folder)
     times = [time.perf_counter()]
     try:
-        engine._join(cluster.address)  # by the preparation itself it would also be left, and its processes would end
+        join(cluster.address)  # by the preparation itself it would also be left, and its processes would end
         for shards in (few, many):
             params = Params(data=Data(source="yt8m", path=str(shards)), compute=compute)
             prepare(params, folder, progress=False)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from pipeline.arrays.files import kind, open_files
+from pipeline.arrays.files import open_files
 from pipeline.arrays.labels import PARTITIONS, LabelRow, given_space
 from pipeline.arrays.reader import Reading, check_labels, look_at, read_frames
 from pipeline.arrays.separator import check_names
@@ -15,7 +15,6 @@ from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.groups import Data
 from pipeline.base.parameters import Params, as_dict, build, load_params
 from pipeline.base.project import project_root
-from pipeline.data.video import Modality
 
 
 def faults_of(folder: Path, changes: Mapping[str, str]) -> Iterator[str]:
@@ -35,24 +34,21 @@ def faults(params: Params, progress: bool = True) -> Iterator[str]:
     What nothing can be read without, such as the header, is told alone; after a line that is no CSV of the header's
     columns, none is looked at. What is wrong with all rows together is told when each is in order.
     """
-    try:
-        labels, space, places = look_at(params)
-    except DataError as error:
-        yield str(error)
-        return
-    known = None if space is None else list(space.classes)
-    seen: dict[str, int] = {}
-    classes = dict.fromkeys(known or (), 0)  # label -> the line that first names it
-    partitions, broken = set(), False
-    reading: Reading | None = None
-    rows = labels.rows()
-    with ExitStack() as stack, tqdm(desc="labels.csv", unit="video", disable=not progress) as bar:
+    with ExitStack() as stack:
         try:
+            labels, space, places = look_at(params)
             opened = [stack.enter_context(open_files(path)) for path in places.values()]
         except DataError as error:
             yield str(error)
             return
-        while True:
+        known = None if space is None else list(space.classes)
+        seen: dict[str, int] = {}
+        classes = dict.fromkeys(known or (), 0)  # label -> the line that first names it
+        partitions, broken = set(), False
+        reading: Reading | None = None
+        rows = labels.rows()
+        bar = stack.enter_context(tqdm(desc="labels.csv", unit="video", disable=not progress))
+        while True:  # not by for: that would end at the first row at fault
             try:
                 row: LabelRow | None = next(rows, None)
                 if row is None:
@@ -68,13 +64,8 @@ def faults(params: Params, progress: bool = True) -> Iterator[str]:
                 for name in row.labels:
                     classes.setdefault(name, row.line)
                 if reading is None:  # the first whose arrays can be read is what the others are compared with
-                    arrays = [files.array(row) for files in opened]
-                    reading = Reading(
-                        labels,
-                        tuple(Modality(name, places[name].name, array.shape[1])
-                              for name, array in zip(places, arrays, strict=True)),
-                        tuple(kind(array.dtype) for array in arrays), "float32", {}, params.data.rates,
-                    )  # fmt: skip
+                    samples = {name: files.array(row) for name, files in zip(places, opened, strict=True)}
+                    reading = Reading.like(labels, places, samples, params.data.rates)
                 read_frames(row, reading, opened)
             except DataError as error:
                 broken = True

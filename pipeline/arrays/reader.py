@@ -8,7 +8,7 @@ import hashlib
 import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,14 +23,13 @@ from pipeline.arrays.separator import check_names, describe, doubts, find_separa
 from pipeline.base.errors import DataError
 from pipeline.base.explain import nearest
 from pipeline.base.parameters import Params
-from pipeline.data.features import dequantise
+from pipeline.data.batches import dequantise
 from pipeline.data.labels import LabelSpace
 from pipeline.data.video import Dataset, Modality, Video, given_path
 
 LAYOUT = (
     "a folder with labels.csv and, for each modality, a folder of .npy files or an .h5 file; docs/own_data.md shows it"
 )
-HDF5 = (".h5", ".hdf5")
 PIECE_BYTES = 64 << 20
 Frames = UInt8[np.ndarray, "_ _"] | Float32[np.ndarray, "_ _"]  # (frames, width), both of which differ
 
@@ -43,8 +42,16 @@ class Reading:
     modalities: tuple[Modality, ...]
     kinds: tuple[str, ...]
     dtype: str
-    classes: dict[str, int]
     rates: str
+    classes: dict[str, int] = field(default_factory=dict)  # index of each, once they are known
+
+    @classmethod
+    def like(cls, labels: LabelFile, places: dict[str, Path], samples: dict[str, Array], rates: str) -> "Reading":
+        """That of a folder whose arrays are all like the ``samples`` of one video (frames, width), by modality."""
+        modalities = tuple(Modality(name, places[name].name, array.shape[1]) for name, array in samples.items())
+        kinds = tuple(kind(array.dtype) for array in samples.values())
+        dtype = "uint8" if set(kinds) == {"uint8"} and rates != "mean" else "float32"
+        return cls(labels, modalities, kinds, dtype, rates)
 
 
 class Span(NamedTuple):
@@ -104,14 +111,12 @@ def resolve(params: Params, workspace: Path, progress: bool) -> Dataset:
     """
     labels, space, places = look_at(params)
     known, first = None if space is None else list(space.classes), next(labels.rows())
-    rates, separator = params.data.rates, labels.separator
-    tqdm.write(f"{labels.path}: {describe(separator)}")
+    tqdm.write(f"{labels.path}: {describe(labels.separator)}")
     with ExitStack() as stack:
         opened = {name: stack.enter_context(open_files(path)) for name, path in places.items()}
         samples = {name: files.array(first) for name, files in opened.items()}
-        kinds = tuple(kind(array.dtype) for array in samples.values())
-        dtype = "uint8" if set(kinds) == {"uint8"} and rates != "mean" else "float32"
-        growth = [np.dtype(dtype).itemsize / array.dtype.itemsize for array in samples.values()]
+        reading = Reading.like(labels, places, samples, params.data.rates)
+        growth = [np.dtype(reading.dtype).itemsize / array.dtype.itemsize for array in samples.values()]
         spans, lines, count = _look_through(labels, list(opened.values()), growth, known, progress)
         unlisted = {name: max(0, files.count - count) for name, files in opened.items()}
     for partition in PARTITIONS[:2]:
@@ -122,22 +127,20 @@ def resolve(params: Params, workspace: Path, progress: bool) -> Dataset:
             )
     if space is None:
         # what is left in a name where the separator was declared belongs there
-        check_names(labels.path, lines, separator if params.data.separator == "auto" else "none")
+        check_names(labels.path, lines, labels.separator if params.data.separator == "auto" else "none")
         for doubt in doubts(lines, count):
             tqdm.write(f"{labels.path}: {doubt}; if it is the separator, say which one with data.separator")
         space = given_space(sorted(lines), [()] * len(lines), f"The {len(lines)} classes of labels.csv, by name")
-    modalities = tuple(Modality(name, places[name].name, array.shape[1]) for name, array in samples.items())
-    classes = {name: index for index, name in enumerate(space.classes)}
-    reading = Reading(labels, modalities, kinds, dtype, classes, rates)
-    train, validate, test = (tuple(Rows(reading, name, span) for span in spans[name]) for name in PARTITIONS)
+    reading = replace(reading, classes={name: index for index, name in enumerate(space.classes)})
+    rows = {name: tuple(Rows(reading, name, span) for span in found) for name, found in spans.items() if found}
     provenance: dict[str, str | int] = {
         "source": params.data.source, "path": str(params.data.path), "videos": count,
         "partitions": "column" if "partition" in labels.columns() else "drawn from id and base.seed",
-        "labels": describe(separator), "rates": rates,
+        "labels": describe(labels.separator), "rates": params.data.rates,
         "arrays": ", ".join(f"{name} {array.dtype}" for name, array in samples.items()),
         "arrays_without_a_row": ", ".join(f"{name} {number}" for name, number in unlisted.items()),
     }  # fmt: skip
-    return Dataset(modalities, train, validate, space, provenance, test, dtype)
+    return Dataset(reading.modalities, rows, space, provenance, reading.dtype)
 
 
 def look_at(params: Params) -> tuple[LabelFile, LabelSpace | None, dict[str, Path]]:
@@ -230,7 +233,7 @@ def _modalities(folder: Path) -> dict[str, Path]:
 
 
 def _is_hdf5(path: Path) -> bool:
-    return path.suffix.lower() in HDF5
+    return path.suffix.lower() in (".h5", ".hdf5")
 
 
 def read_frames(
@@ -286,13 +289,9 @@ def align(parts: Sequence[Frames], rates: str) -> list[Frames]:
     stand for one frame more than others.
     """
     lengths = [len(part) for part in parts]
-    frames = max(lengths) if rates == "repeat" else min(lengths)
-    change = _repeat if rates == "repeat" else _mean
-    return [part if len(part) == frames else change(part, frames) for part in parts]
-
-
-def _repeat(part: Frames, frames: int) -> Frames:
-    return part[np.arange(frames) * len(part) // frames]
+    if rates == "repeat":
+        return [part[np.arange(max(lengths)) * len(part) // max(lengths)] for part in parts]
+    return [part if len(part) == min(lengths) else _mean(part, min(lengths)) for part in parts]
 
 
 def _mean(part: Float32[np.ndarray, "_ _"], frames: int) -> Float32[np.ndarray, "_ _"]:

@@ -51,11 +51,10 @@ class Params:
     def __post_init__(self) -> None:
         for name in self.experiment.models:
             if name not in self.models:
-                there = ", ".join(self.models)
-                remedy = "; `artpaper use PROFILE --set experiment.models=[...]` takes controls, too" * (
-                    name in self.controls
-                )
-                raise ValueError(f"experiment.models names {name!r}, but group models has {there}{remedy}")
+                there = f"group models has {', '.join(self.models)}"
+                if name in self.controls:
+                    there += "; `artpaper use PROFILE --set experiment.models=[...]` takes controls, too"
+                raise ValueError(f"experiment.models names {name!r}, but {there}")
         losses = {**self.models, **{name: self._control(name) for name in self.controls}}
         known = list(losses)
         for name in self.stress.models:

@@ -6,7 +6,7 @@ import itertools
 import json
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
@@ -43,14 +43,12 @@ def write_shard(
         sink = _Hashed(file)
         # the thread within the writer: where reading fails, it ends what it writes before the writer is closed
         with pa.ipc.new_file(pa.PythonFile(sink, mode="w"), schema) as writer, ThreadPoolExecutor(1) as behind:
-            writing: Future[None] | None = None
+            writing = behind.submit(lambda: None)
             while (batch := _record_batch(remaining, schema, rooms)) is not None:
-                if writing is not None:
-                    writing.result()
+                writing.result()
                 writing = behind.submit(writer.write_batch, batch)
                 rooms.rotate()
-            if writing is not None:
-                writing.result()
+            writing.result()
     return sink.size, sink.hash.hexdigest()
 
 

@@ -1,6 +1,6 @@
 """What the reader of a source gives, whatever it reads: videos, in pieces that the prepare stage can do one by one."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -61,23 +61,18 @@ class Piece(Protocol):
         """Where video ``number`` stands, for a message."""
 
 
+Partitions = Mapping[str, tuple[Piece, ...]]
+
+
 @dataclass(frozen=True)
 class Dataset:
     """The videos of a source, found but not read; the pieces follow from the files alone."""
 
     modalities: tuple[Modality, ...]  # in the order of the columns of a frame
-    train: tuple[Piece, ...]
-    validate: tuple[Piece, ...]  # split into validation and test set, unless the source names a test set
+    partitions: Partitions  # train, validate and, if the source names a test set, test; else that comes of validate
     label_space: LabelSpace
     provenance: dict[str, str | int]  # source, path as given, what was found there
-    test: tuple[Piece, ...] = ()
     dtype: str = "uint8"  # of the stored frames, or float32
-
-    @property
-    def partitions(self) -> dict[str, tuple[Piece, ...]]:
-        """By name, without a ``test`` that the source does not name."""
-        named = {"train": self.train, "validate": self.validate, "test": self.test}
-        return {name: pieces for name, pieces in named.items() if pieces or name != "test"}
 
 
 def resolve(params: Params, workspace: Path, progress: bool = True) -> Dataset:
@@ -118,10 +113,9 @@ def first_file(places: list[Path], remedy: str) -> Path:
     return path
 
 
-def provenance(params: Params, train: tuple[Piece, ...], validate: tuple[Piece, ...]) -> dict[str, str | int]:
+def provenance(params: Params, partitions: Partitions) -> dict[str, str | int]:
     """Source, path and numbers of shards, licence and attribution."""
     record = SOURCES[params.data.source]
-    return {
-        "source": params.data.source, "path": params.data.path or "built in", "train_shards": len(train),
-        "validate_shards": len(validate), "licence": record.licence, "attribution": record.attribution,
-    }  # fmt: skip
+    counts = {f"{name}_shards": len(pieces) for name, pieces in partitions.items()}
+    where = {"source": params.data.source, "path": params.data.path or "built in"}
+    return where | counts | {"licence": record.licence, "attribution": record.attribution}

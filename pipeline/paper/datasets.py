@@ -10,7 +10,7 @@ import torch
 from matplotlib.figure import Figure
 
 from pipeline.base.groups import Features
-from pipeline.data.features import features
+from pipeline.data.batches import features
 from pipeline.data.store import FrameStore
 from pipeline.paper.style import legible, panels, plain, tell_apart
 

@@ -17,7 +17,8 @@ from pipeline.base.atomic import atomic_file
 from pipeline.base.groups import Compute
 from pipeline.base.identity import fingerprint, resume_key
 from pipeline.data.store import FrameStore
-from pipeline.scale.engine import each, spreads
+from pipeline.scale.cluster import spreads
+from pipeline.scale.engine import each
 from pipeline.train.checkpoints import Note
 
 PART = 64  # batches in one part of an unfinished file; a killed run repeats at most one part
@@ -56,7 +57,8 @@ def write_resumable(
         else:
             for start in missing:
                 _write_part(start, rows, finished, schema, count)
-        _join(path, list(finished.values()), schema, note)
+        whole = (pq.ParquetFile(part).iter_batches(batch_size=4096) for part in finished.values())
+        _write(path, itertools.chain.from_iterable(whole), schema, note)
         shutil.rmtree(parts)
     return path
 
@@ -73,11 +75,6 @@ def _write_part(
                 done(1)
 
     _write(parts[start], batches(), schema)
-
-
-def _join(path: Path, parts: list[Path], schema: pa.Schema, note: Note) -> None:
-    rows = (batch for part in parts for batch in pq.ParquetFile(part).iter_batches(batch_size=4096))
-    _write(path, rows, schema, note)
 
 
 def _write(path: Path, batches: Iterator[pa.RecordBatch], schema: pa.Schema, note: Note | None = None) -> None:

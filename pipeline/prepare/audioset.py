@@ -29,8 +29,8 @@ FAMILIES = {"Music": ("Music", "Scary music"), "Speech": ("Speech", "Speech synt
 def resolve(params: Params, workspace: Path, progress: bool) -> Dataset:
     """The two partitions of the released features; an archive is unpacked first."""
     given, labels = look_at(params)
-    train, validate = _shards(params.data, given if given.is_dir() else _unpack(given, workspace))
-    return Dataset(MODALITIES, train, validate, read_classes(labels), provenance(params, train, validate))
+    shards = _shards(params.data, given if given.is_dir() else _unpack(given, workspace))
+    return Dataset(MODALITIES, shards, read_classes(labels), provenance(params, shards))
 
 
 def look_at(params: Params) -> tuple[Path, Path]:
@@ -49,11 +49,11 @@ def look_at(params: Params) -> tuple[Path, Path]:
     return given, first_file(places, f"no such class list; {remedy}")
 
 
-def _shards(data: Data, folder: Path) -> tuple[tuple[Shard, ...], tuple[Shard, ...]]:
+def _shards(data: Data, folder: Path) -> dict[str, tuple[Shard, ...]]:
     inner = folder / UNPACKED
     folder = inner if inner.is_dir() else folder
-    train, validate = (find_shards(data, folder / name, "*.tfrecord", MODALITIES, PAGE) for name in (TRAIN, VALIDATE))
-    return train, validate
+    places = {"train": folder / TRAIN, "validate": folder / VALIDATE}
+    return {name: find_shards(data, place, "*.tfrecord", MODALITIES, PAGE) for name, place in places.items()}
 
 
 def read_classes(path: str | Path) -> LabelSpace:

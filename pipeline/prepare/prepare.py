@@ -204,17 +204,16 @@ def _clear(work: Path, units: list[Unit]) -> None:
 
 def _refuse_duplicates(units: dict[str, list[Unit]], listings: dict[str, pa.Table]) -> None:
     """Ids of the same hash are compared themselves; sorting hashes takes less memory than a set of ids."""
-    hashes = np.concatenate([listing["hash"].to_numpy() for listing in listings.values()])
-    names = list(listings)
-    starts = np.cumsum([0, *(len(listing) for listing in listings.values())])[:-1].tolist()  # of each partition
+    every = pa.concat_tables(
+        listing.append_column("partition", pa.DictionaryArray.from_arrays(np.zeros(len(listing), np.int8), [name]))
+        for name, listing in listings.items()
+    )
+    hashes = every["hash"].to_numpy()
     order = np.argsort(hashes, kind="stable")
     again = np.flatnonzero(hashes[order[1:]] == hashes[order[:-1]])
     places: dict[str, str] = {}
-    for position in np.unique(order[np.concatenate([again, again + 1])]).tolist():
-        partition = names[np.searchsorted(starts, position, side="right") - 1]
-        row = position - starts[names.index(partition)]
-        video = {name: listings[partition][name][row].as_py() for name in ("id", "unit", "piece", "number")}
-        place = units[partition][video["unit"]].inputs[video["piece"]].place(video["number"])
+    for video in every.take(np.unique(order[np.concatenate([again, again + 1])])).to_pylist():
+        place = units[video["partition"]][video["unit"]].inputs[video["piece"]].place(video["number"])
         if video["id"] in places:
             raise DataError(
                 f"id {video['id']} appears twice: {places[video['id']]}, and {place}; remove one of the two, perhaps "

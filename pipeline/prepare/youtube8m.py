@@ -34,12 +34,12 @@ PLACES = {f"{suffix}.tfrecord": f"{place:04d}.tfrecord" for place, suffix in enu
 
 def resolve(params: Params, workspace: Path, progress: bool) -> Dataset:
     """The shards below ``data.path``, side by side or as Google lays them out."""
-    train, validate, vocabulary = look_at(params)
+    shards, vocabulary = look_at(params)
     space = youtube8m_space(params.data.label_space, Vocabulary.read(vocabulary, ENTITIES))
-    return Dataset(YT8M_MODALITIES, train, validate, space, provenance(params, train, validate))
+    return Dataset(YT8M_MODALITIES, shards, space, provenance(params, shards))
 
 
-def look_at(params: Params) -> tuple[tuple[Shard, ...], tuple[Shard, ...], Path]:
+def look_at(params: Params) -> tuple[dict[str, tuple[Shard, ...]], Path]:
     """The shards of both partitions and the vocabulary, found but not read."""
     expected = f"the folder with train*.tfrecord and validate*.tfrecord; {PAGE} says how to get them"
     folder = remote_folder(params.data) or given_path(params, expected)
@@ -51,9 +51,10 @@ def look_at(params: Params) -> tuple[tuple[Shard, ...], tuple[Shard, ...], Path]
         places = _folders(folder)
         way = [places["train"], *places["train"].parents]  # the vocabulary lies in the folder or further down
         vocabularies = [place / "vocabulary.csv" for place in reversed(way[: way.index(folder) + 1])]
-    train, validate = (
-        find_shards(params.data, place, f"{name}*.tfrecord", YT8M_MODALITIES, PAGE) for name, place in places.items()
-    )
+    shards = {
+        name: find_shards(params.data, place, f"{name}*.tfrecord", YT8M_MODALITIES, PAGE)
+        for name, place in places.items()
+    }
     if params.data.vocabulary:
         vocabularies = [Path(params.data.vocabulary)]
     vocabulary = first_file(
@@ -61,7 +62,7 @@ def look_at(params: Params) -> tuple[tuple[Shard, ...], tuple[Shard, ...], Path]
         f"no such vocabulary; get vocabulary.csv (3,862 entities, 2018) from {PAGE} and put it beside the shards, or "
         "set data.vocabulary to its path (needed where those are remote)",
     )
-    return train, validate, vocabulary
+    return shards, vocabulary
 
 
 def _folders(folder: Path) -> dict[str, Path]:

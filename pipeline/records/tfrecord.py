@@ -111,16 +111,15 @@ def write_videos(
 
     ``id_key`` is the context key of the id, ``id`` in YouTube-8M, ``video_id`` in AudioSet.
     """
-    width = sum(modality.width for modality in modalities)
-    ends = np.cumsum([modality.width for modality in modalities])
+    ends = np.cumsum([modality.width for modality in modalities]).tolist()
     count = 0
     with open(path, "wb") as file:
         for video in videos:
             frames = video.frames
-            if frames.ndim != 2 or frames.shape[1] != width or frames.dtype != np.uint8:
+            if frames.ndim != 2 or frames.shape[1] != ends[-1] or frames.dtype != np.uint8:
                 raise DataError(
                     f"{path}: video {video.id}: frames of shape {frames.shape} and type {frames.dtype}, "
-                    f"expected (n, {width}) and uint8"
+                    f"expected (n, {ends[-1]}) and uint8"
                 )
             parts = np.split(frames, ends[:-1], axis=1)
             lists = {modality.feature: part for modality, part in zip(modalities, parts, strict=True)}

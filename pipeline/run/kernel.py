@@ -31,14 +31,11 @@ SETTLE = 30.0  # seconds to end when asked to
 LAST = 8  # lines of its last words
 AGAIN = "the same command goes on where it stopped"
 
-ENDED = "somebody, or the batch system, ended it"
 CRASHED = "compiled code crashed; install anew (`make clean setup`), and if it crashes again, its last words say where"
 REASONS: dict[int, str] = {
+    **dict.fromkeys((signal.SIGTERM, signal.SIGHUP, signal.SIGINT), "somebody, or the batch system, ended it"),
     signal.SIGKILL: "so ends what takes more memory than there is, or than a batch system allows; free some, ask for "
     "more, or lower compute.workers",
-    signal.SIGTERM: ENDED,
-    signal.SIGHUP: ENDED,
-    signal.SIGINT: ENDED,
     signal.SIGXCPU: "it used up its processor time; raise the limit (`ulimit -t`)",
     signal.SIGILL: "an installed package uses an instruction that this processor lacks; install one built for it",
     signal.SIGBUS: "a file shrank, or a disk filled up, while it was being read; see `df -h`",

@@ -15,7 +15,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 
 import psutil
 from rich.console import Console
@@ -108,7 +107,7 @@ def repro(folder: Path, jobs: int, target: str | None = None, console: Console |
     """
     console = console or Console(soft_wrap=True)
     stages = Stages(waiting(folder, target))
-    signal.signal(signal.SIGTERM, _interrupt)  # or the stages would outlive this
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # or the stages would outlive this
     futures: dict[Future[int], str] = {}
     ended: list[str] = []
     with (
@@ -163,7 +162,3 @@ def _screen(stages: Stages, processes: Processes) -> Text:
     now = time.monotonic()
     rows = [f"  {name} {clock(now - since)}  {processes.last.get(name, '')}" for name, since in stages.running.items()]
     return Text("\n".join([str(stages), *rows]), overflow="ellipsis", no_wrap=True)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

@@ -38,19 +38,17 @@ STYLES: dict[str, dict[str, Any]] = {
 def real_beside_synthetic(real_root: Path | None, synthetic_folder: Path) -> tuple[pd.DataFrame, Figure]:
     """Measure both sides: a table with the columns statistic, real, synthetic and source, and a figure.
 
-    Without a ``real_root`` the real side is what was measured once and is kept in this project.
+    A row is a statistic that both sides have.
+    A row is a statistic that both sides have. Without a ``real_root`` the real side is what was measured once and is
+    kept in this project.
     """
     config, _ = read_marker(synthetic_folder)
     real = REAL if real_root is None else real_statistics(real_root)
     synthetic = synthetic_statistics(synthetic_folder, real)
-    return comparison_table(real, synthetic), comparison_figure(real, synthetic, config.rare_vertical_floor)
-
-
-def comparison_table(real: Statistics, synthetic: Statistics) -> pd.DataFrame:
-    """One row a statistic that both sides have; see :func:`real_beside_synthetic` for the columns."""
-    ours = _figures(synthetic)
-    rows = [(key[0], value, ours[key], key[1]) for key, value in _figures(real).items() if key in ours]
-    return pd.DataFrame(rows, columns=["statistic", "real", "synthetic", "source"])
+    theirs, ours = _figures(real), _figures(synthetic)
+    rows = [(key[0], value, ours[key], key[1]) for key, value in theirs.items() if key in ours]
+    table = pd.DataFrame(rows, columns=["statistic", "real", "synthetic", "source"])
+    return table, comparison_figure(real, synthetic, config.rare_vertical_floor)
 
 
 def _figures(side: Statistics) -> dict[tuple[str, str], float]:

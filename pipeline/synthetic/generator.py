@@ -145,13 +145,13 @@ def resolve(params: Params, workspace: Path, progress: bool) -> Dataset:
     key = fingerprint([as_dict(params.synthetic), params.base.seed])
     folder = workspace / ".resume" / f"synthetic-{key}"
     write_synthetic(folder, params.synthetic, seed=params.base.seed, compute=params.compute, progress=progress)
-    train, validate = (
-        find_shards(params.data, folder, f"{name}*.tfrecord", YT8M_MODALITIES, "remove the folder")
+    shards = {
+        name: find_shards(params.data, folder, f"{name}*.tfrecord", YT8M_MODALITIES, "remove the folder")
         for name in PARTITIONS
-    )
+    }
     vocabulary = Vocabulary.read(folder / "vocabulary.csv", params.synthetic.entities)
     space = youtube8m_space(params.data.label_space, vocabulary)
-    return Dataset(YT8M_MODALITIES, train, validate, space, provenance(params, train, validate))
+    return Dataset(YT8M_MODALITIES, shards, space, provenance(params, shards))
 
 
 def write_synthetic(
@@ -173,9 +173,9 @@ def write_synthetic(
     ]
     if not (folder / "vocabulary.csv").exists():
         write_vocabulary(folder / "vocabulary.csv", make_vocabulary(config, seed=seed), config.train_videos)
-    with tqdm(total=len(tasks), desc="synthetic shards", unit="shard", disable=not progress) as bar:
-        for _ in each(partial(_write_shard, folder, config, seed), tasks, compute):
-            bar.update()
+    done = each(partial(_write_shard, folder, config, seed), tasks, compute)
+    for _ in tqdm(done, "synthetic shards", len(tasks), unit="shard", disable=not progress):
+        pass
 
 
 def read_marker(folder: Path) -> tuple[Synthetic, int]:

@@ -17,8 +17,8 @@ from jaxtyping import Float64, Int64
 
 from pipeline.base.atomic import atomic_file
 from pipeline.base.groups import Synthetic
+from pipeline.data.labels import NO_VERTICAL
 
-UNKNOWN = "(Unknown)"
 COLUMNS = (
     *("Index", "TrainVideoCount", "KnowledgeGraphId", "Name", "WikiUrl"),
     *("Vertical1", "Vertical2", "Vertical3", "WikiDescription"),
@@ -45,7 +45,7 @@ VERTICALS = (
     ("News", 18, 25, 0.0158),
     ("Reference", 41, 23, 0.0140),
     ("People & Society", 46, 25, 0.0115),
-    (UNKNOWN, 138, 0, 0.0105),
+    (NO_VERTICAL, 138, 0, 0.0105),
     ("Real Estate", 6, 2, 0.0066),
     ("Books & Literature", 20, 18, 0.0065),
     ("Jobs & Education", 12, 1, 0.0056),
@@ -235,7 +235,7 @@ def _extra_verticals(
     limit = 0.6 * target / np.maximum(wanted, 1) * FULL_SIZE / total  # (verticals,)
     extra: list[tuple[int, ...]] = [()] * total
     held = np.zeros(total, dtype=int)
-    allowed = (rank >= HEAD) & (primary != NAMES.index(UNKNOWN))
+    allowed = (rank >= HEAD) & (primary != NAMES.index(NO_VERTICAL))
     for number, vertical in enumerate(slots):
         open_to = allowed & (primary != vertical) & (held == (number >= several))
         open_to &= np.array([vertical not in others for others in extra])

@@ -34,7 +34,8 @@ from pipeline.base.parameters import Params
 from pipeline.data.batches import model_inputs
 from pipeline.data.splits import training_splits
 from pipeline.data.store import Batch, FrameStore
-from pipeline.scale.engine import spreads, together
+from pipeline.scale.cluster import spreads
+from pipeline.scale.engine import together
 from pipeline.scale.team import Team
 from pipeline.train import checkpoints
 from pipeline.train.device import best_device, native_precision, seed_everything
@@ -184,8 +185,7 @@ class Run:
         progress = {key: getattr(self, key) for key in ("step", "best_gap", "best_step", "bad_validations", "history",
                                                         "sums")}  # fmt: skip
         schedule = {key: value for key, value in self.schedule.state_dict().items() if not callable(value)}
-        note = {**self.identity, "progress": progress, "schedule": schedule,
-                "learning_rate": self._learning_rate}  # fmt: skip
+        note = {**self.identity, "progress": progress, "schedule": schedule, "learning_rate": self._learning_rate}
         return weights | checkpoints.flatten_optimizer(self.optimizer), note
 
     def _restore(self, tensors: checkpoints.Tensors, note: dict[str, Any]) -> None:
@@ -199,8 +199,7 @@ class Run:
 
     def publish(self, state_folder: Path, folder: Path) -> None:
         """Put the best model and the history in ``folder`` and drop the resumable state."""
-        tensors, _ = checkpoints.load_tensors(state_folder / "best.safetensors")
-        self.model.load_state_dict(tensors)
+        self.model.load_state_dict(checkpoints.load_tensors(state_folder / "best.safetensors")[0])
         folder_to_be = state_folder / "publish"
         stopped = "early" if self.bad_validations >= self.config.early_stop_patience else "at max_steps"
         counts = {name: sum(row.get(name, 0) for row in self.history) for name in COUNTED}

@@ -17,7 +17,7 @@ from pipeline.arrays.check import faults
 from pipeline.base.errors import DataError
 from pipeline.base.groups import Compute, Data, Features
 from pipeline.base.parameters import Params
-from pipeline.data.features import features
+from pipeline.data.batches import features
 from pipeline.data.store import FrameStore
 from pipeline.data.video import resolve
 from pipeline.prepare import units
@@ -240,11 +240,11 @@ def test_arrays_without_a_row_are_counted(made, tmp_path):
 
 def test_a_changed_array_is_not_taken_from_an_unfinished_run(tmp_path):
     data = write_folder(tmp_path / "data", contents(), ("audio",))
-    before, again = (resolve(config(data), tmp_path, progress=False).train[0] for _ in range(2))
+    before, again = (resolve(config(data), tmp_path, progress=False).partitions["train"][0] for _ in range(2))
     assert before.state == again.state
     _, video = next(before.read())
     np.save(data / "rgb" / f"{video.id}.npy", np.zeros((len(video.frames), 6), np.float32))
-    assert resolve(config(data), tmp_path, progress=False).train[0].state != before.state
+    assert resolve(config(data), tmp_path, progress=False).partitions["train"][0].state != before.state
 
 
 def test_a_remedy_keeps_finished_work(tmp_path, monkeypatch):
@@ -313,7 +313,7 @@ def test_long_quoted_cells_and_pieces(tmp_path, monkeypatch):
     monkeypatch.setattr(arrays, "PIECE_BYTES", 1)
     dataset = resolve(config(data), tmp_path, progress=False)
     lines = {}
-    for piece in (*dataset.train, *dataset.validate):
+    for piece in (*dataset.partitions["train"], *dataset.partitions["validate"]):
         [(line, video)] = piece.read()
         lines[video.id] = line
     assert lines == {name: 2 + 3 * number for number, name in enumerate(videos)}

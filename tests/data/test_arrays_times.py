@@ -124,7 +124,7 @@ def test_bytes_are_repeated_as_bytes_and_averaged_as_what_they_stand_for(tmp_pat
 def test_another_choice_is_not_taken_from_an_unfinished_run(tmp_path, world):
     """The state of a piece changes with it, so that a run that goes on does not mix the two."""
     states = {
-        rates: resolve(config(world[1], rates=rates), tmp_path, progress=False).train[0].state
+        rates: resolve(config(world[1], rates=rates), tmp_path, progress=False).partitions["train"][0].state
         for rates in ("repeat", "mean")
     }
     assert states["repeat"] != states["mean"]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pipeline.base.groups import Features
-from pipeline.data.features import dequantise, features
+from pipeline.data.batches import dequantise, features
 
 MODALITIES = {"rgb": 6, "audio": 2}
 

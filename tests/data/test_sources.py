@@ -53,8 +53,13 @@ def archive(path, *names):
 def test_youtube8m_folder(tmp_path):
     write_world(tmp_path, videos=1)
     source = resolve(params(tmp_path), tmp_path / "work")
-    assert [shard.path.name for shard in source.train] == [f"train000{number}.tfrecord" for number in range(3)]
-    assert [shard.path.name for shard in source.validate] == ["validate0000.tfrecord", "validate0001.tfrecord"]
+    assert [shard.path.name for shard in source.partitions["train"]] == [
+        f"train000{number}.tfrecord" for number in range(3)
+    ]
+    assert [shard.path.name for shard in source.partitions["validate"]] == [
+        "validate0000.tfrecord",
+        "validate0001.tfrecord",
+    ]
     assert source.label_space.name == "h317"
     assert source.provenance["path"] == str(tmp_path)
     assert source.provenance["licence"] == "CC BY 4.0"
@@ -96,8 +101,8 @@ def test_youtube8m_as_google_lays_it_out(tmp_path, given, vocabulary):
     path = write_csv(tmp_path / vocabulary / "vocabulary.csv", vocabulary_rows())
     named = None if vocabulary.startswith(given) else str(path)  # it is looked for from data.path down to the shards
     source = resolve(params(tmp_path / given, vocabulary=named), tmp_path / "work")
-    assert [shard.path.name for shard in source.train] == ["train0000.tfrecord", "train0001.tfrecord"]
-    assert [shard.path.parent for shard in source.validate] == [tmp_path / "2" / "frame" / "validate"]
+    assert [shard.path.name for shard in source.partitions["train"]] == ["train0000.tfrecord", "train0001.tfrecord"]
+    assert [shard.path.parent for shard in source.partitions["validate"]] == [tmp_path / "2" / "frame" / "validate"]
 
 
 def test_youtube8m_in_two_layouts_or_in_half_of_one(tmp_path):
@@ -125,7 +130,7 @@ def test_home_in_paths(tmp_path, monkeypatch, classes):
     write_csv(tmp_path / "words.csv", vocabulary_rows())
     own = Data(path="~/yt", vocabulary="~/words.csv")
     assert (own.path, own.vocabulary) == (f"{tmp_path}/yt", f"{tmp_path}/words.csv")
-    assert len(resolve(Params(data=own), tmp_path / "work").train) == 1
+    assert len(resolve(Params(data=own), tmp_path / "work").partitions["train"]) == 1
     path = archive(tmp_path / "features.tar.gz", "a/bal_train/00.tfrecord", "a/eval/00.tfrecord")
     with pytest.raises(DataError, match=r"work/.*bal_train: no such folder"):
         resolve(audioset(f"~/{path.name}"), tmp_path / "work")
@@ -140,7 +145,7 @@ def test_audioset_folder_or_its_parent(tmp_path, classes):
         (tmp_path / "audioset_v1_embeddings" / name / "00.tfrecord").write_bytes(b"")
     for given in (tmp_path, tmp_path / "audioset_v1_embeddings"):
         source = resolve(audioset(given), tmp_path / "work")
-        assert (len(source.train), len(source.validate)) == (1, 1)
+        assert [(name, len(shards)) for name, shards in source.partitions.items()] == [("train", 1), ("validate", 1)]
         assert source.modalities[0].feature == "audio_embedding"
     with pytest.raises(DataError, match=r"nolist\.csv: no such class list"):
         resolve(audioset(tmp_path, str(tmp_path / "nolist.csv")), tmp_path / "work")
@@ -149,11 +154,11 @@ def test_audioset_folder_or_its_parent(tmp_path, classes):
 def test_audioset_archive_may_be_given_by_its_folder(tmp_path, classes):
     names = [f"audioset_v1_embeddings/{name}/00.tfrecord" for name in ("bal_train", "eval")]
     archive(tmp_path / "features.tar.gz", *names)
-    found = [shard.path for shard in resolve(audioset(tmp_path), tmp_path / "work").train]
+    found = [shard.path for shard in resolve(audioset(tmp_path), tmp_path / "work").partitions["train"]]
     assert [path.name for path in found] == ["00.tfrecord"]
     put(tmp_path / "bal_train", "01.tfrecord")
     put(tmp_path / "eval", "01.tfrecord")
-    found = [shard.path for shard in resolve(audioset(tmp_path), tmp_path / "work").train]
+    found = [shard.path for shard in resolve(audioset(tmp_path), tmp_path / "work").partitions["train"]]
     assert found == [tmp_path / "bal_train" / "01.tfrecord"]  # what is unpacked is taken as it is
 
 
@@ -166,8 +171,8 @@ def test_audioset_archive_is_unpacked_once(tmp_path, classes):
         "bal_train",
         "eval",
     ]  # no more than needed
-    before = source.train[0].path.stat().st_ino
-    assert resolve(audioset(path), tmp_path / "work").train[0].path.stat().st_ino == before
+    before = source.partitions["train"][0].path.stat().st_ino
+    assert resolve(audioset(path), tmp_path / "work").partitions["train"][0].path.stat().st_ino == before
 
 
 @pytest.mark.parametrize(
@@ -245,9 +250,9 @@ class Numbers:
 
 def resolve(params, workspace, progress):
     path = given_path(params, "a list of numbers")
-    train, validate = (Numbers(path, [0]),), (Numbers(path, [1, 2]),)
+    numbers = {"train": (Numbers(path, [0]),), "validate": (Numbers(path, [1, 2]),)}
     space = LabelSpace("parity", ("even", "odd"), ((), ()), ((0,), (1,)), "By parity.")
-    return Dataset((Modality("rgb", "", 4),), train, validate, space, provenance(params, train, validate))
+    return Dataset((Modality("rgb", "", 4),), numbers, space, provenance(params, numbers))
 """
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.base.errors import DataError
 from pipeline.base.groups import Compute, Synthetic
-from pipeline.data.labels import VERTICALS, Vocabulary
+from pipeline.data.labels import NO_VERTICAL, VERTICALS, Vocabulary
 from pipeline.records.tfrecord import YT8M_MODALITIES, Video, read_videos
 from pipeline.synthetic import generator as synthetic
 from pipeline.synthetic.calibration import (
@@ -29,7 +29,6 @@ from pipeline.synthetic.generator import make_video, make_world, read_marker, wr
 from pipeline.synthetic.labels import (
     COLUMNS,
     NAMES,
-    UNKNOWN,
     SyntheticVocabulary,
     draw_label_sets,
     make_vocabulary,
@@ -164,7 +163,7 @@ def test_vocabulary_file(tmp_path: Path) -> None:
     assert counts == sorted(counts, reverse=True)
     assert counts[-1] >= 1
     assert len({row["Name"] for row in rows}) == len({row["KnowledgeGraphId"] for row in rows}) == 3862
-    assert {row["Vertical1"] for row in rows} == {*VERTICALS, UNKNOWN}
+    assert {row["Vertical1"] for row in rows} == {*VERTICALS, NO_VERTICAL}
     sizes = Counter(sum(bool(row[f"Vertical{place}"]) for place in (1, 2, 3)) for row in rows)
     assert sizes == {1: 3278, 2: 552, 3: 32}  # as in YouTube-8M
     for row in rows:
@@ -179,7 +178,7 @@ def test_small_vocabularies_keep_every_vertical(entities: int) -> None:
     sets = draw_label_sets(made, np.random.default_rng(0), 6000)
     found = videos_by_vertical(made, sets)
     assert set(found) == set(NAMES)
-    del found[UNKNOWN]
+    del found[NO_VERTICAL]
     assert max(found, key=found.__getitem__) == "Arts & Entertainment"
 
 
@@ -231,7 +230,7 @@ def test_largest_and_smallest_vertical(floor: float) -> None:
         made = make_vocabulary(Synthetic(rare_vertical_floor=floor), seed=seed)
         sets = draw_label_sets(made, np.random.default_rng(seed), 17_000)
         found = videos_by_vertical(made, sets)
-        del found[UNKNOWN]
+        del found[NO_VERTICAL]
         order = [name for name, _ in found.most_common()]
         assert (order[0], order[-1]) == ("Arts & Entertainment", "Finance")
         assert found["Finance"] / len(sets) == pytest.approx(max(floor, 0.0011), rel=0.3)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from artpaper.models import FrameTransformer
 from pipeline.base.errors import DataError
-from pipeline.data.features import features
+from pipeline.data.batches import features
 from pipeline.data.store import FrameStore
 from pipeline.paper.example import attention_maps_figure, attention_profiles_figure, choose_video, rule_of
 from pipeline.predict import one_video

@@ -86,11 +86,9 @@ def _attack_model(variation: Variation, params: Params, workspace: Path) -> list
     store = whole.subset(subset(whole.ids, params.stress.videos, params.base.seed))
     others = {other.name: other for other in variations(params) if other.seed == seed}
     chosen = [other for other in params.stress.surrogates if other != name][:2]  # the same number for every model
-    nets = {
-        other: trained_model(others[other].params, other, seed, workspace, others[other].model(workspace))[0]
-        for other in chosen
-    }
-    weights = [content(others[other].model(workspace) / "model.safetensors") for other in (name, *chosen)]
+    folders = {other: others[other].model(workspace) for other in (name, *chosen)}
+    nets = {other: trained_model(others[other].params, other, seed, workspace, folders[other])[0] for other in chosen}
+    weights = [content(folder / "model.safetensors") for folder in folders.values()]
     settings = [getattr(params.stress, key) for key in ("videos", "epsilon", "steps", "restarts", "queries")]
     settings += [as_dict(params.attack), as_dict(params.features)]
     settings.append(FrameStore(workspace / "frames" / "validation").fingerprint)

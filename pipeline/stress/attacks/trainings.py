@@ -40,21 +40,19 @@ def passes(loss: Loss) -> int:
     return STANDARD if loss.alpha or loss.beta else 1
 
 
-def train_all(params: Params, workspace: Path, *, progress: bool = True) -> list[Path]:
-    """Train what has not been trained before, ``compute.workers`` at a time; the folders of all, as :func:`variations`.
+def train_all(params: Params, workspace: Path, *, progress: bool = True) -> None:
+    """Train what has not been trained before, ``compute.workers`` at a time.
 
     They are kept in ``study/`` of the workspace; the pipeline's own models serve where they are the same training.
     """
     trainings = variations(params)
-    folders = [variation.model(workspace) for variation in trainings]
-    waiting = [v for v, folder in zip(trainings, folders, strict=True) if not (folder / "model.safetensors").is_file()]
+    waiting = [variation for variation in trainings if not (variation.model(workspace) / "model.safetensors").is_file()]
     work = partial(_train, workspace=workspace)
     done = len(trainings) - len(waiting)
     with tqdm(total=len(trainings), initial=done, unit="model", desc="train", disable=not progress) as bar:
         for variation, gap in each(work, waiting, params.compute, gpu=True):
             bar.set_postfix_str(f"{variation.name} seed {variation.seed}: GAP {100 * gap:.2f} %")
             bar.update(1)
-    return folders
 
 
 def _train(variation: Variation, workspace: Path) -> float:

@@ -21,6 +21,7 @@ UNTOLD = "cannot be told"
 REFERENCE = "uniform_art"  # attention that no perturbation can move, trained with ART's term
 UNIFORM = (REFERENCE, "uniform_wide")  # what a defence must beat, each of them
 Verdict = Judgement[tuple[Effect, ...]]
+Judge = Callable[[StressEvidence, Rules], Verdict]
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Statement:
 
     text: str
     rule: str
-    judge: Callable[[StressEvidence, Rules], Verdict]
+    judge: Judge
 
 
 def verdicts(evidence: StressEvidence, rules: Rules) -> list[Verdict]:
@@ -83,23 +84,23 @@ def any_of(parts: list[str]) -> str:
     return HOLDS if HOLDS in parts else UNTOLD if UNTOLD in parts else FAILS
 
 
-def more_robust(model: str, over: str, attack: str) -> Statement:
-    """One model keeps more GAP than another under an attack; the declared comparisons must have the three."""
+def compared(*pair: str, rule: Callable[[Effect, Rules], str], opposite: bool = False) -> Judge:
+    """Decided by one of the declared comparisons, or by its ``opposite``; ``pair`` names it."""
 
     def judge(evidence: StressEvidence, rules: Rules) -> Verdict:
-        effect = evidence.difference(model, attack, over)
-        return Judgement((effect,), above(effect, rules), str(effect))
+        effect = evidence.difference(*pair)
+        return Judgement((effect,), rule(effect.opposite if opposite else effect, rules), str(effect))
 
+    return judge
+
+
+def more_robust(model: str, over: str, attack: str) -> Statement:
+    """One model keeps more GAP than another under an attack; the declared comparisons must have the three."""
     under = {"one_step": "the paper's own one-step attack"}.get(attack, f"the {attack_name(attack)} of attacks")
     return Statement(
-        f"{model_name(model)} is more robust than {model_name(over)} under {under}", "above the margin, in GAP", judge
-    )
-
-
-def overstates(evidence: StressEvidence, rules: Rules) -> Verdict:
-    """A-ART's GAP falls from the one-step attack to the ensemble."""
-    effect = evidence.difference("a_art", "ensemble", "a_art", "one_step")
-    return Judgement((effect,), above(effect.opposite, rules), str(effect))
+        f"{model_name(model)} is more robust than {model_name(over)} under {under}", "above the margin, in GAP",
+        compared(model, attack, over, rule=above),
+    )  # fmt: skip
 
 
 def masked(evidence: StressEvidence, rules: Rules) -> Verdict:
@@ -112,12 +113,6 @@ def masked(evidence: StressEvidence, rules: Rules) -> Verdict:
             missing.append(f"not measured: {error}")
     parts = [above(effect, rules, margin=0.0) for effect in effects] + [UNTOLD] * len(missing)
     return Judgement(tuple(effects), any_of(parts), "; ".join([*map(str, effects), *missing]))
-
-
-def uniform_is_enough(evidence: StressEvidence, rules: Rules) -> Verdict:
-    """Uniform attention with ART's term keeps as much as A-ART under the ensemble."""
-    effect = evidence.difference("a_art", "ensemble", REFERENCE)
-    return Judgement((effect,), no_worse(effect.opposite, rules), str(effect))
 
 
 def adversarial_term(evidence: StressEvidence, rules: Rules) -> Verdict:
@@ -199,7 +194,7 @@ STATEMENTS = (
     more_robust("a_art", "art", "ensemble"),
     Statement(
         "The one-step attack overstates A-ART's robustness", "GAP falls by more than the margin to the ensemble",
-        overstates,
+        compared("a_art", "ensemble", "a_art", "one_step", rule=above, opposite=True),
     ),
     Statement(
         "A-ART's gradients are masked: Square or transfer harms it more than PGD does", "the mean loss is higher",
@@ -207,7 +202,7 @@ STATEMENTS = (
     ),
     Statement(
         "Uniform attention with ART's term is at least as robust as A-ART", "no lower by the margin under the ensemble",
-        uniform_is_enough,
+        compared("a_art", "ensemble", REFERENCE, rule=no_worse, opposite=True),
     ),
     Statement(
         "What robustness there is comes from the adversarial term, not from attention",

@@ -46,18 +46,16 @@ class Gap:
     """GAP of a set of videos of which each may be taken several times or not at all.
 
     The ranking is sorted once; a sample of the videos then costs one pass over it. The arguments and errors are those
-    of :func:`artpaper.metrics.gap_from_top`, whose answer is :attr:`value`.
+    of :func:`artpaper.metrics.gap_from_top`, whose answer, for its own ``top_k``, is :attr:`value`.
     """
 
-    def __init__(
-        self, scores: inputs.TopScores, hits: inputs.Hits, positives: inputs.Counts, top_k: inputs.Whole = TOP_K
-    ) -> None:
-        self.value = gap_from_top(scores, hits, positives, top_k)
+    def __init__(self, scores: inputs.TopScores, hits: inputs.Hits, positives: inputs.Counts) -> None:
+        self.value = gap_from_top(scores, hits, positives)
         right = inputs.hit_lists(hits)  # (videos, listed)
-        keys = inputs.best_first(inputs.score_lists(scores, right)[:, :top_k])  # (videos, top)
+        keys = inputs.best_first(inputs.score_lists(scores, right)[:, :TOP_K])  # (videos, top)
         self.videos, self._top = keys.shape
         order = np.argsort(keys, axis=None, kind="stable")  # (pairs,)
-        ranking, right = keys.ravel()[order], right[:, :top_k].ravel()[order]  # ascending: the best first
+        ranking, right = keys.ravel()[order], right[:, :TOP_K].ravel()[order]  # ascending: the best first
         video = order // self._top  # (pairs,)
         scores_of_hits = ranking[right]  # (hits,)
         end = np.searchsorted(ranking, scores_of_hits, side="right") - 1  # (hits,) last pair of the hit's tied group
