@@ -17,8 +17,8 @@ from pipeline.base.errors import ConfigError
 from pipeline.base.groups import Reading
 from pipeline.base.parameters import Params, load_params
 from pipeline.data.store import FrameStore
-from pipeline.paper.claims import OPEN, beyond
 from pipeline.paper.evidence import Evidence
+from pipeline.paper.rules import OPEN, beyond
 from pipeline.paper.tables import tables
 from pipeline.predict.one_step import attack
 from pipeline.prepare.prepare import prepare

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
@@ -179,6 +180,25 @@ def test_bars_and_peaks_by_hand() -> None:
     assert hyperparameters.peak(table, "art", "alpha") == (1.0, True)
     assert hyperparameters.peak(table[table["value"] > 0.5], "art", "alpha") == (1.0, False)
     assert hyperparameters.summary(table[table["seed"] == 0])["clean_bar"].tolist() == [0.7] * 3
+
+
+def test_figure_3_names_the_models_of_every_panel_and_draws_each_in_its_own_way() -> None:
+    """Two controls in one panel looked the same, and a model of the second panel alone had no name."""
+    curves = {"non_art": "reference", "art": "epsilon", "uniform_art": "beta", "entropy_art": "beta"}
+    rows = [(model, key, value, 0) for model, key in curves.items() for value in (0.1, 0.2)]
+    table = pd.DataFrame(rows[1:], columns=["model", "key", "value", "seed"])
+    numbers = dict.fromkeys(
+        ("clean", "one_step", "clean_error", "one_step_error", "attention_mse", "uniform_mse"), 50.0
+    )
+    grids = {"epsilon": ["art"], "alpha": [], "beta": ["uniform_art", "entropy_art"]}
+    figure = hyperparameters.hyperparameter_figure(
+        table.assign(**numbers), changed(Params().with_controls(), study={"models": grids})
+    )
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["Non-ART", "ART", "uniform_art", "entropy_art"]
+    lines = [container.lines[0] for container in figure.axes[1].containers]
+    assert len({line.get_color() for line in lines}) == len({line.get_marker() for line in lines}) == len(lines) == 2
+    plt.close(figure)
 
 
 def test_the_error_of_gap_is_that_of_drawing_videos() -> None:

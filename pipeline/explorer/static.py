@@ -27,18 +27,17 @@ from pipeline.explorer.videos import Run
 from pipeline.predict.deepfool import subset
 
 HERE = Path(__file__).parent
-TITLE = "Attention, clean and attacked"
 VIDEOS = 30
 EPSILONS = (0.0, 0.5, 1.0, 1.5, 2.0, 4.0)  # of the published page, in pipeline's epsilons
 FINER = tuple(step / 2 for step in range(11))  # of the page of one view
 BUDGET = 6_500_000  # bytes of maps; as text they take a third more, and with the rest a page stays under 10 MB
 TEMPLATE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
+<title>Attention, clean and attacked</title>
 <style>
 :root {{ color-scheme: light dark; font-family: system-ui, sans-serif; }} body {{ margin: 0; padding: 8px 12px; }}
 {css}</style>
-<main><h1>{title}</h1><p>{text}</p><div id="explorer"></div></main>
+<main><h1>Attention, clean and attacked</h1><p>{text}</p><div id="explorer"></div></main>
 <script type="application/json" id="explorer-data">{data}</script>
 <script type="module">{script}</script>
 </html>
@@ -61,7 +60,7 @@ def write_page(explorer: Explorer, folder: Path) -> Path:
         "the notebook explore_attention.ipynb."
     )
     attacked = next(state for state in states if state["epsilon"] == radius)
-    return save_text(page_of(explorer, states, TITLE, text, attacked), folder / "index.html")
+    return save_text(page_of(explorer, states, text, attacked), folder / "index.html")
 
 
 def one_page(explorer: Explorer, state: State) -> dict[str, Any]:
@@ -74,7 +73,7 @@ def one_page(explorer: Explorer, state: State) -> dict[str, Any]:
         for epsilon in epsilons for head in heads
     ]  # fmt: skip
     text = f"Test video {state['video']}, computed beforehand."
-    content = page_of(explorer, states, TITLE, text, state)
+    content = page_of(explorer, states, text, state)
     return {"name": f"attention-{state['video']}.html", "content": content.encode()}
 
 
@@ -94,7 +93,7 @@ def chosen(explorer: Explorer, run: Run, count: int = VIDEOS) -> list[int]:
     return sorted(taken)
 
 
-def page_of(explorer: Explorer, states: list[dict[str, Any]], title: str, text: str, first: State | None = None) -> str:
+def page_of(explorer: Explorer, states: list[dict[str, Any]], text: str, first: State | None = None) -> str:
     """One HTML file with the views of all ``states``, which opens on ``first``, else on the first of them."""
     if (pixels := fitting(explorer, states)) < explorer.params.features.max_frames:  # then better the mean alone
         states = [state for state in states if state["head"] != "all"] or states
@@ -128,7 +127,7 @@ def page_of(explorer: Explorer, states: list[dict[str, Any]], title: str, text: 
     }  # fmt: skip
     as_text = json.dumps(data, default=buffered, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     script, css = (HERE.joinpath(name).read_text(encoding="utf-8") for name in ("widget.js", "widget.css"))
-    return TEMPLATE.format(title=escape(title), text=escape(text), css=css, data=as_text, script=script)
+    return TEMPLATE.format(text=escape(text), css=css, data=as_text, script=script)
 
 
 def fitting(explorer: Explorer, states: Sequence[State]) -> int:

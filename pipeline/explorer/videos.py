@@ -91,10 +91,9 @@ class Videos:
         names = [name.casefold() for name in self._space.classes]
         whole = [index for index, name in enumerate(names) if name == wanted]
         classes = whole or [index for index, name in enumerate(names) if wanted in name]
-        lengths = self._labels.value_lengths().to_numpy(zero_copy_only=False)
-        owners = np.repeat(np.arange(len(self)), lengths)  # (labels,) video of each label
+        owners = pc.list_parent_indices(self._labels).to_numpy()  # (labels,) video of each label
         matches = np.zeros(len(self), bool)
-        matches[owners[np.isin(self._labels.flatten().to_numpy(), classes)]] = True
+        matches[owners[np.isin(self._labels.flatten(), classes)]] = True
         if not whole:
             matches |= pc.match_substring(self._ids, text, ignore_case=True).to_numpy(zero_copy_only=False)
         return np.flatnonzero(matches)

@@ -10,9 +10,10 @@ import pandas as pd
 from pipeline.base.errors import DataError
 from pipeline.base.sources import SOURCES
 from pipeline.paper import paper
-from pipeline.paper.claims import CLAIMS, Claim, ClaimJudgement, judgements
+from pipeline.paper.claims import CLAIMS, Claim, judgements
 from pipeline.paper.evidence import Evidence, NotMeasured
 from pipeline.paper.results import read_json
+from pipeline.paper.rules import ClaimJudgement
 from pipeline.paper.style import save_text
 
 RULES = """A verdict is computed, not written. A difference **holds** if its 95 % interval lies above 0 and it is at

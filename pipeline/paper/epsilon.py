@@ -33,10 +33,9 @@ def epsilon_figure(table: pd.DataFrame, source: str) -> Figure:
     """Share of each metric lost, per reading, beside the paper's."""
     figure, grid = panels(1, 3, (9.6, 0.5 * len(table) + 1.6), sharex=True, sharey=True)
     names = [_name(reading) for _, reading in table.iterrows()]
+    hatches = ["//" if used else "" for used in table["in_use"]]
     for axes, metric in zip(grid, METRICS, strict=True):
-        bars = axes.barh(names, table[f"{metric} lost"], color="0.75", edgecolor="black", height=0.6)
-        for bar, used in zip(bars, table["in_use"], strict=True):
-            bar.set_hatch("//" if used else "")
+        axes.barh(names, table[f"{metric} lost"], color="0.75", edgecolor="black", height=0.6, hatch=hatches)
         axes.axvline(paper_lost(metric), color="black", linestyle="--")
         axes.set(title=metric, xlabel="share lost to the attack (%)", xlim=(0, 100), xticks=range(0, 100, 25))
     grid[0].invert_yaxis()
@@ -59,10 +58,9 @@ def epsilon_markdown(table: pd.DataFrame, params: Params) -> str:
             clean, attacked, lost = (reading[f"{metric} {what}"] for what in ("clean", "attacked", "lost"))
             cells.append(f"{clean:.2f} → {attacked:.2f} ({lost:.0f} %)")
         lines.append([*cells, f"{reading['distance']:.1f}"])
-    scores = [(row(1, metric, "test").non_art, row(1, metric, "adversarial").non_art) for metric in METRICS]
     printed = [
-        f"{clean} → {attacked} ({paper_lost(metric):.0f} %)"
-        for metric, (clean, attacked) in zip(METRICS, scores, strict=True)
+        f"{row(1, metric, 'test').non_art} → {row(1, metric, 'adversarial').non_art} ({paper_lost(metric):.0f} %)"
+        for metric in METRICS
     ]
     lines.append(["the paper", "", "", "0.5", "", *printed, ""])
     seeds = len(params.experiment.seeds)

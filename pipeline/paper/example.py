@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
@@ -15,13 +14,13 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from pipeline.base.errors import DataError
 from pipeline.base.sources import SOURCES
-from pipeline.paper.attention import AttentionFile, attention_files
+from pipeline.paper.attention import attention_files
 from pipeline.paper.style import ADVERSARIAL, DATA, model_title, panels, plain, wrapped
 from pipeline.predict.one_video import Example, Seen
 
 
-def choose_video(predictions: Mapping[str, Sequence[str | Path]], named: str | None = None) -> str:
-    """The id of the test video that Figures 1 and 2 show: the one that is ``named``, or one by rule.
+def choose_video(predictions: Mapping[str, Sequence[str | Path]], named: str | None = None) -> tuple[str, str]:
+    """The id of the test video that Figures 1 and 2 show, the one that is ``named`` or one by rule; and how, in words.
 
     The rule: of the videos with the most frames on which the attack fools Non-ART's first seed, the one whose maps
     change by the median amount under the attack on ART (``mse``, averaged over modalities, then over seeds); of an even
@@ -30,35 +29,23 @@ def choose_video(predictions: Mapping[str, Sequence[str | Path]], named: str | N
     are asked; without a model the first one takes its place.
     """
     opened = attention_files(predictions)
-    files = opened.get("art") or next(iter(opened.values()))
+    first = next(iter(opened))
+    art, non_art = (name if name in opened else first for name in ("art", "non_art"))
+    files = opened[art]
     ids = files[0].ids.to_pylist()
     if named is not None:
         if named not in set(ids):
             close = difflib.get_close_matches(named, ids, n=3, cutoff=0)
             raise DataError(f"figures.video: no test video {named!r}; the nearest ids are {', '.join(close)}")
-        return named
+        return named, "named in the parameters"
     frames = files[0].column("frames").to_numpy()
     change = np.mean([file.change() for file in files], axis=0)  # (videos,)
     rows = np.flatnonzero(frames == frames.max())
-    fooled = rows[_fooled(opened)[rows]]
+    fooled = rows[opened[non_art][0].column("fooled").to_numpy()[rows]]
     asked = sorted((float(change[row]), ids[row]) for row in (fooled if len(fooled) else rows))
-    return asked[(len(asked) - 1) // 2][1]
-
-
-def rule_of(predictions: Mapping[str, Sequence[str | Path]]) -> str:
-    """The rule in words, with the models that it went by."""
-    opened = attention_files(predictions)
-    first = next(iter(opened))
-    changed, fooled = (model_title(name if name in opened else first) for name in ("art", "non_art"))
-    frames = opened[first][0].column("frames").to_numpy()
-    which = f" on which {fooled} is fooled" if _fooled(opened)[frames == frames.max()].any() else ""
-    return f"chosen by rule: of the longest test videos{which} the one with the median change of {changed}'s maps"
-
-
-def _fooled(opened: Mapping[str, Sequence[AttentionFile]]) -> Bool[np.ndarray, " videos"]:
-    """Whether the attack makes the top class of Non-ART's first seed, or of the first model's, a wrong one."""
-    files = opened.get("non_art") or next(iter(opened.values()))
-    return files[0].column("fooled").to_numpy()
+    which = f" on which {model_title(non_art)} is fooled" if len(fooled) else ""
+    how = f"of the longest test videos{which} the one with the median change of {model_title(art)}'s maps"
+    return asked[(len(asked) - 1) // 2][1], f"chosen by rule: {how}"
 
 
 def attention_maps_figure(shown: Example) -> Figure:

@@ -1,5 +1,7 @@
 """Figure 3: validation GAP over epsilon and over alpha, and, beyond the paper, over A-ART's beta."""
 
+from collections.abc import Mapping
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -8,7 +10,7 @@ from matplotlib.figure import Figure
 
 from pipeline.base.parameters import Params
 from pipeline.paper.paper import MODELS
-from pipeline.paper.style import DATA, MODEL_STYLES, model_styles, model_title, panels
+from pipeline.paper.style import DATA, ModelStyle, model_styles, model_title, panels
 from pipeline.predict.sweep import KEYS
 
 LABELS = {"epsilon": r"$\epsilon$ (radius of the ball)", "alpha": r"$\alpha$ (weight of the adversarial loss)",
@@ -46,9 +48,10 @@ def hyperparameter_figure(table: pd.DataFrame, params: Params) -> Figure:
     size = (3.6 * len(keys) + 0.6, 5.6)
     figure, grid = panels(2, len(keys), size, sharex="col", sharey="row", squeeze=False)
     reference = points[points["key"] == "reference"].iloc[0]
+    styles = model_styles(dict.fromkeys(points["model"]))
     for column, key in enumerate(keys):
         for axes, what in zip(grid[:, column], ("clean", "one_step"), strict=True):
-            _panel(axes, points[points["key"] == key], reference, what)
+            _panel(axes, points[points["key"] == key], reference, what, styles)
             used = {getattr(params.models[name], key) for name in getattr(params.study.models, key)}
             for value in used:
                 axes.axvline(value, color="0.6", linewidth=0.8, zorder=0)
@@ -59,8 +62,9 @@ def hyperparameter_figure(table: pd.DataFrame, params: Params) -> Figure:
         grid[1, column].set_xlabel(LABELS[key])
     grid[0, 0].set_ylabel("validation GAP, clean (%)")
     grid[1, 0].set_ylabel(f"validation GAP, one-step\nattack, $\\epsilon$ = {params.attack.epsilon:g} (%)")
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    named = [zip(*axes.get_legend_handles_labels(), strict=True) for axes in grid[0]]  # a panel may lack a model
+    lines = {label: handle for panel in named for handle, label in panel}
+    figure.legend(lines.values(), lines, loc="outside lower center", ncols=len(lines), frameon=False)
     seeds = int(points["seeds"].max())
     one = "bootstrap error over the validation videos, one seed"
     bars = f"standard deviation over {seeds} seeds" if seeds > 1 else one
@@ -71,14 +75,13 @@ def hyperparameter_figure(table: pd.DataFrame, params: Params) -> Figure:
     return figure
 
 
-def _panel(axes: Axes, points: pd.DataFrame, reference: pd.Series, what: str) -> None:
+def _panel(axes: Axes, points: pd.DataFrame, reference: pd.Series, what: str, styles: Mapping[str, ModelStyle]) -> None:
     level, bar = reference[what], reference[f"{what}_bar"]
-    style = MODEL_STYLES["non_art"]
-    axes.axhline(level, label=MODELS["non_art"], **style.line)
-    axes.axhspan(level - bar, level + bar, color=style.color, alpha=0.15, linewidth=0)
+    axes.axhline(level, label=MODELS["non_art"], **styles["non_art"].line)
+    axes.axhspan(level - bar, level + bar, color=styles["non_art"].color, alpha=0.15, linewidth=0)
     for model, line in points.groupby("model", sort=False):
         line = line.sort_values("value")
-        style = model_styles([str(model)])[str(model)]
+        style = styles[str(model)]
         axes.errorbar(
             line["value"], line[what], yerr=line[f"{what}_bar"], capsize=3, label=model_title(model),
             marker=style.marker, **style.line,

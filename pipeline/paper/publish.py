@@ -55,9 +55,7 @@ def publish(workspace: Path, target: Path, command: str) -> dict[str, Any]:
         shutil.copy2(target / "README.md", copy / "README.md")
     if (target / "stress").is_dir():  # published by itself
         shutil.copytree(target / "stress", copy / "stress")
-    provenance = _provenance(copy, commit, command)
-    replace_folder(copy, target)
-    return provenance
+    return _keep(copy, target, commit, command)
 
 
 def keep_notebook(path: Path, target: Path, workspace: Path) -> None:
@@ -88,9 +86,7 @@ def publish_stress(workspace: Path, target: Path, command: str) -> dict[str, Any
         shutil.copy2(path, copy)
     for name in ("params.yaml", "stress/training.csv"):
         shutil.copy2(workspace / name, copy)
-    provenance = _provenance(copy, commit, command)
-    replace_folder(copy, target / "stress")
-    return provenance
+    return _keep(copy, target / "stress", commit, command)
 
 
 def _clean(workspace: Path, pipeline: str) -> str:
@@ -107,9 +103,11 @@ def _clean(workspace: Path, pipeline: str) -> str:
     return commit
 
 
-def _provenance(folder: Path, commit: str, command: str) -> dict[str, Any]:
+def _keep(copy: Path, target: Path, commit: str, command: str) -> dict[str, Any]:
+    """Put a finished copy in its place, with its provenance, which is returned."""
     provenance = {"commit": commit, "command": command, **environment()}
-    save_json(provenance, folder / "provenance.json", indent=2)
+    save_json(provenance, copy / "provenance.json", indent=2)
+    replace_folder(copy, target)
     return provenance
 
 

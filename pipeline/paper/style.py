@@ -181,13 +181,11 @@ def save_figure(figure: Figure, path: str | Path) -> tuple[Path, Path]:
     Equal figures give equal bytes.
     """
     png, pdf = Path(f"{path}.png"), Path(f"{path}.pdf")
-    # neither dates nor versions: they would change the bytes without changing the figure
-    bare: dict[Path, dict[str, None]] = {png: {"Software": None}, pdf: {"CreationDate": None, "Creator": None}}
-    bare[pdf]["Producer"] = None
     _settle(legible(figure))
-    for target, metadata in bare.items():
+    # neither dates nor versions: they would change the bytes without changing the figure
+    for target, left_away in ((png, ["Software"]), (pdf, ["CreationDate", "Creator", "Producer"])):
         with atomic_file(target) as temporary, matplotlib.rc_context(CONTENT):
-            figure.savefig(temporary, format=target.suffix[1:], dpi=DPI, metadata=metadata)
+            figure.savefig(temporary, format=target.suffix[1:], dpi=DPI, metadata=dict.fromkeys(left_away))
     return png, pdf
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.compute as pc
 from jaxtyping import Integer
 
 from artpaper import metrics
@@ -132,8 +133,7 @@ def _retrained(group: str | None, verticals: Mapping[str, str]) -> dict[str, str
 def _groups(file: Predictions, space: LabelSpace) -> dict[str, np.ndarray]:
     """The rows of the groups of Tables 2 and 3: videos with at least one of the group's classes, maybe none."""
     names = paper.table_groups(file.settings["data source"], itertools.chain.from_iterable(space.groups))
-    lengths, classes = file.labels.value_lengths().to_numpy(zero_copy_only=False), file.labels.flatten().to_numpy()
-    owners = np.repeat(np.arange(len(file.ids)), lengths)  # (labels,) video of each label
+    owners, classes = pc.list_parent_indices(file.labels).to_numpy(), file.labels.flatten()  # (labels,) each
     members = {name: space.members(name) if name in space.group_names else () for name in names.values()}
     return {name: np.unique(owners[np.isin(classes, wanted)]) for name, wanted in members.items()}
 

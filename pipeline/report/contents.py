@@ -13,11 +13,12 @@ from nbconvert.filters import markdown2html
 from artpaper import __version__
 from pipeline.base.errors import DataError
 from pipeline.base.sources import SOURCES
-from pipeline.paper.claims import DIRECTION, FAILS, HOLDS, OPEN, judgements
+from pipeline.paper.claims import judgements
 from pipeline.paper.claims_page import claims_markdown
 from pipeline.paper.evidence import Evidence
 from pipeline.paper.paper import GAIN, METRICS, SPLITS
 from pipeline.paper.results import read_json, read_table, read_text
+from pipeline.paper.rules import DIRECTION, FAILS, HOLDS, OPEN
 from pipeline.paper.style import DATA, model_title, seeds_text
 from pipeline.report.parts import STRESS, Run, alarm, missing, moment, picture, table
 

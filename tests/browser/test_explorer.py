@@ -468,7 +468,7 @@ def test_a_page_without_a_kernel_draws_the_same(
 ) -> None:
     first = first_state(explorer)
     states = [first | {"epsilon": epsilon, "head": head} for epsilon in (0.0, 0.1, 0.4) for head in ("mean", "all")]
-    (tmp_path / "index.html").write_text(page_of(explorer, states, "Attention", "A few videos."))
+    (tmp_path / "index.html").write_text(page_of(explorer, states, "A few videos."))
     page = watched.page
     page.goto((tmp_path / "index.html").as_uri())
     shown = Shown(page.locator(".explorer")).ready()

@@ -11,9 +11,10 @@ import pytest
 
 from pipeline.base.errors import DataError
 from pipeline.paper import paper
-from pipeline.paper.claims import CLAIMS, DIRECTION, FAILS, HOLDS, OPEN, decide, judgements
+from pipeline.paper.claims import CLAIMS, judgements
 from pipeline.paper.claims_page import claims_markdown, claims_table, write_claims
 from pipeline.paper.evidence import Evidence, NotMeasured
+from pipeline.paper.rules import DIRECTION, FAILS, HOLDS, OPEN, decide
 from tests.pipeline import ROOT
 
 MODELS = list(paper.MODELS)

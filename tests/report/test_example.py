@@ -14,7 +14,7 @@ from artpaper.models import FrameTransformer
 from pipeline.base.errors import DataError
 from pipeline.data.batches import features
 from pipeline.data.store import FrameStore
-from pipeline.paper.example import attention_maps_figure, attention_profiles_figure, choose_video, rule_of
+from pipeline.paper.example import attention_maps_figure, attention_profiles_figure, choose_video
 from pipeline.predict import one_video
 from pipeline.predict.one_video import Example, Seen, example
 from tests.report.test_attention import write_predictions
@@ -52,22 +52,24 @@ def test_the_rule_is_the_median_of_the_longest(tmp_path, videos, seeds):
         model: [write_predictions(tmp_path / f"{model}{s}", model, s, videos=videos, frames=frames) for s in seeds]
         for model in ("non_art", "art")
     }
-    assert choose_video(files) == by_brute_force(files["art"])
-    assert "median change of ART's maps" in rule_of(files)
+    video, how = choose_video(files)
+    assert video == by_brute_force(files["art"])
+    assert "median change of ART's maps" in how
 
 
 def test_ties_go_by_id_and_shorter_videos_do_not_count(tmp_path):
     same = {(modality, "mse"): np.full(5, 1e-5) for modality in ("rgb", "audio")}
     frames = [12, 12, 12, 3, 3]
     path = write_predictions(tmp_path / "a", "art", ids=["c", "b", "d", "a", "e"], frames=frames, numbers=same)
-    assert choose_video({"art": [path]}) == "c"
+    assert choose_video({"art": [path]})[0] == "c"
 
 
 def test_without_art_the_first_model_decides(tmp_path):
     files = {model: [write_predictions(tmp_path / model, model, videos=31)] for model in ("a_art", "non_art")}
     assert by_brute_force(files["a_art"]) != by_brute_force(files["non_art"])
-    assert choose_video(files) == by_brute_force(files["a_art"])
-    assert "A-ART's maps" in rule_of(files)
+    video, how = choose_video(files)
+    assert video == by_brute_force(files["a_art"])
+    assert "A-ART's maps" in how
 
 
 def test_of_the_longest_those_that_fool_non_art_are_asked(tmp_path):
@@ -81,14 +83,15 @@ def test_of_the_longest_those_that_fool_non_art_are_asked(tmp_path):
         place = table.column_names.index("fooled")
         pq.write_table(table.set_column(place, "fooled", pa.array(values)), path)
         files[model] = [path]
-    assert choose_video(files) == "e"  # of b, e and f
-    assert "of the longest test videos on which Non-ART is fooled the one with the median" in rule_of(files)
-    assert choose_video({"art": files["art"]}) == "a"  # the first model in its place
+    video, how = choose_video(files)
+    assert video == "e"  # of b, e and f
+    assert "of the longest test videos on which Non-ART is fooled the one with the median" in how
+    assert choose_video({"art": files["art"]})[0] == "a"  # the first model in its place
 
 
 def test_a_named_video_is_taken_or_its_neighbours_are_named(tmp_path):
     files = {"art": [write_predictions(tmp_path / "a", "art", ids=["abcd", "wxyz", "abce", "zzzz"])]}
-    assert choose_video(files, "wxyz") == "wxyz"
+    assert choose_video(files, "wxyz") == ("wxyz", "named in the parameters")
     with pytest.raises(DataError, match=r"no test video 'abcx'; the nearest ids are abc[de], abc[de], "):
         choose_video(files, "abcx")
 

@@ -529,7 +529,7 @@ def test_a_page_holds_every_view_asked_for_once(explorer: Explorer, monkeypatch,
     monkeypatch.setattr(explorer.videos, "_space", replace(explorer.videos._space, classes=explorer.classes))
     first = first_state(explorer)
     states = [first | {"epsilon": epsilon} for epsilon in (0.0, 0.1)]
-    text = page_of(explorer, states, odd, odd)
+    text = page_of(explorer, states, odd)
     assert html.escape(odd) in text
     assert odd not in text
     data = json.loads(text.split('id="explorer-data">')[1].split("</script>")[0])

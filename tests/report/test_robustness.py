@@ -11,15 +11,8 @@ import pytest
 
 from artpaper.attacks.result import FLAGS
 from pipeline.base.errors import DataError
-from pipeline.paper.robustness import (
-    MEANING,
-    bootstrap_means,
-    read_robustness,
-    robustness_figure,
-    robustness_metrics,
-    robustness_table,
-    write_robustness,
-)
+from pipeline.paper.robustness import bootstrap_means, read_robustness, robustness_metrics, robustness_table
+from pipeline.paper.robustness_figure import MEANING, robustness_figure, write_robustness
 from pipeline.paper.style import save_figure
 from pipeline.predict.deepfool import CRITERIA, SCHEMA
 

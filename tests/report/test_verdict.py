@@ -9,7 +9,7 @@ import pytest
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.groups import Rules
 from pipeline.base.parameters import Params, build
-from pipeline.paper.claims import FAILS, HOLDS
+from pipeline.paper.rules import FAILS, HOLDS
 from pipeline.stress.verdict.evidence import Effect, StressEvidence, read_evidence
 from pipeline.stress.verdict.leaderboard import leaderboard, read_training, write_leaderboard
 from pipeline.stress.verdict.page import verdict_markdown, verdict_table, write_verdict

@@ -12,8 +12,8 @@ import numpy as np
 
 from pipeline.base.groups import Rules
 from pipeline.paper import paper
-from pipeline.paper.claims import FAILS, HOLDS, Judgement
 from pipeline.paper.evidence import NotMeasured
+from pipeline.paper.rules import FAILS, HOLDS, Judgement
 from pipeline.stress.verdict.evidence import Effect, StressEvidence
 from pipeline.stress.verdict.predictions import attack_name, model_name
 
