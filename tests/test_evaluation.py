@@ -97,7 +97,8 @@ def test_a_killed_attack_ends_with_the_same_bytes(workspace: Path, small_params:
 def test_parts_of_another_batch_size_are_not_mixed_in(workspace: Path, small_params: Params, monkeypatch) -> None:
     """An attack that was stopped and goes on with other batches starts its parts anew."""
     monkeypatch.setattr(resumable, "PART", 1)
-    monkeypatch.setattr(resumable, "_join", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    # every part is written, and not yet put together
+    monkeypatch.setattr(resumable.pq, "ParquetFile", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         attack(small_params, "art", 0, workspace, progress=False)
     monkeypatch.undo()
