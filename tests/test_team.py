@@ -153,7 +153,8 @@ def test_a_training_is_that_of_one_process(team: list[dict[str, Any]], alone: di
     ours, theirs = team[0][name]["history"], alone[name]["history"]
     assert [row["step"] for row in ours] == [row["step"] for row in theirs] == list(range(1, STEPS + 1))
     for row, expected in zip(ours, theirs, strict=True):
-        assert row == pytest.approx(expected, rel=1e-4)
+        # the attention term is a difference of maps, and is rounded as they are: by some 1e-7, whatever is left of them
+        assert row == pytest.approx(expected, rel=1e-4, abs=1e-6)
     assert ours[-1]["loss"] < 0.5 * ours[0]["loss"]  # a step with no effect would be equal too
 
 
