@@ -148,13 +148,22 @@ def test_gradients_and_parts_are_those_of_the_whole_batch(team: list[dict[str, A
     assert any(gradient.any() for gradient in wanted)
 
 
+def assert_alike(ours: list[dict[str, float]], theirs: list[dict[str, float]]) -> None:
+    """Two histories of the same steps, but for rounding."""
+    for row, expected in zip(ours, theirs, strict=True):
+        assert row.keys() == expected.keys()
+        # the attention term is a difference of maps, and is rounded as they are: by some 1e-7, whatever is left of them
+        parts = {key: value for key, value in row.items() if key != "validation_gap"}
+        assert parts == pytest.approx({key: expected[key] for key in parts}, rel=1e-4, abs=1e-6)
+        # two scores that are equal but for rounding may change places: GAP goes in steps
+        assert row.get("validation_gap", 0) == pytest.approx(expected.get("validation_gap", 0), rel=1e-3)
+
+
 @pytest.mark.parametrize("name", ["art", "a_art"])
 def test_a_training_is_that_of_one_process(team: list[dict[str, Any]], alone: dict[str, Any], name: str) -> None:
     ours, theirs = team[0][name]["history"], alone[name]["history"]
     assert [row["step"] for row in ours] == [row["step"] for row in theirs] == list(range(1, STEPS + 1))
-    for row, expected in zip(ours, theirs, strict=True):
-        # the attention term is a difference of maps, and is rounded as they are: by some 1e-7, whatever is left of them
-        assert row == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    assert_alike(ours, theirs)
     assert ours[-1]["loss"] < 0.5 * ours[0]["loss"]  # a step with no effect would be equal too
 
 
@@ -179,7 +188,7 @@ def test_each_process_reads_its_own_videos_and_draws_its_own_numbers(team: list[
 def test_a_training_that_one_process_began_is_gone_on_with(team: list[dict[str, Any]], alone: dict[str, Any]) -> None:
     assert [row["step"] for row in team[1]["resumed"]["history"]] == list(range(1, STEPS + 1))
     assert team[0]["resumed"]["history"][:4] == alone["a_art"]["history"][:4]
-    assert team[0]["resumed"]["history"][-1] == pytest.approx(alone["a_art"]["history"][-1], rel=1e-4)
+    assert_alike(team[0]["resumed"]["history"][-1:], alone["a_art"]["history"][-1:])
 
 
 def test_they_stop_early_together(team: list[dict[str, Any]]) -> None:
