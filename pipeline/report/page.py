@@ -128,6 +128,8 @@ def _clean(soup: BeautifulSoup, files: str) -> None:
         tag.attrs = {name: value for name, value in tag.attrs.items() if name in kept}
         if "right" in old.get("style", ""):  # as a table in Markdown has it
             tag["class"] = "right"
+        if tag.get("display") == "block":  # a formula, which scrolls where it is wider than the screen
+            tag["tabindex"] = "0"
         if tag.name == "a" and "file" in tag.get_attribute_list("class"):
             tag["href"] = f"{files}/{old['href']}"
             continue

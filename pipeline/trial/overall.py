@@ -16,6 +16,7 @@ COMPARED = {  # row of the figure -> model, the one it is compared with, conditi
     "A-ART - ART, one step": ("a_art", "art", "one_step"),
     "A-ART - ART, Auto-PGD": ("a_art", "art", "apgd"),
     "A-ART - uniform + ART, Auto-PGD": ("a_art", "uniform_art", "apgd"),
+    "A-ART - position + ART, Auto-PGD": ("a_art", "position_art", "apgd"),
     "ART at 2ε - A-ART, Auto-PGD": ("art_2e", "a_art", "apgd"),
     "ART at 2ε - A-ART, clean": ("art_2e", "a_art", "clean_part"),
 }
