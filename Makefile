@@ -80,7 +80,7 @@ faults: ready  ## the long ones: killed workers, trainings on a cluster, faults 
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.run_alls
 
 browser: ready  ## look at the explorer, the report and the site in Chromium; screenshots in reports/browser
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser tests/browser
+	$(PYTEST) -m browser tests/browser
 
 bench: ready  ## measure speed and memory side by side: benchmarks/results/bench.md (a quarter of an hour, on a quiet machine)
 	$(BIN)/python -m benchmarks
