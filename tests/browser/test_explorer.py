@@ -101,6 +101,7 @@ class Shown:
         self.control(label).select_option(label=option)
 
     def state(self) -> dict:
+        self.page.evaluate("() => new Promise(requestAnimationFrame)")  # what is drawn with the next frame is said then
         return json.loads(self.control("This view").input_value())
 
     def show(self, state: dict) -> None:
