@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from jaxtyping import Bool, Float32, Integer, UInt8
 from torch import Tensor
@@ -152,7 +153,7 @@ class FrameStore:
         blocks = np.split(order, np.flatnonzero(np.diff(self._places[order, :2], axis=0).any(axis=1)) + 1)
         for block in blocks if len(order) else ():  # the videos of one record batch
             labels = self._columns(*self._places[block[0], :2].tolist()).labels
-            owners = np.repeat(np.arange(len(labels)), labels.value_lengths().to_numpy(zero_copy_only=False))
+            owners = pc.list_parent_indices(labels).to_numpy()  # (labels,) video of each label
             has_one[block] = np.isin(self._places[block, 2], owners[np.isin(labels.flatten(), list(classes))])
         return np.flatnonzero(has_one).tolist()
 
