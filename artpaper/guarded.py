@@ -125,8 +125,12 @@ class Guarded:
                     "softmax, times mask[:, :, None] & mask[:, None, :], or what is no frame is compared"
                 )
             still = x.requires_grad and torch.is_grad_enabled() and not weights.requires_grad
-            uniform = given.amax(dim=(-2, -1), keepdim=True) * (given > 0) if still else given
-            if still and "still" not in self.warned and not torch.equal(given, uniform):
+            # uniform attention is a constant by its nature: one value a map, wherever it is not 0
+            if (
+                still
+                and "still" not in self.warned
+                and not torch.equal(given, given.amax(dim=(-2, -1), keepdim=True) * (given > 0))
+            ):
                 self.warned.add("still")
                 warn(
                     f"no gradient flows from the model's attention {name!r} to x or its parameters, so a term or an "

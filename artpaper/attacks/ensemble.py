@@ -23,9 +23,9 @@ def ensemble(attacks: Mapping[str, Attack], y: LabelSets, objective: Objective =
         objective: loss that decides, ``(logits, y) -> (batch,)``, higher is worse for the model.
     Returns:
         Attack: every video has the winner's perturbation, logits and diagnostics, of those that all attacks have;
-        ``iterations`` is what the winner took, not what finding it cost; the flags of no result say
-        that any of the attacks has none, and none has fooled the model. ``already_wrong`` and ``fooled`` are about the
-        top label. And the winner's name for every video.
+        ``iterations`` is what the winner took, not what finding it cost; the flags of no result say that any of the
+        attacks has none, and none has fooled the model. ``already_wrong`` and ``fooled`` are about the top label. And
+        the winner's name for every video.
     Raises:
         ValueError: no attacks, or two, which the message names, differ in their videos' shape or their clean logits.
     Source: Croce and Hein 2020, section 5 (AutoAttack: a point counts as robust if it withstands every attack).

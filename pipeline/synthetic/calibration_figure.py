@@ -38,7 +38,6 @@ STYLES: dict[str, dict[str, Any]] = {
 def real_beside_synthetic(real_root: Path | None, synthetic_folder: Path) -> tuple[pd.DataFrame, Figure]:
     """Measure both sides: a table with the columns statistic, real, synthetic and source, and a figure.
 
-    A row is a statistic that both sides have.
     A row is a statistic that both sides have. Without a ``real_root`` the real side is what was measured once and is
     kept in this project.
     """

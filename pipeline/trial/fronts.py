@@ -54,7 +54,7 @@ def fronts_figure(results: Results, name: str) -> Figure:
 def _mark(variant: str) -> str:
     """Where on its line a point lies: the share or the value of its beta, or its radius."""
     own = {"a_art": f"share {CALIBRATED:g}"} | dict.fromkeys(("art", "uniform_art", "position_art", "contrast"), "ε")
-    return own.get(variant) or ", ".join(variant_name(variant).split(", ")[1:2])
+    return own.get(variant) or variant_name(variant).partition(", ")[2].partition(", ")[0]
 
 
 def _centre(results: Results, variant: str) -> tuple[float, float, float, float]:
