@@ -55,7 +55,7 @@ from tests.pipeline import changed
 
 ROOT = Path(__file__).resolve().parents[1]
 PUBLISHED = sorted(path.parent for path in (ROOT / "results").glob("*/trial/rules.json"))
-RULES = Rules(70.0, {0.1: [(0.9, 0.8)], 0.2: [(0.9, 0.72)], 0.4: [(0.9, 0.4)]}, 0.05, 0.8, 1.5, {"commit": "none"})
+RULES = Rules(70.0, {0.1: [(0.9, 0.8)], 0.2: [(0.9, 0.72)], 0.4: [(0.9, 0.4)]}, 0.05, 0.8, 1.5, {"commit": "none"}, 0.7)
 CONDITIONS = ("clean", "one_step", *SWAPS, "clean_part", "one_step_part", "apgd")
 
 
@@ -129,6 +129,10 @@ def test_units_use_what_the_rules_give(tmp_path: Path) -> None:
     assert RULES.epsilon == 0.2
     assert losses["a_art"].beta * RULES.change == pytest.approx(0.2 * RULES.loss)
     assert losses["contrast"].beta * RULES.contrast == pytest.approx(0.2 * RULES.loss)
+    assert losses["a_art_squared"].beta * 0.7 == pytest.approx(0.2 * RULES.loss)
+    assert losses["a_art_squared"].attention_squared
+    assert losses["a_art_detached"] == dataclasses.replace(losses["a_art"], attention_detach_clean=True)
+    assert "a_art_squared" not in variants(dataclasses.replace(RULES, squared=None))  # of an older calibration
     assert {losses[name].epsilon for name in PLANNED[1:]} == {0.2}
     assert losses["art_4e"].epsilon == losses["a_art_share0.4_4e"].epsilon == 0.8
     own = with_variant(trial_params("utd_mhad", ROOT), RULES, "a_art")
@@ -389,26 +393,53 @@ def test_the_audit_takes_the_worst_of_its_attacks(
         write_page(folder)
 
 
+def moved(folder: Path, variant: str, **more: float) -> None:
+    """Units of another variant: A-ART's, with so much more GAP under the conditions named."""
+    own = with_variant(trial_params("utd_mhad", ROOT), RULES, variant)
+    for path in folder.glob("units/a_art-*.parquet"):
+        about, draws = read_unit(path)
+        about |= {"variant": variant, "gap": {name: gap + more.get(name, 0.0) for name, gap in about["gap"].items()}}
+        about["parameters"] = {"loss": as_dict(own.models[variant]), "attack": as_dict(own.attack)}
+        write_unit(folder / "units" / path.name.replace("a_art", variant), about,
+                   {name: np.rint(100 * values).astype(np.int16) for name, values in draws.items()})  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("more", "says"), [(0.5, "by the means, ART at 2ε has"), (-0.5, "By the means, no point of ART's front has")]
 )
 def test_whether_a_art_lies_above_the_front_of_art(more: float, says: str, tmp_path: Path) -> None:
     """The fault it alone catches: a point of the front that has less of one counted as better, or a sign turned."""
     folder = fabricated(tmp_path / "utd_mhad" / "trial")
-    own = with_variant(trial_params("utd_mhad", ROOT), RULES, "art_2e")
-    for path in folder.glob("units/a_art-*.parquet"):
-        about, draws = read_unit(path)
-        gap = about["gap"] | {name: about["gap"][name] + add for name, add in (("clean_part", more), ("apgd", 3.0))}
-        about |= {"variant": "art_2e", "gap": gap}
-        about["parameters"] = {"loss": as_dict(own.models["art_2e"]), "attack": as_dict(own.attack)}
-        write_unit(folder / "units" / path.name.replace("a_art", "art_2e"), about,
-                   {name: np.rint(100 * values).astype(np.int16) for name, values in draws.items()})  # fmt: skip
+    moved(folder, "art_2e", clean_part=more, apgd=3.0)
     text = write_page(folder).read_text()
     assert says in text
     assert "has more under Auto-PGD" not in text  # for the clean GAP differs by more than chance
     [line] = [line for line in text.splitlines() if line.startswith("| ART at 2ε - A-ART ")]
     told = f"{more:+.2f} [{more:+.2f}, {more:+.2f}]"
     assert line.replace("\\", "").split("|")[2:5] == [f" {told} ", " +3.00 [+3.00, +3.00] ", "     4 "]
+
+
+def test_models_that_were_not_planned_stand_beside_art_and_a_art(tmp_path: Path) -> None:
+    """The fault it alone catches: a model beside the wrong one, or in the cell of another attention or loss."""
+    folder = fabricated(tmp_path / "utd_mhad" / "trial")
+    assert not {"## Other models", "## Attention by loss"} & set(write_page(folder).read_text().splitlines())
+    moved(folder, "contrast", clean_part=1.0, apgd=-2.0)
+    moved(folder, "position_art", clean_part=-4.0, apgd=5.0)
+    lines = write_page(folder).read_text().replace("\\", "").splitlines()
+    results = read_results(folder)
+    art, own = (results.points(name, "apgd", [0, 1, 2, 3]).mean() for name in ("art", "a_art"))
+    clean = results.points("a_art", "clean_part", [0, 1, 2, 3]).mean()
+    [beside] = [line.split("|") for line in lines if line.startswith("| contrastive ") and "]" in line]
+    assert beside[4].strip() == "+1.00 [+1.00, +1.00]"  # over A-ART, clean; then under the attack
+    assert beside[5].strip() == "-2.00 [-2.00, -2.00]"
+    assert beside[3].split()[0] == f"{own - 2 - art:+.2f}"
+    [row] = [line for line in lines if line.startswith("| by position alone ")]
+    assert [cell.strip() for cell in row.split("|")[1:-1]] == [
+        "by position alone", "–", f"{clean - 4:.1f} / {own + 5:.1f} (4)"
+    ]  # fmt: skip
+    assert [line for line in lines if line.startswith("| uniform ")]
+    assert "| attention " in lines[lines.index(row) - 4]
+    assert "no defence" in lines[lines.index(row) - 4]
 
 
 def test_the_share_won_back_is_all_of_it_where_nothing_is_lost(tmp_path: Path) -> None:
@@ -474,7 +505,7 @@ def test_a_switch_that_a_loss_was_given_later_leaves_older_units_as_they_are(tmp
     ("variant", "words"),
     [("non_art", "Non-ART"), ("uniform_art_2e", "uniform + ART, 2ε"), ("a_art_share0.2_2e", "A-ART, share 0.2, 2ε"),
      ("a_art_nominal", "A-ART, β 0.001"), ("art_paper", "ART, at 3.4 %"), ("position_pgd10", "position + PGD-10"),
-     ("temperature_art", "temperature + ART"), ("random", "random")],
+     ("a_art_detached", "A-ART, clean map fixed"), ("temperature_art", "temperature + ART"), ("random", "random")],
 )  # fmt: skip
 def test_pages_name_models_in_words(variant: str, words: str) -> None:
     assert variant_name(variant) == words
@@ -502,6 +533,10 @@ def test_what_is_finished_is_not_done_again(tmp_path: Path, monkeypatch: pytest.
     ]  # each says that it took too long for another
     with pytest.raises(ConfigError, match="no variant 'art_2'; did you mean"):
         run_trial("utd_mhad", tmp_path / "new", minutes=1, only=["art_2"])  # where nothing is calibrated yet
+    rules = folder / "rules.json"  # of a calibration that did not measure the squares
+    rules.write_text(json.dumps(dataclasses.replace(RULES, squared=None).to_json()))
+    with pytest.raises(ConfigError, match=r"rules\.json has no beta for a_art_squared; take it away"):
+        run_trial("utd_mhad", tmp_path, minutes=1, only=["a_art_squared"])
     monkeypatch.setattr(unit_module, "revision", lambda root: ("0" * 40, ["artpaper/losses.py"]))
     with pytest.raises(ArtpaperError, match="commit these first"):
         run_trial("utd_mhad", tmp_path, minutes=1)
@@ -613,7 +648,9 @@ def test_the_calibration_measures_what_the_losses_train_on(
     loss = Control(alpha=1.0, beta=1.0, epsilon=0.5)
     _, parts = attention_adversarial(net, *given, loss)
     _, contrast = defended(net, *given, Control(alpha=1.0, beta=1.0, epsilon=0.5, attention_contrast=True))
-    expected = [parts["cross_entropy"] + parts["adversarial"], parts["attention"], contrast["attention"]]
+    _, squared = attention_adversarial(net, *given, dataclasses.replace(loss, attention_squared=True))
+    terms = [each["attention"] for each in (parts, contrast, squared)]
+    expected = [parts["cross_entropy"] + parts["adversarial"], *terms]
     found = loss_and_change(net, store, tiny_params, 0.5)
     assert found == pytest.approx([float(value) for value in expected], rel=1e-4)
     uneven = loss_and_change(net, store, changed(tiny_params, attack={"batch_size": 8}), 0.5)
@@ -635,9 +672,9 @@ def test_the_calibration_looks_at_validation_videos_and_brackets_the_papers_shar
         seen.append((model, store.path.name))
         return 0.8, 0.8 * (1 - min(0.9, radius / 8))
 
-    def change(model: str, store: FrameStore, params: Params, epsilon: float) -> tuple[float, float, float]:
+    def change(model: str, store: FrameStore, params: Params, epsilon: float) -> tuple[float, float, float, float]:
         seen.append((model, store.path.name))
-        return 2.0 + trained[-1][1], 0.5 * epsilon, 4.0
+        return 2.0 + trained[-1][1], 0.5 * epsilon, 4.0, 5.0
 
     for name, value in (("fit", fit), ("one_step_gap", one_step), ("loss_and_change", change)):
         monkeypatch.setattr(rules_module, name, value)
@@ -647,7 +684,8 @@ def test_the_calibration_looks_at_validation_videos_and_brackets_the_papers_shar
     assert trained == [("non_art", seed, 0.0, trained[0][3]) for seed in range(3)] + [
         ("art", seed, 1.0, rules.epsilon) for seed in range(3)
     ]
-    assert (rules.loss, rules.change, rules.contrast) == (3.0, pytest.approx(0.5 * rules.epsilon), 4.0)
+    assert (rules.loss, rules.change) == (3.0, pytest.approx(0.5 * rules.epsilon))
+    assert (rules.contrast, rules.squared) == (4.0, 5.0)
     assert rules.frames == np.median(np.minimum(FrameStore(tiny / "frames" / "train").lengths, 6))
     assert read_rules(tmp_path / "rules.json") == rules
 

@@ -8,6 +8,7 @@ import pandas as pd
 from pipeline.base.errors import DataError
 from pipeline.paper.style import markdown_table, number_or_dash, save_figure, save_table, save_text
 from pipeline.trial.audit import QUERIES, SURROGATE_SEED
+from pipeline.trial.exploratory import attention_by_loss, beside_lines
 from pipeline.trial.fronts import front_lines, fronts_figure
 from pipeline.trial.measure import STEPS
 from pipeline.trial.rules import CALIBRATED, LOST, PAPER, base_radius, lost_share, read_rules
@@ -139,10 +140,10 @@ def page(folder: Path, results: Results, models: pd.DataFrame, compared: pd.Data
         "![fronts](fronts.png)",
         "",
     ]  # fmt: skip
-    text += front_lines(results)
     if not models["early"].all():
         late = "; ".join(map(variant_name, models.loc[~models["early"], "variant"]))
         text += [f"Not all trainings ended early: {late}.", ""]
+    text += front_lines(results) + beside_lines(results) + attention_by_loss(results)
     if audited.about:
         text += _audit_lines(audited, audit_table(audited))
     return "\n".join(text)

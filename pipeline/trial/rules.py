@@ -47,6 +47,7 @@ class Rules:
     change: float  # of ART's maps: the attention term of A-ART before beta
     contrast: float  # the same of the contrastive term
     provenance: Mapping[str, Any]  # of the calibration
+    squared: float | None = None  # the same of A-ART's term with its norms squared, where the calibration measured it
 
     @property
     def epsilon(self) -> float:
@@ -61,9 +62,15 @@ class Rules:
         """The same for the contrastive term."""
         return share * self.loss / self.contrast
 
+    def squared_beta(self, share: float) -> float | None:
+        """The same for the squared term, if the calibration measured it."""
+        return share * self.loss / self.squared if self.squared else None
+
     def to_json(self) -> dict[str, Any]:
         """What ``rules.json`` holds: what was measured, and beside it, for readers, what follows."""
         measured = dataclasses.asdict(self) | {"curve": {f"{key:.6g}": rows for key, rows in self.curve.items()}}
+        if self.squared is None:
+            del measured["squared"]
         lost = {f"{key:.6g}": lost_share(rows) for key, rows in self.curve.items()}
         betas = {f"{share:g}": self.beta(share) for share in SHARES}
         return measured | {"lost": lost, "epsilon": self.epsilon, "beta": betas}
@@ -122,7 +129,8 @@ def epsilon_of(curve: Curve) -> float:
 def read_rules(path: Path) -> Rules:
     """From ``rules.json``; a DataError if what it says of epsilon does not follow from what it says was measured."""
     values = json.loads(path.read_text(encoding="utf-8"))
-    fields = {field.name: values[field.name] for field in dataclasses.fields(Rules)}
+    fields = {field.name: values[field.name] for field in dataclasses.fields(Rules) if field.name != "squared"}
+    fields["squared"] = values.get("squared")  # what was calibrated before 1 December 2026 has none
     fields["curve"] = {float(radius): [tuple(row) for row in rows] for radius, rows in values["curve"].items()}
     rules = Rules(**fields)
     if json.loads(json.dumps(rules.to_json())) != values:
@@ -157,9 +165,9 @@ def calibrate(params: Params, workspace: Path, path: Path, provenance: Mapping[s
     for seed in CALIBRATION_SEEDS:
         model = fit(with_loss(params, "art", art), "art", seed, workspace)
         numbers.append(loss_and_change(model, store, params, art.epsilon))
-        say(f"calibration: ART seed {seed} trained; loss, change of the maps, contrast {numbers[-1]}")
-    loss, change, contrast = np.mean(numbers, axis=0).tolist()
-    rules = Rules(frames, curve, loss, change, contrast, provenance)
+        say(f"calibration: ART seed {seed} trained; loss, change of the maps, contrast, squares {numbers[-1]}")
+    loss, change, contrast, squared = np.mean(numbers, axis=0).tolist()
+    rules = Rules(frames, curve, loss, change, contrast, provenance, squared)
     save_json(rules.to_json(), path)
     return read_rules(path)
 
@@ -181,21 +189,21 @@ def one_step_gap(model: FrameTransformer, store: FrameStore, params: Params, eps
 
 def loss_and_change(
     model: FrameTransformer, store: FrameStore, params: Params, epsilon: float
-) -> tuple[float, float, float]:
-    """ART's loss, the change of the maps and the contrastive change before beta, without dropout; means over videos."""
-    sums, seen = np.zeros(3), 0
+) -> tuple[float, float, float, float]:
+    """ART's loss; the change of the maps, the contrastive and the squared one, before beta; no dropout, over videos."""
+    sums, seen = np.zeros(4), 0
     for batch in store.batches(params.attack.batch_size, max_frames=params.features.max_frames):
         x, y, mask = inputs(model, batch, params)
         attack = fgm(model, x, y, mask, epsilon=epsilon)
         with torch.no_grad():
             maps, attacked = (model(frames, mask, True)[1] for frames in (x, x + attack.perturbation))
         loss = (bce(attack.clean_logits, y) + bce(attack.adversarial_logits, y)).mean()
-        undivided = attention_change(maps, attacked, Loss())
-        changes = undivided, attention_change(maps, attacked, Loss(), partial(distance_to_next, mask=mask))
-        sums += len(x) * np.array([loss.item(), *(change.item() for change in changes)])
+        change = attention_change(maps, attacked, Loss())
+        contrast = attention_change(maps, attacked, Loss(), partial(distance_to_next, mask=mask))
+        squared = attention_change(maps, attacked, Loss(attention_squared=True))
+        sums += len(x) * np.array([value.item() for value in (loss, change, contrast, squared)])
         seen += len(x)
-    loss_, change, contrast = (sums / seen).tolist()
-    return loss_, change, contrast
+    return tuple((sums / seen).tolist())
 
 
 def inputs(model: FrameTransformer, batch: Batch, params: Params) -> tuple[Frames, LabelSets, Mask]:

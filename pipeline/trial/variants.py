@@ -16,8 +16,14 @@ AUDITED = ("art", "a_art", "uniform_art")
 PAPER_RADIUS = "_paper"
 PLANNED_SEEDS, SEEDS = 8, 5
 # for the names, which no calibration changes
-ANY_RULES = Rules(1.0, {1.0: [(1.0, 0.9)], 2.0: [(1.0, 0.5)]}, 1.0, 1.0, 1.0, {})
+ANY_RULES = Rules(1.0, {1.0: [(1.0, 0.9)], 2.0: [(1.0, 0.5)]}, 1.0, 1.0, 1.0, {}, 1.0)
 LOSSES = MODELS | {"pgd10": "PGD-10", "trades10": "TRADES-10", "contrast": "contrastive"}
+ENDINGS = {
+    "_nominal": ", β 0.001",
+    "_detached": ", clean map fixed",
+    "_squared": ", norm squared",
+    PAPER_RADIUS: f", at {100 * PAPER:g} %",
+}
 ATTENTIONS: tuple[Attention, ...] = ("softmax", "uniform", "position", "random")
 
 
@@ -35,6 +41,10 @@ class Unit:
         return f"{self.variant}-seed{self.seed}.parquet"
 
 
+TABLE_LOSSES = ("none", "art", "art_4e", "pgd10", "trades10")
+"""Of the table of attention by loss; with :data:`ATTENTIONS`, each has every attention."""
+
+
 def variants(rules: Rules) -> dict[str, Control]:
     """The losses by name, in the order in which the exploratory ones are worth their time.
 
@@ -44,13 +54,10 @@ def variants(rules: Rules) -> dict[str, Control]:
     """
     epsilon = rules.epsilon
     none, art = Control(), Control(alpha=1.0, epsilon=epsilon)  # as the calibration trained them
-    losses = {
-        "none": none,
-        "art": art,
-        "art_4e": dataclasses.replace(art, epsilon=4 * epsilon),
-        "pgd10": dataclasses.replace(art, clean=0.0, adversary="projected", steps=10),
-        "trades10": dataclasses.replace(art, alpha=50.0, adversary="projected", steps=10, consistency=True),
-    }
+    wide = dataclasses.replace(art, epsilon=4 * epsilon)
+    pgd10 = dataclasses.replace(art, clean=0.0, adversary="projected", steps=10)
+    trades10 = dataclasses.replace(art, alpha=50.0, adversary="projected", steps=10, consistency=True)
+    losses = dict(zip(TABLE_LOSSES, (none, art, wide, pgd10, trades10), strict=True))
 
     def a_art(share: float, times: float = 1.0) -> Control:
         return dataclasses.replace(art, epsilon=times * epsilon, beta=rules.beta(share))
@@ -60,14 +67,17 @@ def variants(rules: Rules) -> dict[str, Control]:
     named["a_art_nominal"] = dataclasses.replace(art, beta=0.001)
     named[f"a_art_share{CALIBRATED:g}_2e"] = a_art(CALIBRATED, 2.0)
     named["contrast"] = dataclasses.replace(art, beta=rules.contrast_beta(CALIBRATED), attention_contrast=True)
+    named["a_art_detached"] = dataclasses.replace(named["a_art"], attention_detach_clean=True)
+    if (squared := rules.squared_beta(CALIBRATED)) is not None:
+        named["a_art_squared"] = dataclasses.replace(art, beta=squared, attention_squared=True)
     paper = base_radius(rules.frames)
     for name in ("non_art", "art", "a_art"):
         named[name + PAPER_RADIUS] = dataclasses.replace(named[name], epsilon=paper)
     for loss, control in losses.items():  # the table of attention by loss; the first names stay where they are
-        named |= {_name(a, loss): _of(a, control) for a in ATTENTIONS if _name(a, loss) not in named}
+        named |= {cell_name(a, loss): _of(a, control) for a in ATTENTIONS if cell_name(a, loss) not in named}
     for times in (0.5, 2.0):  # the fronts
         wider = dataclasses.replace(art, epsilon=times * epsilon)
-        named |= {_name(a, f"art_{times:g}e"): _of(a, wider) for a in ATTENTIONS[:3]}
+        named |= {cell_name(a, f"art_{times:g}e"): _of(a, wider) for a in ATTENTIONS[:3]}
     named |= {f"a_art_share{share:g}_4e": a_art(share, 4.0) for share in (0.1, 0.2, 0.4)}
     named["contrast_4e"] = dataclasses.replace(named["contrast"], epsilon=4 * epsilon)
     named["temperature_art"] = dataclasses.replace(art, temperature=4.0)
@@ -79,14 +89,15 @@ def variant_name(variant: str) -> str:
     """A variant in words: ``uniform_art_2e`` is "uniform + ART, 2ε"."""
     name = re.sub(r"_share([\d.]+)", r", share \1", variant)
     name = re.sub(r"_([\d.]+)e$", r", \1ε", name)
-    name = name.replace("_nominal", ", β 0.001").replace(PAPER_RADIUS, f", at {100 * PAPER:g} %")
+    for ending, words in ENDINGS.items():
+        name = name.removesuffix(ending) + words * name.endswith(ending)
     model, comma, rest = name.partition(",")
     more, _, loss = model.rpartition("_")
     words = LOSSES.get(model) or (f"{more} + {LOSSES[loss]}" if loss in LOSSES else model)
     return words + comma + rest
 
 
-def _name(attention: Attention, loss: str) -> str:
+def cell_name(attention: Attention, loss: str) -> str:
     """Of a cell of the table: ``art``, ``uniform_art``, ``uniform``; learnt attention without a defence is Non-ART."""
     if attention == "softmax":
         return "non_art" if loss == "none" else loss
