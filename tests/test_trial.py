@@ -31,8 +31,8 @@ from pipeline.trial import units as unit_module
 from pipeline.trial.audit import audit
 from pipeline.trial.fronts import _centre
 from pipeline.trial.measure import SWAPS, Measured, by_length, gap_and_draws, mean_maps, measure, swapped
-from pipeline.trial.overall import overall, overall_figure, write_overall
-from pipeline.trial.page import ATTACKS, _verdict, model_table, page, unit_table, write_page
+from pipeline.trial.overall import overall, overall_figure, overall_page, write_overall
+from pipeline.trial.page import ATTACKS, model_table, page, unit_table, verdict, write_page
 from pipeline.trial.rules import (
     LOST,
     Answers,
@@ -328,6 +328,17 @@ def test_all_sets_together_say_what_each_says(tmp_path: Path) -> None:
         units = pd.read_csv(ROOT / "results" / str(name) / "trial" / "units.csv")
         clean = units.pivot_table("clean", "seed", "variant")
         assert of_set["worth"].iloc[0] == pytest.approx((clean["art"] - clean["uniform_art"]).mean())
+    text = (ROOT / "results" / "trial.md").read_text(encoding="utf-8")
+    assert text == overall_page(ROOT / "results", table)
+    assert "in the paper 48 and 95" in text
+    for name in table["set"].unique():  # as its own page has them
+        says, about = ([cell.strip() for cell in line.split("|")[1:-1]] for line in text.replace("\\", "").splitlines()
+                       if line.startswith(f"| {name} "))  # fmt: skip
+        lines = (ROOT / "results" / name / "trial" / "README.md").read_text(encoding="utf-8").splitlines()
+        own = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| ")]
+        assert says[2:] == [next(line[4] for line in own if line[0] == number) for number in "1234"]
+        [model] = [line for line in own if line[0] == "A-ART" and len(line) == 14]
+        assert [about[4], about[5], about[6], about[8]] == [model[10], f"{float(model[8]):.1f}", model[11], model[5]]
 
 
 def test_the_table_of_the_readme_holds_the_means_of_the_units() -> None:
@@ -740,14 +751,14 @@ def test_betas_share_is_that_of_the_end_of_the_training(tiny_params: Params) -> 
 def test_the_page_tells_a_difference_by_its_corrected_p_alone() -> None:
     """The fault it alone catches: words that follow the uncorrected p, or the wrong end of an interval."""
     row = {"number": 2, "difference": 1.0, "p": 0.02, "holm_p": 0.06}
-    assert _verdict(row) == "cannot be told (Holm p 0.06)"
-    assert _verdict(row | {"holm_p": 0.05}) == "more (Holm p 0.05)"
-    assert _verdict(row | {"holm_p": 0.05, "difference": -1.0}) == "less (Holm p 0.05)"
+    assert verdict(row) == "cannot be told (Holm p 0.06)"
+    assert verdict(row | {"holm_p": 0.05}) == "more (Holm p 0.05)"
+    assert verdict(row | {"holm_p": 0.05, "difference": -1.0}) == "less (Holm p 0.05)"
     row = {"number": 4, "low": -3.0, "high": -1.0, "margin": 2.0, "equivalence_p": 0.4, "p": 0.01}
     for ends, p, word in (((-3, -1), 0.4, "worse"), ((1, 3), 0.4, "better"), ((-3, 1), 0.4, "cannot be told"),
                           ((-1, -0.5), 0.04, "equivalent")):  # fmt: skip
-        assert _verdict(row | {"low": ends[0], "high": ends[1], "equivalence_p": p}).startswith(f"{word} (margin 2.00")
-    assert _verdict({"number": 4}) == "cannot be told"
+        assert verdict(row | {"low": ends[0], "high": ends[1], "equivalence_p": p}).startswith(f"{word} (margin 2.00")
+    assert verdict({"number": 4}) == "cannot be told"
 
 
 def test_the_audits_attacks_have_the_budget_that_its_page_tells(monkeypatch: pytest.MonkeyPatch) -> None:

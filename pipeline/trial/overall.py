@@ -7,9 +7,13 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from pipeline.paper.style import number_or_dash, panels, save_figure, save_table, seed_counts
+from pipeline.paper.paper import row
+from pipeline.paper.style import markdown_table, number_or_dash, panels, save_figure, save_table, save_text, seed_counts
+from pipeline.trial.page import model_table, verdict
+from pipeline.trial.rules import CALIBRATED, read_rules
 from pipeline.trial.sets import SETS
-from pipeline.trial.statistics import read_results
+from pipeline.trial.statistics import PLANNED, planned, read_results
+from pipeline.trial.variants import PLANNED_SEEDS
 
 COMPARED = {  # row of the figure -> model, the one it is compared with, condition
     "A-ART - ART, clean": ("a_art", "art", "clean"),
@@ -17,6 +21,7 @@ COMPARED = {  # row of the figure -> model, the one it is compared with, conditi
     "A-ART - ART, Auto-PGD": ("a_art", "art", "apgd"),
     "A-ART - uniform + ART, Auto-PGD": ("a_art", "uniform_art", "apgd"),
     "A-ART - position + ART, Auto-PGD": ("a_art", "position_art", "apgd"),
+    "contrastive - ART, Auto-PGD": ("contrast", "art", "apgd"),
     "ART at 2ε - A-ART, Auto-PGD": ("art_2e", "a_art", "apgd"),
     "ART at 2ε - A-ART, clean": ("art_2e", "a_art", "clean_part"),
 }
@@ -24,11 +29,63 @@ MARKERS = "osD^vP"
 
 
 def write_overall(results: Path) -> list[Path]:
-    """Make ``trial.png``, ``trial.pdf`` and ``trial.csv`` in ``results``, if any set has two seeds to compare."""
+    """Make ``trial.png``, ``.pdf``, ``.csv`` and ``.md`` in ``results``, if any set has two seeds to compare."""
     table = overall(results)
     if table.empty:
         return []
-    return [*save_figure(overall_figure(table), results / "trial"), save_table(table, results / "trial.csv")]
+    files = [*save_figure(overall_figure(table), results / "trial"), save_table(table, results / "trial.csv")]
+    return [*files, save_text(overall_page(results, table), results / "trial.md")]
+
+
+def overall_page(results: Path, table: pd.DataFrame) -> str:
+    """The planned comparisons' verdicts, a row a set, beside what may decide them; ``table`` is :func:`overall`'s."""
+    about, says = [], []
+    for name, of_set in table.groupby("set", sort=False):
+        folder = results / str(name) / "trial"
+        units, rules = read_results(folder), read_rules(folder / "rules.json")
+        models = model_table(units).set_index("variant")
+        words = {told["number"]: verdict(told) for told in planned(units).to_dict("records")}
+        seeds = str(len(units.seeds("art", "a_art")))
+        says.append([str(name), seeds, *(words.get(number, "not made yet") for number, *_ in PLANNED)])
+        own = models.loc["a_art"]
+        won = [number_or_dash(models.loc[model, "won_back_one_step"], ".0f") for model in ("art", "a_art")]
+        numbers = [f"{rules.frames:g}", number_or_dash(of_set["worth"].iloc[0], ".1f"), f"{100 * own['share']:.1f}",
+                   number_or_dash(own["unrelated_share"], ".2f"), f"{own['cost_other']:.1f}"]  # fmt: skip
+        about.append([str(name), *numbers, "yes" if own["alive"] else "no", *won])
+    gap = row(1, "GAP", "adversarial")
+    lost = row(1, "GAP", "test").non_art - gap.non_art
+    return "\n".join(
+        [
+            "# The trial, all sets together",
+            "",
+            "By the rules of [docs/trial.md](../docs/trial.md). Made by `artpaper trial SET --report` from every set's "
+            "units, as are the [picture](trial.png) and its [numbers](trial.csv). The sets' own pages: "
+            + ", ".join(f"[{name}]({name}/trial/README.md)" for name in table["set"].unique())
+            + ".",
+            "",
+            "## Where the claim holds",
+            "",
+            "The planned comparisons on each set: A-ART - ART under the one step and under Auto-PGD, A-ART - uniform + "
+            f"ART under Auto-PGD, A-ART - ART clean. Fewer than {PLANNED_SEEDS} seeds are an early look.",
+            "",
+            markdown_table(
+                ["set", "seeds", "over ART, one step", "over ART, Auto-PGD", "over uniform + ART", "clean"], says, 6
+            ),
+            "## What may decide it",
+            "",
+            "*Frames* of the median video; *worth*: the points of clean GAP that ART has over the same with uniform "
+            "attention; *share*: beta's of A-ART's loss at the end of the training, in percent "
+            f"({100 * CALIBRATED:g} of ART's by the rule); *unrelated*: the difference between unrelated videos' maps "
+            "of A-ART over that of ART's; *other*: what another video's map costs A-ART, points; *alive*: A-ART's "
+            "attention, by the rule. *Won back*: of what the one step takes from Non-ART, in percent; in the paper "
+            + " and ".join(f"{100 * (value - gap.non_art) / lost:.0f}" for value in (gap.art, gap.a_art))
+            + ".",
+            "",
+            markdown_table(
+                ["set", "frames", "worth", "share", "unrelated", "other", "alive", "won back: ART", "A-ART"], about
+            ),
+        ]
+    )
 
 
 def overall(results: Path) -> pd.DataFrame:
@@ -49,8 +106,8 @@ def overall(results: Path) -> pd.DataFrame:
         for title, (model, over, condition) in COMPARED.items():
             if len(units.seeds(model, over)) > 1:
                 found = units.compare((1, model, condition), (-1, over, condition))
-                row = {"set": name, "compared": title, "difference": found.value, "low": found.low, "high": found.high}
-                rows.append(row | {"seeds": found.seeds, "worth": worth})
+                ends = {"difference": found.value, "low": found.low, "high": found.high}
+                rows.append({"set": name, "compared": title} | ends | {"seeds": found.seeds, "worth": worth})
     return pd.DataFrame(rows)
 
 

@@ -156,7 +156,7 @@ def _planned_lines(compared: pd.DataFrame) -> list[str]:
     for row in compared.to_dict("records"):
         what = f"{variant_name(row['model'])} - {variant_name(row['over'])}, {WORDS[row['condition']]}"
         found = f"{row['difference']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]"
-        lines.append([str(row["number"]), what, found, f"{row['told']:.2f}", _verdict(row), str(row["seeds"])])
+        lines.append([str(row["number"]), what, found, f"{row['told']:.2f}", verdict(row), str(row["seeds"])])
     fewest = int(compared["seeds"].min())
     early = f"**An early look: {fewest} of {PLANNED_SEEDS} planned seeds.** " * (fewest < PLANNED_SEEDS)
     return [
@@ -167,7 +167,8 @@ def _planned_lines(compared: pd.DataFrame) -> list[str]:
     ]
 
 
-def _verdict(row: dict) -> str:
+def verdict(row: dict) -> str:
+    """What a planned comparison says, in words, with its p value."""
     if row["number"] == 4:
         p = row.get("equivalence_p", np.nan)
         if np.isnan(p):
