@@ -48,9 +48,12 @@ def overall_page(results: Path, table: pd.DataFrame) -> str:
         seeds = str(len(units.seeds("art", "a_art")))
         says.append([str(name), seeds, *(words.get(number, "not made yet") for number, *_ in PLANNED)])
         own = models.loc["a_art"]
+        art = units.seeds("art")
+        beyond = (units.points("art", "one_step_part", art) - units.points("art", "apgd", art)).mean()
         won = [number_or_dash(models.loc[model, "won_back_one_step"], ".0f") for model in ("art", "a_art")]
-        numbers = [f"{rules.frames:g}", number_or_dash(of_set["worth"].iloc[0], ".1f"), f"{100 * own['share']:.1f}",
-                   number_or_dash(own["unrelated_share"], ".2f"), f"{own['cost_other']:.1f}"]  # fmt: skip
+        worth, unrelated = of_set["worth"].iloc[0], own["unrelated_share"]
+        numbers = [f"{rules.frames:g}", number_or_dash(worth, ".1f"), f"{beyond:.1f}", f"{100 * own['share']:.1f}"]
+        numbers += [number_or_dash(unrelated, ".2f"), f"{own['cost_other']:.1f}"]
         about.append([str(name), *numbers, "yes" if own["alive"] else "no", *won])
     gap = row(1, "GAP", "adversarial")
     lost = row(1, "GAP", "test").non_art - gap.non_art
@@ -74,7 +77,8 @@ def overall_page(results: Path, table: pd.DataFrame) -> str:
             "## What may decide it",
             "",
             "*Frames* of the median video; *worth*: the points of clean GAP that ART has over the same with uniform "
-            "attention; *share*: beta's of A-ART's loss at the end of the training, in percent "
+            "attention; *beyond*: what Auto-PGD takes from ART beyond the one step, points; *share*: beta's of A-ART's "
+            "loss at the end of the training, in percent "
             f"({100 * CALIBRATED:g} of ART's by the rule); *unrelated*: the difference between unrelated videos' maps "
             "of A-ART over that of ART's; *other*: what another video's map costs A-ART, points; *alive*: A-ART's "
             "attention, by the rule. *Won back*: of what the one step takes from Non-ART, in percent; in the paper "
@@ -82,7 +86,8 @@ def overall_page(results: Path, table: pd.DataFrame) -> str:
             + ".",
             "",
             markdown_table(
-                ["set", "frames", "worth", "share", "unrelated", "other", "alive", "won back: ART", "A-ART"], about
+                ["set", "frames", "worth", "beyond", "share", "unrelated", "other", "alive", "won back: ART", "A-ART"],
+                about,
             ),
         ]
     )
