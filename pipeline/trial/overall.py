@@ -11,7 +11,7 @@ from pipeline.paper.paper import row
 from pipeline.paper.style import markdown_table, number_or_dash, panels, save_figure, save_table, save_text, seed_counts
 from pipeline.trial.page import model_table, verdict
 from pipeline.trial.rules import CALIBRATED, read_rules
-from pipeline.trial.sets import SETS
+from pipeline.trial.sets import SETS, set_name
 from pipeline.trial.statistics import PLANNED, planned, read_results
 from pipeline.trial.variants import PLANNED_SEEDS
 
@@ -46,7 +46,7 @@ def overall_page(results: Path, table: pd.DataFrame) -> str:
         models = model_table(units).set_index("variant")
         words = {told["number"]: verdict(told) for told in planned(units).to_dict("records")}
         seeds = str(len(units.seeds("art", "a_art")))
-        says.append([str(name), seeds, *(words.get(number, "not made yet") for number, *_ in PLANNED)])
+        says.append([set_name(str(name)), seeds, *(words.get(number, "not made yet") for number, *_ in PLANNED)])
         own = models.loc["a_art"]
         art = units.seeds("art")
         beyond = (units.points("art", "one_step_part", art) - units.points("art", "apgd", art)).mean()
@@ -54,7 +54,7 @@ def overall_page(results: Path, table: pd.DataFrame) -> str:
         worth, unrelated = of_set["worth"].iloc[0], own["unrelated_share"]
         numbers = [f"{rules.frames:g}", number_or_dash(worth, ".1f"), f"{beyond:.1f}", f"{100 * own['share']:.1f}"]
         numbers += [number_or_dash(unrelated, ".2f"), f"{own['cost_other']:.1f}"]
-        about.append([str(name), *numbers, "yes" if own["alive"] else "no", *won])
+        about.append([set_name(str(name)), *numbers, "yes" if own["alive"] else "no", *won])
     gap = row(1, "GAP", "adversarial")
     lost = row(1, "GAP", "test").non_art - gap.non_art
     return "\n".join(
@@ -63,7 +63,7 @@ def overall_page(results: Path, table: pd.DataFrame) -> str:
             "",
             "By the rules of [docs/trial.md](../docs/trial.md). Made by `artpaper trial SET --report` from every set's "
             "units, as are the [picture](trial.png) and its [numbers](trial.csv). The sets' own pages: "
-            + ", ".join(f"[{name}]({name}/trial/README.md)" for name in table["set"].unique())
+            + ", ".join(f"[{set_name(name)}]({name}/trial/README.md)" for name in table["set"].unique())
             + ".",
             "",
             "## Where the claim holds",
@@ -127,7 +127,7 @@ def overall_figure(table: pd.DataFrame) -> Figure:
         y = of_set["compared"].map(rows) + 0.7 * ((place + 0.5) / len(names) - 0.5)
         ends = of_set["difference"] - of_set["low"], of_set["high"] - of_set["difference"]
         worth = number_or_dash(of_set["worth"].iloc[0], ".1f")
-        label = f"{name}: {seed_counts(of_set['seeds'])}, attention is worth {worth} points of clean GAP"
+        label = f"{set_name(name)}: {seed_counts(of_set['seeds'])}, attention is worth {worth} points of clean GAP"
         axes.errorbar(of_set["difference"], y, xerr=ends, fmt=MARKERS[place], color=colors[place], label=label,
                       markersize=6, capsize=2, linewidth=1.5)  # fmt: skip
     axes.axvline(0, color="black", linewidth=1)

@@ -12,6 +12,7 @@ from pipeline.trial.exploratory import attention_by_loss, beside_lines
 from pipeline.trial.fronts import front_lines, fronts_figure
 from pipeline.trial.measure import STEPS
 from pipeline.trial.rules import CALIBRATED, LOST, PAPER, base_radius, lost_share, read_rules
+from pipeline.trial.sets import SETS, set_name
 from pipeline.trial.statistics import ALIVE_COST, ALIVE_SHARE, LEVEL, Results, planned, read_results, won_back
 from pipeline.trial.variants import PLANNED_SEEDS, undefended, variant_name
 
@@ -21,11 +22,6 @@ ATTACKS = {
     "apgd_top_k_ap": "top-k AP", "attention_maps": "loss and maps", "attention_scores": "loss and scores",
     "square": "Square", "transfer_art": "from ART", "transfer_a_art": "from A-ART", "worst": "worst of all",
 }  # fmt: skip
-NOTES = {
-    "audioset": "Frames are scaled to norm 1, where the stress test has them raw. ",
-    "utd_mhad": "People are drawn, not recordings. ",
-    "yt8m_speech": "Features are of words, not pictures. ",
-}
 
 
 def write_page(folder: Path) -> Path:
@@ -40,7 +36,7 @@ def write_page(folder: Path) -> Path:
     save_table(compared, folder / "planned.csv")
     if audited.about:
         save_table(audit_table(audited), folder / "audit.csv")
-    save_figure(fronts_figure(results, folder.parent.name), folder / "fronts")
+    save_figure(fronts_figure(results, set_name(folder.parent.name)), folder / "fronts")
     return save_text(page(folder, results, models, compared, audited), folder / "README.md")
 
 
@@ -101,9 +97,9 @@ def page(folder: Path, results: Results, models: pd.DataFrame, compared: pd.Data
     name, rules = folder.parent.name, read_rules(folder / "rules.json")
     any_unit = next(iter(results.about.values()))
     text = [
-        f"# The trial on {name}",
+        f"# The trial on {set_name(name)}",
         "",
-        f"By the rules of [docs/trial.md](../../../docs/trial.md). {NOTES.get(name, '')}All of it is made "
+        f"By the rules of [docs/trial.md](../../../docs/trial.md). {SETS[name].note} All of it is made "
         f"from `rules.json` and `units/` by `artpaper trial {name} --report`. {len(results.about)} units; clean and "
         f"one step on {any_unit['videos']['all']:,} test videos, Auto-PGD on {any_unit['videos']['part']:,} of them; a "
         "fifth of the test set is put aside. Trained and attacked at commit "

@@ -27,22 +27,29 @@ class TrialSet:
     """What a set has beyond its profile.
 
     ``attacked`` is how many test videos the costly attack is run on; ``people`` a pattern whose first group is, in a
-    video's id, the person: then people are drawn and not videos.
+    video's id, the person: then people are drawn and not videos; ``note`` what pages say of the set.
     """
 
     attacked: int
     people: str = ""
+    note: str = ""
+    synthetic: bool = False
 
 
 SETS = {
-    "utd_mhad": TrialSet(128, people=r"_s(\d+)_"),
-    "default": TrialSet(256),
-    "audioset": TrialSet(512),
-    "long_40": TrialSet(64),
-    "yt8m_speech": TrialSet(128),
-    "long_5": TrialSet(64),
+    "utd_mhad": TrialSet(128, people=r"_s(\d+)_", note="People are drawn, not recordings."),
+    "default": TrialSet(256, note="Its videos are synthetic, 8 to 16 frames each.", synthetic=True),
+    "audioset": TrialSet(512, note="Frames are scaled to norm 1, where the stress test has them raw."),
+    "long_40": TrialSet(64, note="Its videos are synthetic, 100 frames each.", synthetic=True),
+    "yt8m_speech": TrialSet(128, note="Features are of words, not pictures."),
+    "long_5": TrialSet(64, note="Its videos are synthetic, 100 frames each.", synthetic=True),
 }
 """By the name of their profile, the cheapest evidence first."""
+
+
+def set_name(name: str) -> str:
+    """As pages and pictures have it: what is synthetic says so."""
+    return f"{name} (synthetic)" if SETS[name].synthetic else name
 
 
 def trial_params(name: str, root: Path, data: Path | None = None) -> Params:
