@@ -565,6 +565,16 @@ def test_an_attribute_is_not_taken_for_a_global_of_its_name() -> None:
         fgm(lambda x, mask: shell.inner(x, mask), *toy.batch(), epsilon=0.5)
 
 
+def test_a_part_that_an_adapter_calls_is_seen_though_it_is_not_registered() -> None:
+    """The fault it alone catches: eval() does not reach a head in the adapter's function, whose dropout stayed on."""
+    net, head = toy.model(), nn.Sequential(nn.BatchNorm1d(toy.CLASSES), nn.Dropout(0.5))
+    before = head[0].running_mean.clone()
+    adapter = Adapter(net, lambda model, x, mask: head(model(x, mask))).eval()
+    with pytest.warns(UserWarning, match="Sequential is in train mode"):
+        fgm(adapter, *toy.batch(), epsilon=0.5)
+    assert torch.equal(head[0].running_mean, before)
+
+
 def test_an_adapter_leaves_the_modes_of_parts_alone() -> None:
     net = Normalised().train()
     net.norm.eval()
