@@ -608,6 +608,16 @@ def test_a_step_of_every_entry_or_frame_is_seen_where_one_of_the_video_is_not(ba
         fgm(net, x, y, mask, epsilon=epsilon)
 
 
+def test_a_step_that_autocast_rounds_away_is_refused() -> None:
+    """The fault it alone catches: parameters of float32 say nothing of what the model works in."""
+    given = toy.batch()
+    with torch.autocast("cpu", torch.bfloat16), pytest.raises(ValueError, match=r"bfloat16 rounds at"):
+        fgm(toy.model(), *given, epsilon=1e-3)
+    fgm(toy.model(), *given, epsilon=1e-3)
+    with torch.autocast("cpu", torch.bfloat16):  # which leaves float64 alone
+        fgm(toy.model().double(), *given, epsilon=1e-3)
+
+
 def test_an_objective_without_a_gradient_is_refused() -> None:
     for objective in (lambda logits, y: torch.ones(len(y)), lambda logits, y: bce(logits.detach(), y)):
         with pytest.raises(ValueError, match="no gradient can flow from the objective"):
