@@ -624,6 +624,12 @@ def test_an_objective_without_a_gradient_is_refused() -> None:
             fgm(toy.model(), *toy.batch(), epsilon=0.5, objective=objective)
 
 
+def test_a_gradient_is_taken_of_one_loss_a_video() -> None:
+    """The fault it alone catches: a mean over videos made every gradient smaller by their number."""
+    with pytest.raises(ValueError, match=r"the objective gave \(\) of torch.float32 for 6 videos"):
+        input_gradient(toy.model(), *toy.batch(), objective=lambda logits, y: bce(logits, y).mean())
+
+
 @pytest.mark.parametrize("scale", [1e-24, 1e20])
 def test_deepfool_finds_boundaries_of_logits_of_any_scale(scale: float) -> None:
     """In float32 the squares of such gradients are 0 or infinite."""
