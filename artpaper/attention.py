@@ -30,7 +30,7 @@ def attention_numbers(
       without one.
 
     Args:
-        clean, attacked: maps of every head for the videos and their adversaries, zero on padding.
+        clean, attacked: maps of every head for the videos and their adversaries; what is on padding is left out.
         mask: True on real frames.
     Returns:
         One value per video under each name, NaN for one without a frame; those of maps are squared attention weights.
@@ -38,8 +38,11 @@ def attention_numbers(
     """
     frames = mask.sum(dim=1).double()  # (B,)
     entries = frames.square()
+    pairs = mask[:, :, None] & mask[:, None, :]  # (B, T, T)
+    # PyTorch's own attention, for one, has rows of padding that sum to 1
+    clean, attacked = (maps.masked_fill(pairs[:, None] == 0, 0.0) for maps in (clean, attacked))
     before, after = clean.mean(dim=1), attacked.mean(dim=1)  # (B, T, T) each
-    uniform = (mask[:, :, None] & mask[:, None, :]) / frames[:, None, None]  # (B, T, T)
+    uniform = pairs / frames[:, None, None]  # (B, T, T)
     row_entropy = torch.special.entr(before.double()).sum(dim=2).sum(dim=1) / frames  # (B,)
     numbers = {
         "mse": _squares(before - after) / entries,
@@ -59,7 +62,7 @@ def attention_numbers(
 
 def attention_profile(maps: Float[Tensor, "batch time time"], mask: Mask) -> Float[Tensor, "batch time"]:
     """Attention that each frame receives: the mean over the rows of real frames, summing to 1 (Figure 2)."""
-    return maps.double().sum(dim=1) / mask.sum(dim=1, keepdim=True)
+    return maps.double().masked_fill(mask[:, :, None] == 0, 0.0).sum(dim=1) / mask.sum(dim=1, keepdim=True)
 
 
 def _squares(difference: Tensor) -> Tensor:

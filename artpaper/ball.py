@@ -164,8 +164,9 @@ def _check_frames(x: Tensor) -> None:
 
 
 def _length(part: Tensor, dims: tuple[int, ...]) -> Tensor:
+    wide = torch.promote_types(part.dtype, torch.float32)  # of float16 norms above 65,504 would be infinite
     # summed in float64: over a video's 345,600 entries float32 would be off by more than 1e-6
-    return torch.linalg.vector_norm(part, dim=dims, keepdim=True, dtype=torch.float64).to(part.dtype)
+    return torch.linalg.vector_norm(part, dim=dims, keepdim=True, dtype=torch.float64).to(wide)
 
 
 def _first(part: Tensor, dims: tuple[int, ...]) -> Tensor:

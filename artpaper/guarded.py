@@ -183,8 +183,9 @@ def _parts(model: Any) -> list[nn.Module | Tensor]:
         seen.add(id(item))
         if isinstance(item, nn.Module | Tensor):
             parts.append(item)
-        else:
-            ahead += [(inner, depth + 1) for inner in _held(item)]
+            # what an adapter's function calls is no part that it has registered
+            item = [held for held in vars(item).values() if inspect.isfunction(held)]
+        ahead += [(inner, depth + 1) for inner in _held(item)]
     return parts
 
 

@@ -121,7 +121,9 @@ def check_seen(options: Mapping[str, Any], given: Given) -> None:
     epsilon = options.get("epsilon")
     if not epsilon or not len(given.x):
         return
-    type_of = given.model.dtype or given.x.dtype
+    type_of, device = given.model.dtype or given.x.dtype, given.x.device.type
+    if type_of == torch.float32 and torch.is_autocast_enabled(device):
+        type_of = torch.get_autocast_dtype(device)
     real = given.x.masked_fill(~given.mask[:, :, None], 0.0)
     frames = given.mask.sum(dim=1).clamp(min=1)
     balls, what = torch.ones_like(frames), "norm"

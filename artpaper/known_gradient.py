@@ -10,21 +10,25 @@ from torch import Tensor, nn
 from artpaper.shapes import Frames, Scalar
 
 
-def gone_back(loss: Scalar, x: Frames, parameters: Iterable[nn.Parameter], *, keep: bool) -> tuple[Scalar, Frames]:
-    """The loss with its gradient by the parameters attached, and that by x, both of one backward pass.
+def gone_back(
+    loss: Scalar, x: Frames, parameters: Iterable[nn.Parameter], *, keep: bool, scale: float = 1.0
+) -> tuple[Scalar, Frames]:  # fmt: skip
+    """The loss with its gradient by the parameters attached, and ``scale`` times that by x, of one backward pass.
 
     Args:
         loss: with its graph.
         x: the leaf that its graph begins at.
         parameters: the model's; others that the graph ends in are found there.
         keep: whether the graph is needed for more.
+        scale: of the gradients on their way back.
     """
     trained: list[Tensor] = [parameter for parameter in parameters if parameter.requires_grad]
     registered = {id(tensor) for tensor in (x, *trained)}
     trained += [leaf for leaf in _leaves(loss) if id(leaf) not in registered]
     with _without_hooks(trained):
-        gradient, *known = torch.autograd.grad(loss, [x, *trained], retain_graph=keep, allow_unused=True)
-    return _KnownGradient.apply(loss.detach(), known, *trained), gradient
+        raised = torch.full_like(loss, scale)
+        gradient, *known = torch.autograd.grad(loss, [x, *trained], raised, retain_graph=keep, allow_unused=True)
+    return _KnownGradient.apply(loss.detach(), known, scale, *trained), gradient
 
 
 def _leaves(value: Tensor) -> Iterator[Tensor]:
@@ -57,13 +61,13 @@ class _KnownGradient(torch.autograd.Function):
     """A value whose gradient with respect to the parameters has been computed already."""
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor, gradients: list[Tensor | None], *parameters: Tensor) -> Tensor:
-        ctx.gradients = gradients
+    def forward(ctx: Any, value: Tensor, gradients: list[Tensor | None], scale: float, *parameters: Tensor) -> Tensor:
+        ctx.gradients, ctx.scale = gradients, scale
         return value.clone()
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> Any:
         if torch.is_grad_enabled():  # create_graph: what is known has no graph, so the second gradient would lack it
             raise RuntimeError("the gradient of this loss cannot be differentiated: its clean part is computed already")
-        (scale,) = upstream
-        return None, None, *(None if gradient is None else gradient * scale for gradient in ctx.gradients)
+        scale = upstream[0] / ctx.scale
+        return None, None, None, *(None if gradient is None else gradient * scale for gradient in ctx.gradients)

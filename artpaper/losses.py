@@ -195,7 +195,7 @@ def defended(model: Any, x: Frames, y: LabelSets, mask: Mask, config: Loss) -> t
             frames = frames.detach().requires_grad_(True)
             answer, _ = ask(frames)
             loss = bernoulli_divergence(reference, answer) if config.consistency else _mean_bce(answer, y, config)
-            return torch.autograd.grad(loss.sum(), frames)[0]
+            return torch.autograd.grad(loss.sum() * _raised(x, y, config), frames)[0]
 
         perturbation, gradient = ADVERSARIES[config.adversary](slope, x, mask, ball, noise, config.steps)
     attacked, attacked_maps = ask(x + perturbation)
@@ -249,14 +249,14 @@ def _clean_pass(
 ) -> tuple[Scalar, Frames, Maps]:
     """One forward and one backward pass for all that the clean videos give; the next pass drops the same units.
 
-    That is L_CE with its parameter gradient attached; dL_CE/dx, not masked; and the maps in the graph, if wanted.
+    That is L_CE with its parameter gradient attached; dL_CE/dx, not masked, in some unit; and the maps, if wanted.
     """
     model = Guarded(model, y.shape[1])
     x = x.detach().requires_grad_(True)
     with forked(x.device):
         logits, maps = model.with_maps(x, mask) if with_maps else (model(x, mask), {})
     loss = _mean_bce(logits, y, config)
-    known, gradient = gone_back(loss, x, model.parameters(), keep=with_maps)
+    known, gradient = gone_back(loss, x, model.parameters(), keep=with_maps, scale=_raised(x, y, config))
     return known, gradient, maps
 
 
@@ -280,6 +280,12 @@ def _mean_bce(logits: Logits, y: LabelSets, config: Loss) -> Scalar:
 def _over_classes(y: Tensor, config: Loss) -> int:
     """What turns a mean over classes into what ``config.bce_reduction`` asks for."""
     return y.shape[-1] if config.bce_reduction == "sum" else 1
+
+
+def _raised(x: Frames, y: LabelSets, config: Loss) -> float:
+    """What a gradient is multiplied by that goes back before a scaler of the loss is asked: it is 0 in float16."""
+    half = torch.is_autocast_enabled(x.device.type) and torch.get_autocast_dtype(x.device.type) == torch.float16
+    return y.numel() / _over_classes(y, config) if half else 1.0
 
 
 def _ball(model: Any, config: Loss) -> dict[str, Any]:

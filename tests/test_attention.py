@@ -85,3 +85,16 @@ def test_a_video_without_frames_has_no_numbers() -> None:
     heads = net.attention_heads(x, mask)["rgb"]
     for values in attention_numbers(heads, heads, mask).values():
         assert values[2].isnan()
+
+
+def test_rows_of_padding_are_left_out() -> None:
+    """The fault it alone catches: rows of padding counted, which sum to 1 in maps of PyTorch's own, or are NaN."""
+    mask = toy.batch()[2]
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(2, 6, 4, 9, 9, generator=generator).masked_fill(~mask[:, None, None], -torch.inf)
+    whole = scores.softmax(-1).masked_fill(~mask[:, None, :, None], torch.nan)
+    whole[:, ::2] = scores.softmax(-1)[:, ::2]
+    zeroed = whole.masked_fill(~mask[:, None, :, None], 0.0)
+    found, expected = (attention_numbers(*maps, mask) for maps in (whole, zeroed))
+    torch.testing.assert_close(found, expected, equal_nan=True, rtol=0, atol=0)
+    torch.testing.assert_close(attention_profile(whole[0].mean(1), mask).sum(1), torch.ones(6).double())

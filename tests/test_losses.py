@@ -251,3 +251,24 @@ def test_a_part_that_is_not_registered_gets_its_whole_gradient(config: Loss) -> 
         loss_for(config)(net, *toy.batch(dtype=DOUBLE), config)[0].backward()
         found.append(head.weight.grad)
     torch.testing.assert_close(found[0], found[1], rtol=1e-12, atol=0)
+
+
+HALF = [*HOOKED[1:], Control(alpha=1.0, consistency=True, adversary="virtual", epsilon=0.4)]
+
+
+@pytest.mark.parametrize("config", HALF, ids=str)
+def test_in_float16_a_scaled_loss_has_the_gradient_of_float32(config: Loss) -> None:
+    """The fault it alone catches: what goes back ahead, before a scaler is asked, is rounded to 0 of a sure model."""
+    x, y, mask = toy.batch()
+    y = y[:1].expand_as(y)
+    found = []
+    for half in (False, True):
+        net = toy.model()
+        with torch.no_grad():
+            net.classifier.bias.copy_(torch.where(y[0] > 0, 9.0, -9.0))
+        torch.manual_seed(1)
+        with torch.autocast("cpu", torch.float16, enabled=half):
+            loss = loss_for(config)(net, x, y, mask, config)[0]
+        found.append(torch.cat([one.flatten() for one in gradients(net, 2.0**14 * loss).values()]))
+    assert F.cosine_similarity(*found, dim=0) > 0.999
+    torch.testing.assert_close(found[0].norm(), found[1].norm(), rtol=0.01, atol=0)

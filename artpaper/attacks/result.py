@@ -131,6 +131,7 @@ def input_gradient(
         G, in units of the loss over those of ``x``, 0 on padding; and the logits.
     """
     with entered(model, x, y, mask) as given:
+        objective = check_options(input_gradient, {"objective": objective}, given.x)["objective"]
         frames = given.x.requires_grad_(True)
         logits = given.model(frames, given.mask)
         gradient = follow(objective(logits, given.y), frames)

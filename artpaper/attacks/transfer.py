@@ -7,7 +7,7 @@ from artpaper.attacks.result import Attack, ask, attack_result, checked
 from artpaper.shapes import Classifier, Frames, LabelSets, Mask
 
 # what tells of the search, and so of the surrogate
-FOLLOWED = ("gradient_norm", "zero_gradient", "gradient_not_finite", "iterations")
+FOLLOWED = ("gradient_norm", "zero_gradient", "gradient_not_finite", "logits_not_finite", "iterations")
 
 
 @checked
@@ -26,8 +26,9 @@ def transfer(
             ``functools.partial(pgd, epsilon=1.5)``.
     Returns:
         Attack: the surrogate's perturbation (batch, time, dim) with the model's logits. ``gradient_norm``,
-        ``zero_gradient``, ``gradient_not_finite`` and ``iterations`` are those of the search on the surrogate; all else
-        is said of the model: ``already_wrong`` and ``fooled`` of its top label, whatever the attack's own goal.
+        ``zero_gradient``, ``gradient_not_finite`` and ``iterations`` are those of the search on the surrogate,
+        ``logits_not_finite`` is said of either; all else of the model: ``already_wrong`` and ``fooled`` of its top
+        label, whatever the attack's own goal.
     Source: Papernot et al. 2016 (arXiv:1605.07277); Athalye et al. 2018 on what transfer says of gradients.
     """
     search = attack(surrogate, x, y, mask)

@@ -113,3 +113,11 @@ def test_finite_rows_are_those_whose_every_entry_is(value: float) -> None:
     x = torch.zeros(2, 3, 4)
     x[1, 2, 1] = value
     assert finite_rows(x).tolist() == x.isfinite().flatten(1).all(dim=1).tolist()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_narrow_type_is_brought_to_the_edge(dtype: torch.dtype) -> None:
+    """The fault it alone catches: a norm above 65,504 is infinite in float16, and what it divided became 0."""
+    far, mask = torch.full((1, 30, 100), 2000.0, dtype=dtype), torch.ones(1, 30, dtype=torch.bool)
+    torch.testing.assert_close(l2_norm(project(far, mask, epsilon=3.0)).flatten(), torch.tensor([3.0]))
+    torch.testing.assert_close(l2_norm(far).flatten(), 2000 * torch.tensor([3000.0]).sqrt(), rtol=1e-2, atol=0)

@@ -565,6 +565,16 @@ def test_an_attribute_is_not_taken_for_a_global_of_its_name() -> None:
         fgm(lambda x, mask: shell.inner(x, mask), *toy.batch(), epsilon=0.5)
 
 
+def test_a_part_that_an_adapter_calls_is_seen_though_it_is_not_registered() -> None:
+    """The fault it alone catches: eval() does not reach a head in the adapter's function, whose dropout stayed on."""
+    net, head = toy.model(), nn.Sequential(nn.BatchNorm1d(toy.CLASSES), nn.Dropout(0.5))
+    before = head[0].running_mean.clone()
+    adapter = Adapter(net, lambda model, x, mask: head(model(x, mask))).eval()
+    with pytest.warns(UserWarning, match="Sequential is in train mode"):
+        fgm(adapter, *toy.batch(), epsilon=0.5)
+    assert torch.equal(head[0].running_mean, before)
+
+
 def test_an_adapter_leaves_the_modes_of_parts_alone() -> None:
     net = Normalised().train()
     net.norm.eval()
@@ -598,10 +608,26 @@ def test_a_step_of_every_entry_or_frame_is_seen_where_one_of_the_video_is_not(ba
         fgm(net, x, y, mask, epsilon=epsilon)
 
 
+def test_a_step_that_autocast_rounds_away_is_refused() -> None:
+    """The fault it alone catches: parameters of float32 say nothing of what the model works in."""
+    given = toy.batch()
+    with torch.autocast("cpu", torch.bfloat16), pytest.raises(ValueError, match=r"bfloat16 rounds at"):
+        fgm(toy.model(), *given, epsilon=1e-3)
+    fgm(toy.model(), *given, epsilon=1e-3)
+    with torch.autocast("cpu", torch.bfloat16):  # which leaves float64 alone
+        fgm(toy.model().double(), *given, epsilon=1e-3)
+
+
 def test_an_objective_without_a_gradient_is_refused() -> None:
     for objective in (lambda logits, y: torch.ones(len(y)), lambda logits, y: bce(logits.detach(), y)):
         with pytest.raises(ValueError, match="no gradient can flow from the objective"):
             fgm(toy.model(), *toy.batch(), epsilon=0.5, objective=objective)
+
+
+def test_a_gradient_is_taken_of_one_loss_a_video() -> None:
+    """The fault it alone catches: a mean over videos made every gradient smaller by their number."""
+    with pytest.raises(ValueError, match=r"the objective gave \(\) of torch.float32 for 6 videos"):
+        input_gradient(toy.model(), *toy.batch(), objective=lambda logits, y: bce(logits, y).mean())
 
 
 @pytest.mark.parametrize("scale", [1e-24, 1e20])

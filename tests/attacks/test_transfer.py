@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from artpaper.attacks import bce, fgm, hit, pgd, transfer
+from artpaper.attacks import bce, fgm, hit, pgd, square, transfer
 from tests import toy
 
 CRAFT = partial(fgm, epsilon=0.7)
@@ -78,3 +78,15 @@ def test_an_answer_that_is_no_logits_is_refused_and_probabilities_are_warned_of(
         transfer(lambda x, mask: (net(x, mask),), x, y, mask, surrogate=net, attack=CRAFT)
     with pytest.warns(UserWarning, match=r"lie in \[0, 1\]"):
         transfer(lambda x, mask: net(x, mask).sigmoid(), x, y, mask, surrogate=net, attack=CRAFT)
+
+
+def test_an_answer_of_the_surrogate_that_breaks_is_no_robustness() -> None:
+    """The fault it alone catches: a video that the search had no result for, and that counted as withstanding it."""
+    net, (x, y, mask) = toy.model(), toy.batch()
+
+    def broken(x: Tensor, mask: Tensor) -> Tensor:
+        return torch.where((torch.arange(len(x)) == 1)[:, None], torch.nan, net(x, mask))
+
+    for craft in (partial(square, epsilon=0.5, queries=3), partial(pgd, epsilon=0.5, steps=2)):
+        shown = transfer(net, x, y, mask, surrogate=broken, attack=craft)
+        assert shown.diagnostics["logits_not_finite"].tolist() == [video == 1 for video in range(6)]
