@@ -47,8 +47,7 @@ ADVERSARIES = {"projected": projected, "virtual": virtual}  # how they are found
 def guarded(loss: LossFunction) -> LossFunction:
     """A loss of a :class:`torch.nn.Module` whose frames, label sets and mask are checked first, as an attack's are.
 
-    Where no gradients are wanted, as under :func:`torch.no_grad`, it is a plain number: what a loss needs of its own
-    gradients is taken all the same.
+    Under :func:`torch.no_grad` it is a plain number; the gradients that a loss needs itself are taken all the same.
 
     Raises:
         TypeError: the model is no module; or as of an attack.
@@ -121,6 +120,8 @@ def attention_adversarial(model: Any, x: Frames, y: LabelSets, mask: Mask, confi
         config: as in :func:`adversarial`, and ``beta`` and what :func:`attention_change` takes.
     Returns:
         As :func:`cross_entropy`.
+    Raises:
+        ValueError: as :func:`cross_entropy`; its maps are not (batch, time, time).
     """
     known, gradient, maps = _clean_pass(model, x, y, mask, config, with_maps=True)
     perturbation = steepest(gradient, mask, **_ball(model, config))
@@ -141,6 +142,8 @@ def attention_change(clean: Maps, attacked: Maps, config: Loss, distance: Distan
         distance: of the clean maps, what each norm is divided by; the paper's term is undivided.
     Returns:
         The term before beta; exactly 0 for equal maps, its gradient finite everywhere (0 there).
+    Raises:
+        ValueError: maps of other shapes; those of every head would be averaged after their norms.
     Source: section 2.2, the norm unsquared as printed.
     """
     if config.attention_detach_clean:
@@ -148,6 +151,9 @@ def attention_change(clean: Maps, attacked: Maps, config: Loss, distance: Distan
     distances = distance(clean) if distance else {}
     norms = []
     for name, maps in clean.items():
+        if maps.ndim != 3 or maps.shape != attacked[name].shape:
+            shapes = f"{tuple(maps.shape)} and {tuple(attacked[name].shape)}"
+            raise ValueError(f"maps {name!r} are {shapes}; needed are two (batch, time, time), the mean over heads")
         # vector_norm, not sqrt(sum of squares): its gradient at 0 is 0, not NaN
         norm = torch.linalg.vector_norm(maps - attacked[name], dim=(-2, -1))  # (B,)
         norm = norm / distances[name] if distances else norm
@@ -169,6 +175,8 @@ def defended(model: Any, x: Frames, y: LabelSets, mask: Mask, config: Loss) -> t
         config: a :class:`artpaper.settings.Control`: which terms, and how much of each.
     Returns:
         As :func:`cross_entropy`; the part of that name is 0 without a clean pass, and ``adversarial`` is D.
+    Raises:
+        ValueError: as :func:`cross_entropy`; its maps are not (batch, time, time).
     """
     assert isinstance(config, Control)
     draws = torch.get_rng_state()
