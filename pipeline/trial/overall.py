@@ -25,6 +25,7 @@ COMPARED = {  # row of the figure -> model, the one it is compared with, conditi
     "ART at 2ε - A-ART, Auto-PGD": ("art_2e", "a_art", "apgd"),
     "ART at 2ε - A-ART, clean": ("art_2e", "a_art", "clean_part"),
 }
+PLANNED_ROWS = list(COMPARED)[: len(PLANNED)]
 MARKERS = "osD^vP"
 
 
@@ -52,7 +53,14 @@ def overall_page(results: Path, table: pd.DataFrame) -> str:
         beyond = (units.points("art", "one_step_part", art) - units.points("art", "apgd", art)).mean()
         won = [number_or_dash(models.loc[model, "won_back_one_step"], ".0f") for model in ("art", "a_art")]
         worth, unrelated = of_set["worth"].iloc[0], own["unrelated_share"]
-        numbers = [f"{rules.frames:g}", number_or_dash(worth, ".1f"), f"{beyond:.1f}", f"{100 * own['share']:.1f}"]
+        radius = 100 * rules.epsilon / rules.frames**0.5  # of the norm of a median video of unit-norm frames
+        numbers = [
+            f"{rules.frames:g}",
+            f"{radius:.1f}",
+            number_or_dash(worth, ".1f"),
+            f"{beyond:.1f}",
+            f"{100 * own['share']:.1f}",
+        ]
         numbers += [number_or_dash(unrelated, ".2f"), f"{own['cost_other']:.1f}"]
         about.append([set_name(str(name)), *numbers, "yes" if own["alive"] else "no", *won])
     gap = row(1, "GAP", "adversarial")
@@ -76,9 +84,9 @@ def overall_page(results: Path, table: pd.DataFrame) -> str:
             ),
             "## What may decide it",
             "",
-            "*Frames* of the median video; *worth*: the points of clean GAP that ART has over the same with uniform "
-            "attention; *beyond*: what Auto-PGD takes from ART beyond the one step, points; *share*: beta's of A-ART's "
-            "loss at the end of the training, in percent "
+            "*Frames* of the median video; *radius*: epsilon in percent of its norm; *worth*: the points of clean GAP "
+            "that ART has over the same with uniform attention; *beyond*: what Auto-PGD takes from ART beyond the one "
+            "step, points; *share*: beta's of A-ART's loss at the end of the training, in percent "
             f"({100 * CALIBRATED:g} of ART's by the rule); *unrelated*: the difference between unrelated videos' maps "
             "of A-ART over that of ART's; *other*: what another video's map costs A-ART, points; *alive*: A-ART's "
             "attention, by the rule. *Won back*: of what the one step takes from Non-ART, in percent; in the paper "
@@ -86,7 +94,19 @@ def overall_page(results: Path, table: pd.DataFrame) -> str:
             + ".",
             "",
             markdown_table(
-                ["set", "frames", "worth", "beyond", "share", "unrelated", "other", "alive", "won back: ART", "A-ART"],
+                [
+                    "set",
+                    "frames",
+                    "radius",
+                    "worth",
+                    "beyond",
+                    "share",
+                    "unrelated",
+                    "other",
+                    "alive",
+                    "won back: ART",
+                    "A-ART",
+                ],
                 about,
             ),
         ]
@@ -127,12 +147,18 @@ def overall_figure(table: pd.DataFrame) -> Figure:
         y = of_set["compared"].map(rows) + 0.7 * ((place + 0.5) / len(names) - 0.5)
         ends = of_set["difference"] - of_set["low"], of_set["high"] - of_set["difference"]
         worth = number_or_dash(of_set["worth"].iloc[0], ".1f")
-        label = f"{set_name(name)}: {seed_counts(of_set['seeds'])}, attention is worth {worth} points of clean GAP"
+        told = of_set["compared"].isin(PLANNED_ROWS)
+        seeds = [seed_counts(of_set.loc[which, "seeds"]) for which in (told, ~told) if which.any()]
+        label = f"{set_name(name)}: {', then '.join(dict.fromkeys(seeds))}; attention is worth {worth} points, clean"
         axes.errorbar(of_set["difference"], y, xerr=ends, fmt=MARKERS[place], color=colors[place], label=label,
                       markersize=6, capsize=2, linewidth=1.5)  # fmt: skip
     axes.axvline(0, color="black", linewidth=1)
     for edge in range(1, len(COMPARED)):
-        axes.axhline(edge - 0.5, color="0.85", linewidth=0.8)
+        first = edge == len(PLANNED_ROWS)
+        axes.axhline(edge - 0.5, color="black" if first else "0.85", linewidth=1 if first else 0.8)
+    for edge, words in ((0, "planned"), (len(PLANNED_ROWS), "exploratory")):
+        axes.text(0.99, edge - 0.45, words, transform=axes.get_yaxis_transform(), fontsize=9, style="italic",
+                  horizontalalignment="right", verticalalignment="top")  # fmt: skip
     axes.grid(visible=False, axis="y")
     axes.set_yticks(range(len(COMPARED)), labels=list(COMPARED))
     axes.set(ylim=(len(COMPARED) - 0.5, -0.5), xlabel="points of GAP, with 95 % intervals over seeds and videos")
