@@ -83,7 +83,7 @@ def project(
         mask, epsilon, norm, scope, modalities: as in :func:`steepest`; padding becomes 0.
     Returns:
         The point; the same one if it was inside. Its norm exceeds epsilon by rounding only (a millionth of it). A video
-        with an entry that is not finite on a real frame is brought to 0.
+        with an entry that is not finite on a real frame is brought to 0. Half types come back as float32 in L2.
     Raises:
         TypeError, ValueError: as :func:`steepest`.
     """

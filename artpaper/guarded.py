@@ -183,8 +183,7 @@ def _parts(model: Any) -> list[nn.Module | Tensor]:
         seen.add(id(item))
         if isinstance(item, nn.Module | Tensor):
             parts.append(item)
-            # what an adapter's function calls is no part that it has registered
-            item = [held for held in vars(item).values() if inspect.isfunction(held)]
+            item = [vars(item).get("call")]  # an adapter's: what it stands on need not be registered
         ahead += [(inner, depth + 1) for inner in _held(item)]
     return parts
 
@@ -200,7 +199,10 @@ def _held(item: Any) -> Iterable[Any]:
     if inspect.ismethod(item):
         return (item.__self__, item.__func__)
     if inspect.isfunction(item):
-        used = inspect.getclosurevars(item)
+        try:
+            used = inspect.getclosurevars(item)
+        except ValueError:  # a variable of it is not set yet
+            return ()
         # getclosurevars takes the names of attributes for globals, too
         names = {line.argval for line in dis.get_instructions(item) if line.opname == "LOAD_GLOBAL"}
         named = (value for name, value in used.globals.items() if name in names)

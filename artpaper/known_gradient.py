@@ -69,5 +69,5 @@ class _KnownGradient(torch.autograd.Function):
     def backward(ctx: Any, *upstream: Tensor) -> Any:
         if torch.is_grad_enabled():  # create_graph: what is known has no graph, so the second gradient would lack it
             raise RuntimeError("the gradient of this loss cannot be differentiated: its clean part is computed already")
-        scale = upstream[0] / ctx.scale
-        return None, None, None, *(None if gradient is None else gradient * scale for gradient in ctx.gradients)
+        factor = upstream[0] / ctx.scale
+        return None, None, None, *(None if gradient is None else gradient * factor for gradient in ctx.gradients)

@@ -339,12 +339,26 @@ def test_all_sets_together_say_what_each_says(tmp_path: Path) -> None:
                        if line.startswith(f"| {name} "))  # fmt: skip
         lines = (ROOT / "results" / name / "trial" / "README.md").read_text(encoding="utf-8").splitlines()
         own = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| ")]
+        fewest = pd.read_csv(ROOT / "results" / name / "trial" / "planned.csv")["seeds"].min()
+        assert says[1].startswith(f"{fewest} ")
         assert says[2:] == [next(line[4] for line in own if line[0] == number) for number in "1234"]
         [model] = [line for line in own if line[0] == "A-ART" and len(line) == 14]
         assert [about[6], about[8], about[10]] == [model[10], model[11], model[5]]
         assert float(about[7]) == pytest.approx(float(model[8]), abs=0.051)  # to a digit less
         units = pd.read_csv(ROOT / "results" / name / "trial" / "units.csv").query("variant == 'art'")
         assert about[4] == f"{(units['one_step_part'] - units['apgd']).mean():.1f}"
+
+
+def test_a_set_without_a_art_yet_is_left_out(tmp_path: Path) -> None:
+    """The fault it alone catches: one set that is only begun, and no page of all sets can be made."""
+    folder = fabricated(tmp_path / "utd_mhad" / "trial")
+    moved(folder, "contrast", apgd=1.0)
+    assert len(write_overall(tmp_path)) == 4
+    assert "| utd_mhad " in (tmp_path / "trial.md").read_text().replace("\\", "")
+    for path in folder.glob("units/a_art-*.parquet"):
+        path.unlink()
+    write_overall(tmp_path)
+    assert "| utd_mhad " not in (tmp_path / "trial.md").read_text().replace("\\", "")
 
 
 def test_the_table_of_the_readme_holds_the_means_of_the_units() -> None:
@@ -439,7 +453,8 @@ def test_whether_a_art_lies_above_the_front_of_art(more: float, says: str, tmp_p
 def test_models_that_were_not_planned_stand_beside_art_and_a_art(tmp_path: Path) -> None:
     """The fault it alone catches: a model beside the wrong one, or in the cell of another attention or loss."""
     folder = fabricated(tmp_path / "utd_mhad" / "trial")
-    assert not {"## Other models", "## Attention by loss"} & set(write_page(folder).read_text().splitlines())
+    for heading in ("## Other models beside ART and A-ART", "## Attention by loss"):
+        assert heading not in write_page(folder).read_text().splitlines()
     moved(folder, "contrast", clean_part=1.0, apgd=-2.0)
     moved(folder, "position_art", clean_part=-4.0, apgd=5.0)
     lines = write_page(folder).read_text().replace("\\", "").splitlines()
@@ -454,7 +469,6 @@ def test_models_that_were_not_planned_stand_beside_art_and_a_art(tmp_path: Path)
     assert [cell.strip() for cell in row.split("|")[1:-1]] == [
         "by position alone", "–", f"{clean - 4:.1f} / {own + 5:.1f} (4)"
     ]  # fmt: skip
-    assert [line for line in lines if line.startswith("| uniform ")]
     assert "| attention " in lines[lines.index(row) - 4]
     assert "no defence" in lines[lines.index(row) - 4]
 
@@ -522,7 +536,8 @@ def test_a_switch_that_a_loss_was_given_later_leaves_older_units_as_they_are(tmp
     ("variant", "words"),
     [("non_art", "Non-ART"), ("uniform_art_2e", "uniform + ART, 2ε"), ("a_art_share0.2_2e", "A-ART, share 0.2, 2ε"),
      ("a_art_nominal", "A-ART, β 0.001"), ("art_paper", "ART, at 3.4 %"), ("position_pgd10", "position + PGD-10"),
-     ("a_art_detached", "A-ART, clean map fixed"), ("temperature_art", "temperature + ART"), ("random", "random")],
+     ("a_art_detached", "A-ART, clean map fixed"), ("a_art_squared", "A-ART, norm squared"),
+     ("temperature_art", "temperature + ART"), ("random", "random")],
 )  # fmt: skip
 def test_pages_name_models_in_words(variant: str, words: str) -> None:
     assert variant_name(variant) == words
@@ -552,8 +567,8 @@ def test_what_is_finished_is_not_done_again(tmp_path: Path, monkeypatch: pytest.
         run_trial("utd_mhad", tmp_path / "new", minutes=1, only=["art_2"])  # where nothing is calibrated yet
     rules = folder / "rules.json"  # of a calibration that did not measure the squares
     rules.write_text(json.dumps(dataclasses.replace(RULES, squared=None).to_json()))
-    with pytest.raises(ConfigError, match=r"rules\.json has no beta for a_art_squared; take it away"):
-        run_trial("utd_mhad", tmp_path, minutes=1, only=["a_art_squared"])
+    with pytest.raises(ConfigError, match=r"a_art_squared: .*rules\.json is of a calibration that did not"):
+        run_trial("utd_mhad", tmp_path, minutes=1, only=["a_art_detached", "a_art_squared"])
     monkeypatch.setattr(unit_module, "revision", lambda root: ("0" * 40, ["artpaper/losses.py"]))
     with pytest.raises(ArtpaperError, match="commit these first"):
         run_trial("utd_mhad", tmp_path, minutes=1)

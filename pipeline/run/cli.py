@@ -161,7 +161,11 @@ for _step in steps():
 @click.option("--minutes", type=COUNT, metavar="N", default=60, help="No unit is begun that would not be done by then.")
 @click.option("--only", multiple=True, metavar="VARIANT", help="This one alone, such as art_2e; once for each.")
 @click.option("--audit", is_flag=True, help="More attacks on the planned models instead.")
-@click.option("--report", is_flag=True, help="Table, figure and page from the finished units alone.")
+@click.option(
+    "--report",
+    is_flag=True,
+    help="Only results/SET/trial and results/trial.*, all sets together, from the finished units.",
+)
 def trial(name: str, data: Path | None, minutes: int, only: Sequence[str], audit: bool, report: bool) -> None:
     """Go on with the trial of docs/trial.md, until the time is used.
 
@@ -175,7 +179,7 @@ def trial(name: str, data: Path | None, minutes: int, only: Sequence[str], audit
     from pipeline.trial.overall import write_overall
     from pipeline.trial.page import write_page
 
-    print(write_page(root / "results" / name / "trial"), *write_overall(root / "results")[:1], sep="\n")
+    print(write_page(root / "results" / name / "trial"), *write_overall(root / "results")[-1:], sep="\n")
 
 
 @commands.command()

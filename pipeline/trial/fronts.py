@@ -66,22 +66,18 @@ def _centre(results: Results, variant: str) -> tuple[float, float, float, float]
     return x, y, wide, high
 
 
-def front_pairs() -> dict[str, tuple[str, str]]:
-    """The differences that :func:`front_lines` tells: in words, and which variant is compared with which."""
-    pairs = {f"ART at {_mark(name)} - A-ART": (name, "a_art") for name in FRONTS["ART, over ε"][0] if name != "art"}
-    return pairs | {f"A-ART at {times}ε - ART at {times}ε": (f"a_art_share{CALIBRATED}_{times}e", f"art_{times}e")
-                    for times in (2, 4)}  # fmt: skip
-
-
 def front_lines(results: Results) -> list[str]:
     """ART at other radii beside A-ART, which by the rule lies above ART's front if no point has as much of both.
 
     And A-ART at another radius beside ART there.
     """
     ahead = {"clean_part": "clean", "apgd": "Auto-PGD"}
+    pairs = {f"ART at {_mark(name)} - A-ART": (name, "a_art") for name in FRONTS["ART, over ε"][0] if name != "art"}
+    pairs |= {f"A-ART at {times}ε - ART at {times}ε": (f"a_art_share{CALIBRATED}_{times}e", f"art_{times}e")
+              for times in (2, 4)}  # fmt: skip
     cells: list[list[str]] = []
     as_good, above = [], []
-    for title, (model, over) in front_pairs().items():
+    for title, (model, over) in pairs.items():
         if len(results.seeds(model, over)) > 1:
             clean, attacked = (results.compare((1, model, name), (-1, over, name)) for name in ahead)
             told = [f"{one.value:+.2f} [{one.low:+.2f}, {one.high:+.2f}]" for one in (clean, attacked)]

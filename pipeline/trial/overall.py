@@ -25,8 +25,11 @@ COMPARED = {  # row of the figure -> model, the one it is compared with, conditi
     "ART at 2ε - A-ART, Auto-PGD": ("art_2e", "a_art", "apgd"),
     "ART at 2ε - A-ART, clean": ("art_2e", "a_art", "clean_part"),
 }
-PLANNED_ROWS = list(COMPARED)[: len(PLANNED)]
+PLANNED_ROWS = [
+    title for title, what in COMPARED.items() if what in {planned_[1:] for planned_ in PLANNED}
+]  # the first
 MARKERS = "osD^vP"
+WON_BACK = ("won back: ART", "A-ART")
 
 
 def write_overall(results: Path) -> list[Path]:
@@ -44,25 +47,25 @@ def overall_page(results: Path, table: pd.DataFrame) -> str:
     for name, of_set in table.groupby("set", sort=False):
         folder = results / str(name) / "trial"
         units, rules = read_results(folder), read_rules(folder / "rules.json")
-        models = model_table(units).set_index("variant")
-        words = {told["number"]: verdict(told) for told in planned(units).to_dict("records")}
-        seeds = str(len(units.seeds("art", "a_art")))
-        says.append([set_name(str(name)), seeds, *(words.get(number, "not made yet") for number, *_ in PLANNED)])
-        own = models.loc["a_art"]
         art = units.seeds("art")
-        beyond = (units.points("art", "one_step_part", art) - units.points("art", "apgd", art)).mean()
-        won = [number_or_dash(models.loc[model, "won_back_one_step"], ".0f") for model in ("art", "a_art")]
-        worth, unrelated = of_set["worth"].iloc[0], own["unrelated_share"]
+        if not units.seeds("art", "a_art"):
+            continue
+        models, compared = model_table(units).set_index("variant"), planned(units)
+        words = {told["number"]: verdict(told) for told in compared.to_dict("records")}
+        seeds = [seed_counts(compared["seeds"])] if words else ["1 seed"]
+        says.append([set_name(str(name)), *seeds, *(words.get(number, "not made yet") for number, *_ in PLANNED)])
+        own = models.loc["a_art"]
         radius = 100 * rules.epsilon / rules.frames**0.5  # of the norm of a median video of unit-norm frames
-        numbers = [
-            f"{rules.frames:g}",
-            f"{radius:.1f}",
-            number_or_dash(worth, ".1f"),
-            f"{beyond:.1f}",
-            f"{100 * own['share']:.1f}",
+        beyond = (units.points("art", "one_step_part", art) - units.points("art", "apgd", art)).mean()
+        numbers = (radius, of_set["worth"].iloc[0], beyond, 100 * own["share"])
+        cells = [f"{rules.frames:g}", *(number_or_dash(number, ".1f") for number in numbers)]
+        cells += [
+            number_or_dash(own["unrelated_share"], ".2f"),
+            f"{own['cost_other']:.1f}",
+            "yes" if own["alive"] else "no",
         ]
-        numbers += [number_or_dash(unrelated, ".2f"), f"{own['cost_other']:.1f}"]
-        about.append([set_name(str(name)), *numbers, "yes" if own["alive"] else "no", *won])
+        won = (models.loc[model, "won_back_one_step"] for model in ("art", "a_art"))
+        about.append([set_name(str(name)), *cells, *(number_or_dash(value, ".0f") for value in won)])
     gap = row(1, "GAP", "adversarial")
     lost = row(1, "GAP", "test").non_art - gap.non_art
     return "\n".join(
@@ -86,28 +89,15 @@ def overall_page(results: Path, table: pd.DataFrame) -> str:
             "",
             "*Frames* of the median video; *radius*: epsilon in percent of its norm; *worth*: the points of clean GAP "
             "that ART has over the same with uniform attention; *beyond*: what Auto-PGD takes from ART beyond the one "
-            "step, points; *share*: beta's of A-ART's loss at the end of the training, in percent "
-            f"({100 * CALIBRATED:g} of ART's by the rule); *unrelated*: the difference between unrelated videos' maps "
-            "of A-ART over that of ART's; *other*: what another video's map costs A-ART, points; *alive*: A-ART's "
+            "step, points; *share*: beta's term over the rest of A-ART's loss at the end of the training, in percent "
+            f"(by the rule {100 * CALIBRATED:g} of ART's loss); *unrelated*: the difference between unrelated videos' "
+            "maps of A-ART over that of ART's; *other*: what another video's map costs A-ART, points; *alive*: its "
             "attention, by the rule. *Won back*: of what the one step takes from Non-ART, in percent; in the paper "
             + " and ".join(f"{100 * (value - gap.non_art) / lost:.0f}" for value in (gap.art, gap.a_art))
             + ".",
             "",
             markdown_table(
-                [
-                    "set",
-                    "frames",
-                    "radius",
-                    "worth",
-                    "beyond",
-                    "share",
-                    "unrelated",
-                    "other",
-                    "alive",
-                    "won back: ART",
-                    "A-ART",
-                ],
-                about,
+                ["set", "frames", "radius", "worth", "beyond", "share", "unrelated", "other", "alive", *WON_BACK], about
             ),
         ]
     )

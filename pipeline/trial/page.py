@@ -126,7 +126,8 @@ def page(folder: Path, results: Results, models: pd.DataFrame, compared: pd.Data
         f"GAP in percent, means over seeds. *Won back* is the share of the GAP that Non-ART loses. *Swaps* cost so "
         "many points of clean GAP. *Unrelated* is the difference between unrelated videos' maps over ART's. Attention "
         f"is alive where that is at least {ALIVE_SHARE:g} and another video's map costs {ALIVE_COST:g} points or more; "
-        "*share* is beta's of the loss at the end of the training. All but the planned models are exploratory.",
+        "*share* is beta's term over the rest of the loss at the end of the training. All but the planned models are "
+        "exploratory.",
         "",
         markdown_table(
             ["model", "seeds", "clean", "one step", "Auto-PGD", "won back, one step", "Auto-PGD", "swap: uniform",

@@ -129,8 +129,8 @@ def epsilon_of(curve: Curve) -> float:
 def read_rules(path: Path) -> Rules:
     """From ``rules.json``; a DataError if what it says of epsilon does not follow from what it says was measured."""
     values = json.loads(path.read_text(encoding="utf-8"))
-    fields = {field.name: values[field.name] for field in dataclasses.fields(Rules) if field.name != "squared"}
-    fields["squared"] = values.get("squared")  # what was calibrated before 1 December 2026 has none
+    # older calibrations have no squares
+    fields = {field.name: values[field.name] for field in dataclasses.fields(Rules) if field.name in values}
     fields["curve"] = {float(radius): [tuple(row) for row in rows] for radius, rows in values["curve"].items()}
     rules = Rules(**fields)
     if json.loads(json.dumps(rules.to_json())) != values:

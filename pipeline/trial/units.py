@@ -60,8 +60,8 @@ def run_trial(
             calibrate(params, workspace, target / "rules.json", provenance, say)
     rules = read_rules(target / "rules.json")
     order = [unit for unit in (audits() if audited else units(rules)) if not only or unit.variant in only]
-    if not order:
-        raise ConfigError(f"{target / 'rules.json'} has no beta for {', '.join(only)}; take it away to calibrate again")
+    if lacking := set(only) - {unit.variant for unit in order}:
+        raise ConfigError(f"{min(lacking)}: {target / 'rules.json'} is of a calibration that did not measure its beta")
     made, known = [], _seconds(target / order[0].kind)
     for number, unit in enumerate(order, start=1):
         path = target / unit.kind / unit.file

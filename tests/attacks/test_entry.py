@@ -569,9 +569,11 @@ def test_a_part_that_an_adapter_calls_is_seen_though_it_is_not_registered() -> N
     """The fault it alone catches: eval() does not reach a head in the adapter's function, whose dropout stayed on."""
     net, head = toy.model(), nn.Sequential(nn.BatchNorm1d(toy.CLASSES), nn.Dropout(0.5))
     before = head[0].running_mean.clone()
-    adapter = Adapter(net, lambda model, x, mask: head(model(x, mask))).eval()
-    with pytest.warns(UserWarning, match="Sequential is in train mode"):
-        fgm(adapter, *toy.batch(), epsilon=0.5)
+    plain = lambda model, x, mask: head(model(x, mask))  # noqa: E731
+    given = functools.partial(lambda model, x, mask, last: last(model(x, mask)), last=head)
+    for call in (plain, given):
+        with pytest.warns(UserWarning, match="Sequential is in train mode"):
+            fgm(Adapter(net, call).eval(), *toy.batch(), epsilon=0.5)
     assert torch.equal(head[0].running_mean, before)
 
 
@@ -606,6 +608,18 @@ def test_a_step_of_every_entry_or_frame_is_seen_where_one_of_the_video_is_not(ba
         fgm(net, x, y, mask, epsilon=epsilon / 100, **ball)
     with pytest.raises(ValueError, match="of a video's norm"):
         fgm(net, x, y, mask, epsilon=epsilon)
+
+
+def test_a_function_that_names_what_is_not_set_yet_is_attacked() -> None:
+    """The fault it alone catches: to look for parts raised "Cell is empty" where the model never asks for it."""
+    net = toy.model()
+
+    def called(x: Tensor, mask: Tensor) -> Tensor:
+        return later(x) if x is None else net(x, mask)
+
+    attack = fgm(called, *toy.batch(), epsilon=0.5)
+    later = net
+    assert torch.equal(attack.perturbation, fgm(later, *toy.batch(), epsilon=0.5).perturbation)
 
 
 def test_a_step_that_autocast_rounds_away_is_refused() -> None:
