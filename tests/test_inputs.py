@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from artpaper.attacks import fit_universal
 from artpaper.checks import RobustnessWarning, check_model
-from artpaper.losses import COUNTED, PARTS, loss_for
+from artpaper.losses import COUNTED, PARTS, attention_change, loss_for
 from artpaper.settings import Control, Loss
 from tests import toy
 from tests.attacks.test_entry import MASK, PLACES, Unit, X, Y
@@ -174,3 +174,12 @@ def test_a_universal_perturbation_leaves_out_what_has_no_gradient() -> None:
     torch.testing.assert_close(found, fit_universal(net, [(x[others], y[others], mask[others])], epsilon=0.5, passes=1))
     with pytest.raises(ValueError, match="epsilon"):
         fit_universal(net, [(x, y, mask)], epsilon=math.nan)
+
+
+def test_the_attention_term_is_of_maps_averaged_over_heads() -> None:
+    """The fault it alone catches: maps by head were averaged after their norms; here, where no shapes are checked."""
+    clean, attacked = ({"rgb": torch.zeros(2, 3, 3)} for _ in range(2))
+    heads = {name: maps[:, None].expand(-1, 8, -1, -1) for name, maps in clean.items()}
+    for first, second in ((heads, heads), (clean, {name: maps[:1] for name, maps in attacked.items()})):
+        with pytest.raises(ValueError, match=r"needed are two \(batch, time, time\), the mean over heads"):
+            attention_change(first, second, Loss())
