@@ -340,7 +340,7 @@ def test_all_sets_together_say_what_each_says(tmp_path: Path) -> None:
         lines = (ROOT / "results" / name / "trial" / "README.md").read_text(encoding="utf-8").splitlines()
         own = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| ")]
         fewest = pd.read_csv(ROOT / "results" / name / "trial" / "planned.csv")["seeds"].min()
-        assert says[1].startswith(f"{fewest} ")
+        assert says[1] == str(fewest)
         assert says[2:] == [next(line[4] for line in own if line[0] == number) for number in "1234"]
         [model] = [line for line in own if line[0] == "A-ART" and len(line) == 14]
         assert [about[6], about[8], about[10]] == [model[10], model[11], model[5]]

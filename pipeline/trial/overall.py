@@ -52,8 +52,8 @@ def overall_page(results: Path, table: pd.DataFrame) -> str:
             continue
         models, compared = model_table(units).set_index("variant"), planned(units)
         words = {told["number"]: verdict(told) for told in compared.to_dict("records")}
-        seeds = [seed_counts(compared["seeds"])] if words else ["1 seed"]
-        says.append([set_name(str(name)), *seeds, *(words.get(number, "not made yet") for number, *_ in PLANNED)])
+        seeds = str(compared["seeds"].min() if words else 1)  # the fewest of the four
+        says.append([set_name(str(name)), seeds, *(words.get(number, "not made yet") for number, *_ in PLANNED)])
         own = models.loc["a_art"]
         radius = 100 * rules.epsilon / rules.frames**0.5  # of the norm of a median video of unit-norm frames
         beyond = (units.points("art", "one_step_part", art) - units.points("art", "apgd", art)).mean()
@@ -73,9 +73,11 @@ def overall_page(results: Path, table: pd.DataFrame) -> str:
             "# The trial, all sets together",
             "",
             "By the rules of [docs/trial.md](../docs/trial.md). Made by `artpaper trial SET --report` from every set's "
-            "units, as are the [picture](trial.png) and its [numbers](trial.csv). The sets' own pages: "
+            "units, as are the picture and its [numbers](trial.csv). The sets' own pages: "
             + ", ".join(f"[{set_name(name)}]({name}/trial/README.md)" for name in table["set"].unique())
             + ".",
+            "",
+            "![Differences of A-ART, ART, its controls and ART with a longer step on each set](trial.png)",
             "",
             "## Where the claim holds",
             "",
