@@ -39,14 +39,14 @@ def attention_numbers(
     frames = mask.sum(dim=1).double()  # (B,)
     entries = frames.square()
     pairs = mask[:, :, None] & mask[:, None, :]  # (B, T, T)
-    # PyTorch's own attention, for one, has rows of padding that sum to 1
-    clean, attacked = (maps.masked_fill(pairs[:, None] == 0, 0.0) for maps in (clean, attacked))
-    before, after = clean.mean(dim=1), attacked.mean(dim=1)  # (B, T, T) each
+    outside = pairs == 0  # PyTorch's own attention, for one, has rows of padding that sum to 1
+    before, after = (maps.mean(dim=1).masked_fill(outside, 0.0) for maps in (clean, attacked))  # (B, T, T) each
+    by_head = (clean - attacked).masked_fill(outside[:, None], 0.0)  # (B, H, T, T)
     uniform = pairs / frames[:, None, None]  # (B, T, T)
     row_entropy = torch.special.entr(before.double()).sum(dim=2).sum(dim=1) / frames  # (B,)
     numbers = {
         "mse": _squares(before - after) / entries,
-        "head_mse": _squares((clean - attacked).flatten(1, 2)) / (entries * clean.shape[1]),
+        "head_mse": _squares(by_head.flatten(1, 2)) / (entries * clean.shape[1]),
         "uniform_mse": _squares(before - uniform) / entries,
         "entropy": torch.where(frames == 1, 1.0, row_entropy / frames.clamp(min=2).log()),
         "largest": before.amax(dim=(1, 2)) * (entries / frames),

@@ -31,7 +31,7 @@ from pipeline.trial import units as unit_module
 from pipeline.trial.audit import audit
 from pipeline.trial.fronts import _centre
 from pipeline.trial.measure import SWAPS, Measured, by_length, gap_and_draws, mean_maps, measure, swapped
-from pipeline.trial.overall import overall, overall_figure, overall_page, write_overall
+from pipeline.trial.overall import overall, overall_figure, overall_page, read_sets, write_overall
 from pipeline.trial.page import ATTACKS, model_table, page, unit_table, verdict, write_page
 from pipeline.trial.rules import (
     LOST,
@@ -314,7 +314,8 @@ def test_planned_comparisons_are_recomputed_from_published_files(folder: Path | 
 def test_all_sets_together_say_what_each_says(tmp_path: Path) -> None:
     """The fault it alone catches: README's picture shows other numbers than the sets' pages, or in another row."""
     assert write_overall(tmp_path) == []  # nothing to compare is nothing to draw
-    table = overall(ROOT / "results")
+    sets = read_sets(ROOT / "results")
+    table = overall(sets)
     pd.testing.assert_frame_equal(table, pd.read_csv(ROOT / "results" / "trial.csv"), rtol=1e-6, check_dtype=False)
     axes = overall_figure(table).axes[0]
     marks = [line for line in axes.lines if len(line.get_xdata()) > 2][::3]  # then the two ends of their bars
@@ -332,7 +333,7 @@ def test_all_sets_together_say_what_each_says(tmp_path: Path) -> None:
         clean = units.pivot_table("clean", "seed", "variant")
         assert of_set["worth"].iloc[0] == pytest.approx((clean["art"] - clean["uniform_art"]).mean())
     text = (ROOT / "results" / "trial.md").read_text(encoding="utf-8")
-    assert text == overall_page(ROOT / "results", table)
+    assert text == overall_page(sets, table)
     assert "in the paper 48 and 95" in text
     for name in table["set"].unique():  # as its own page has them
         says, about = ([cell.strip() for cell in line.split("|")[1:-1]] for line in text.replace("\\", "").splitlines()
@@ -371,7 +372,7 @@ def test_the_table_of_the_readme_holds_the_means_of_the_units() -> None:
         means, seeds = units[["clean_part", "one_step_part", "apgd"]].mean(), units.size()
         expected = [" / ".join(f"{value:.1f}" for value in means.loc[each]) for each in (*PLANNED, "art_2e")]
         assert cells == expected, name
-        assert title.endswith(f", {'three' if seeds['a_art'] == 3 else 'eight'} seeds"), name
+        assert title.endswith(f", {({3: 'three', 8: 'eight'})[seeds['a_art']]} seeds"), name
         assert seeds["art_2e"] == 3  # as the column says
 
 

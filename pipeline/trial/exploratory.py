@@ -20,8 +20,7 @@ def beside_lines(results: Results) -> list[str]:
             for over, other in (("art", "a_art"), ("a_art", "art"))
             for name in CONDITIONS
         ]
-        cells.append([variant_name(variant), *(f"{one.value:+.2f} [{one.low:+.2f}, {one.high:+.2f}]" for one in found),
-                      str(len(seeds))])  # fmt: skip
+        cells.append([variant_name(variant), *(one.words for one in found), str(len(seeds))])
     if not cells:
         return []
     return [

@@ -80,8 +80,7 @@ def front_lines(results: Results) -> list[str]:
     for title, (model, over) in pairs.items():
         if len(results.seeds(model, over)) > 1:
             clean, attacked = (results.compare((1, model, name), (-1, over, name)) for name in ahead)
-            told = [f"{one.value:+.2f} [{one.low:+.2f}, {one.high:+.2f}]" for one in (clean, attacked)]
-            cells.append([title, *told, str(clean.seeds)])
+            cells.append([title, clean.words, attacked.words, str(clean.seeds)])
             if over == "a_art":
                 as_good += [_mark(model)] * (clean.value >= 0 and attacked.value >= 0)
                 above += [_mark(model)] * (attacked.low > 0 and clean.low <= 0 <= clean.high)

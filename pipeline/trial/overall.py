@@ -1,5 +1,6 @@
 """What the sets say together: the same differences of models on each, with what attention is worth there."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,9 @@ from matplotlib.figure import Figure
 from pipeline.paper.paper import row
 from pipeline.paper.style import markdown_table, number_or_dash, panels, save_figure, save_table, save_text, seed_counts
 from pipeline.trial.page import model_table, verdict
-from pipeline.trial.rules import CALIBRATED, read_rules
+from pipeline.trial.rules import CALIBRATED, Rules, read_rules
 from pipeline.trial.sets import SETS, set_name
-from pipeline.trial.statistics import PLANNED, planned, read_results
+from pipeline.trial.statistics import PLANNED, Results, planned, read_results
 from pipeline.trial.variants import PLANNED_SEEDS
 
 COMPARED = {  # row of the figure -> model, the one it is compared with, condition
@@ -29,24 +30,32 @@ PLANNED_ROWS = [
     title for title, what in COMPARED.items() if what in {planned_[1:] for planned_ in PLANNED}
 ]  # the first
 MARKERS = "osD^vP"
+Sets = Mapping[str, tuple[Rules, Results]]  # by the sets' names, in their order
 WON_BACK = ("won back: ART", "A-ART")
 
 
 def write_overall(results: Path) -> list[Path]:
     """Make ``trial.png``, ``.pdf``, ``.csv`` and ``.md`` in ``results``, if any set has two seeds to compare."""
-    table = overall(results)
+    sets = read_sets(results)
+    table = overall(sets)
     if table.empty:
         return []
     files = [*save_figure(overall_figure(table), results / "trial"), save_table(table, results / "trial.csv")]
-    return [*files, save_text(overall_page(results, table), results / "trial.md")]
+    return [*files, save_text(overall_page(sets, table), results / "trial.md")]
 
 
-def overall_page(results: Path, table: pd.DataFrame) -> str:
+def read_sets(results: Path) -> Sets:
+    """The rules and the finished units of every set that is calibrated."""
+    folders = {name: results / name / "trial" for name in SETS}
+    return {name: (read_rules(folder / "rules.json"), read_results(folder))
+            for name, folder in folders.items() if (folder / "rules.json").is_file()}  # fmt: skip
+
+
+def overall_page(sets: Sets, table: pd.DataFrame) -> str:
     """The planned comparisons' verdicts, a row a set, beside what may decide them; ``table`` is :func:`overall`'s."""
     about, says = [], []
     for name, of_set in table.groupby("set", sort=False):
-        folder = results / str(name) / "trial"
-        units, rules = read_results(folder), read_rules(folder / "rules.json")
+        rules, units = sets[str(name)]
         art = units.seeds("art")
         if not units.seeds("art", "a_art"):
             continue
@@ -105,7 +114,7 @@ def overall_page(results: Path, table: pd.DataFrame) -> str:
     )
 
 
-def overall(results: Path) -> pd.DataFrame:
+def overall(sets: Sets) -> pd.DataFrame:
     """Every difference that two seeds or more tell of.
 
     Returns:
@@ -113,10 +122,7 @@ def overall(results: Path) -> pd.DataFrame:
         clean GAP that ART has over the same with uniform attention, mean over the seeds that both have.
     """
     rows: list[dict[str, object]] = []
-    for name in SETS:
-        if not (results / name / "trial" / "rules.json").is_file():
-            continue
-        units = read_results(results / name / "trial")
+    for name, (_, units) in sets.items():
         seeds = units.seeds("art", "uniform_art")
         learnt, uniform = (units.points(model, "clean", seeds) for model in ("art", "uniform_art"))
         worth = (learnt - uniform).mean() if seeds else np.nan

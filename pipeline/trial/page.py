@@ -203,6 +203,6 @@ def _audit_lines(results: Results, table: pd.DataFrame) -> list[str]:
     for over in ("art", "uniform_art"):
         if len(results.seeds("a_art", over)) > 1:
             found = results.compare((1, "a_art", "worst"), (-1, over, "worst"))
-            lines += [f"Under the worst of all, {variant_name('a_art')} - {variant_name(over)} is {found.value:+.2f} "
-                      f"[{found.low:+.2f}, {found.high:+.2f}], {found.seeds} seeds.", ""]  # fmt: skip
+            lines += [f"Under the worst of all, {variant_name('a_art')} - {variant_name(over)} is {found.words}, "
+                      f"{found.seeds} seeds.", ""]  # fmt: skip
     return lines

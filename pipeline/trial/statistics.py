@@ -45,6 +45,11 @@ ALIVE_SHARE, ALIVE_COST = 0.5, 2.0  # of ART's difference between unrelated vide
 class Difference(Estimate):
     """A mean over seeds in points of GAP; ``videos`` is how many videos, or people, were drawn."""
 
+    @property
+    def words(self) -> str:
+        """The difference and its interval, as pages have them."""
+        return f"{self.value:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
+
     def told(self, level: float = LEVEL) -> float:
         """The smallest difference that a test at ``level`` with this error would have told, with a power of 80 %."""
         if not self.error:

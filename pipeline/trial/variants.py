@@ -25,6 +25,8 @@ ENDINGS = {
     PAPER_RADIUS: f", at {100 * PAPER:g} %",
 }
 ATTENTIONS: tuple[Attention, ...] = ("softmax", "uniform", "position", "random")
+TABLE_LOSSES = ("none", "art", "art_4e", "pgd10", "trades10")
+"""Of the table of attention by loss; with :data:`ATTENTIONS`, each has every attention."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,10 +41,6 @@ class Unit:
     def file(self) -> str:
         """Its name among the results."""
         return f"{self.variant}-seed{self.seed}.parquet"
-
-
-TABLE_LOSSES = ("none", "art", "art_4e", "pgd10", "trades10")
-"""Of the table of attention by loss; with :data:`ATTENTIONS`, each has every attention."""
 
 
 def variants(rules: Rules) -> dict[str, Control]:
