@@ -77,7 +77,7 @@ def test_lists_are_replaced_mappings_merged_and_the_nearer_comment_wins(project:
     assert params.study.epsilons == (0.1,)
     assert params.study.models.alpha == ("art",)
     assert params.study.models.epsilon == ("art", "a_art")
-    assert [loss.epsilon for loss in params.models.values()] == [0.12, 0.5, 0.12]
+    assert [loss.epsilon for loss in params.models.values()] == [0.038, 0.5, 0.038]
     assert text.startswith("# Mine\nbase:")
     assert re.search(r"\n  seed: 3 +# row 21: of the splits", text)
     assert re.search(r"\n  max_steps: 5 +# few\n", text)
@@ -91,8 +91,8 @@ def test_what_shares_an_anchor_is_changed_in_one_place(project: Path) -> None:
     (project / "profiles" / "shared.yaml").write_text(text)
     (project / "profiles" / "mine.yaml").write_text("like: shared\nmodels: {art: {epsilon: 0.5}}\n")
     use("mine", {"models.a_art.epsilon": "0.25"})
-    assert [loss.epsilon for loss in load_params("profiles/mine.yaml").models.values()] == [0.12, 0.5, 0.12]
-    assert [loss.epsilon for loss in load_params("params.yaml").models.values()] == [0.12, 0.5, 0.25]
+    assert [loss.epsilon for loss in load_params("profiles/mine.yaml").models.values()] == [0.038, 0.5, 0.038]
+    assert [loss.epsilon for loss in load_params("params.yaml").models.values()] == [0.038, 0.5, 0.25]
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from pipeline.base.errors import ArtpaperError, ConfigError, DataError
 from pipeline.base.parameters import Params, as_dict, load_params
 from pipeline.data.batches import model_inputs
 from pipeline.data.store import FrameStore
+from pipeline.train.history import attention_share
 from pipeline.trial import audit as audit_module
 from pipeline.trial import measure as measure_module
 from pipeline.trial import rules as rules_module
@@ -48,7 +49,7 @@ from pipeline.trial.rules import (
 )
 from pipeline.trial.sets import ASIDE, SETS, draw_counts, in_trial, set_name, trial_params
 from pipeline.trial.statistics import difference, planned, read_results, won_back
-from pipeline.trial.units import attention_share, make_unit, read_unit, run_trial, write_unit
+from pipeline.trial.units import make_unit, read_unit, run_trial, write_unit
 from pipeline.trial.variants import PLANNED, Unit, undefended, units, variant_name, variants, with_variant
 from tests import toy
 from tests.pipeline import changed
@@ -161,9 +162,9 @@ def test_every_set_follows_the_same_rules() -> None:
 
 @pytest.mark.parametrize("folder", PUBLISHED, ids=lambda path: path.parent.name)
 def test_a_profile_of_the_trial_holds_what_the_rules_gave(folder: Path) -> None:
-    """Those of ``default`` and ``audioset`` are the stress test's, whose results are published under them."""
+    """That of ``audioset`` is the stress test's, whose results are published under it."""
     rules, name = read_rules(folder / "rules.json"), folder.parent.name
-    if name in ("default", "audioset"):
+    if name == "audioset":
         pytest.skip("the stress test's profile")
     profile = load_params(ROOT / "profiles" / f"{name}.yaml")
     assert profile.attack.epsilon == profile.models["art"].epsilon == pytest.approx(rules.epsilon, rel=0.01)
@@ -763,11 +764,11 @@ def test_a_unit_is_of_the_videos_of_the_trial_and_its_surrogates_of_their_own_se
     assert draws["clean"].tolist() == [50.0]  # hundredths of a point in the file
 
 
-def test_betas_share_is_that_of_the_end_of_the_training(tiny_params: Params) -> None:
-    params = with_variant(tiny_params, RULES, "a_art_nominal")  # beta 0.001
-    history = pd.DataFrame({"loss": [9.0] * 18 + [0.5, 1.1], "attention": [1.0] * 18 + [100.0, 100.0]})
-    assert attention_share(params, "a_art_nominal", history) == pytest.approx((0.1 / 0.4 + 0.1 / 1.0) / 2)
-    assert attention_share(with_variant(params, RULES, "art"), "art", history) == 0.0
+def test_betas_share_is_that_of_the_end_of_the_training(tmp_path: Path) -> None:
+    path, attention = tmp_path / "history.csv", [1.0] * 18 + [100.0, 100.0]
+    pd.DataFrame({"loss": [9.0] * 18 + [0.5, 1.1], "attention": attention}).to_csv(path)
+    assert attention_share(path, 0.001) == pytest.approx((0.1 / 0.4 + 0.1 / 1.0) / 2)
+    assert attention_share(path, 0.0) == 0.0
 
 
 def test_the_page_tells_a_difference_by_its_corrected_p_alone() -> None:

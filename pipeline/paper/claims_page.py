@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 
 from pipeline.base.errors import DataError
+from pipeline.base.parameters import parse
 from pipeline.base.sources import SOURCES
 from pipeline.paper import paper
 from pipeline.paper.claims import CLAIMS, Claim, judgements
 from pipeline.paper.evidence import Evidence, NotMeasured
-from pipeline.paper.results import read_json
+from pipeline.paper.results import read_json, read_text
 from pipeline.paper.rules import ClaimJudgement
 from pipeline.paper.style import save_text
 
@@ -52,8 +53,14 @@ def claims_table(runs: Mapping[str, Evidence]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def claims_markdown(runs: Mapping[str, Evidence], commands: Mapping[str, str], folders: Mapping[str, str]) -> str:
-    """The page; of each run, by the name of its data, its tables, what makes it again, and the folder to link to."""
+def claims_markdown(
+    runs: Mapping[str, Evidence], commands: Mapping[str, str], folders: Mapping[str, str],
+    weights: Mapping[str, str] | None = None,
+) -> str:  # fmt: skip
+    """The page; of each run, by the name of its data, its tables, what makes it again, and the folder to link to.
+
+    ``weights``, if given, are in words A-ART's epsilon and beta in each run.
+    """
     by_run = {data: judgements(evidence) for data, evidence in runs.items()}
     header = ["#", "claim", "where", "the paper", *(f"on {data}" for data in runs)]
     tables: dict[str, list[str]] = {kind: [] for kind in KINDS}
@@ -64,7 +71,7 @@ def claims_markdown(runs: Mapping[str, Evidence], commands: Mapping[str, str], f
         row = _row([f"[{position}](#claim-{position})", claim.text, claim.place, claim.paper, *verdicts])
         tables[claim.kind].append(row)
         details += _details(position, claim, own, folders)
-    lines = ["# The paper's claims, one by one", "", *_conclusion(runs)]
+    lines = ["# The paper's claims, one by one", "", *_conclusion(runs, weights)]
     for kind, title in KINDS.items():
         lines += [f"## {title}", "", _row(header), _row(["---"] * len(header)), *tables[kind], ""]
     lines += ["## How they are judged", "", RULES]
@@ -76,7 +83,7 @@ def claims_markdown(runs: Mapping[str, Evidence], commands: Mapping[str, str], f
     return "\n".join(lines) + "\n"
 
 
-def _conclusion(runs: Mapping[str, Evidence]) -> list[str]:
+def _conclusion(runs: Mapping[str, Evidence], weights: Mapping[str, str] | None) -> list[str]:
     """The two contributions under the paper's own attack, each in points of GAP."""
     header = ["GAP under the paper's attack, points", "the paper", *runs]
     lines = [_row(header), _row(["---"] * len(header))]
@@ -90,7 +97,9 @@ def _conclusion(runs: Mapping[str, Evidence]) -> list[str]:
             except NotMeasured:
                 cells.append("–")
         lines.append(_row(cells))
-    after = "What stronger attacks and controls say stands in `docs/stress.md` and `docs/trial.md`."
+    if weights:
+        lines.append(_row(["ε and β of A-ART", "0.5, 0.001", *(weights[data] for data in runs)]))
+    after = "What stronger attacks and controls say stands in `docs/stress.md` and `results/trial.md`."
     return [*lines, "", after, ""]
 
 
@@ -128,6 +137,9 @@ def write_claims(results: Path, page: Path) -> list[str]:
         raise DataError(f"{results}: no published run here; `artpaper publish {results}/NAME` makes one")
     runs = {SOURCES[folder.name].name if folder.name in SOURCES else folder.name: folder for folder in folders}
     commands = {data: read_json(folder / "provenance.json", "command")["command"] for data, folder in runs.items()}
+    used = {data: parse(read_text(folder / "params.yaml"), str(folder)) for data, folder in runs.items()}
+    weights = {data: "{epsilon:g}, {beta:g}".format(**params["models"]["a_art"]) for data, params in used.items()}
     places = {data: folder.relative_to(page.parent).as_posix() for data, folder in runs.items()}
-    save_text(claims_markdown({data: Evidence(folder) for data, folder in runs.items()}, commands, places), page)
+    evidence = {data: Evidence(folder) for data, folder in runs.items()}
+    save_text(claims_markdown(evidence, commands, places, weights), page)
     return list(runs)

@@ -3,7 +3,7 @@
 A metric has a line of the paper's figures, a line of ours and their difference.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,13 +115,22 @@ def describe(
     return " ".join(text)
 
 
-def notes(number: int, videos: int, printed: bool, diagnostics: dict[str, list[pd.DataFrame]]) -> tuple[str, ...]:
+def notes(
+    number: int, videos: int, printed: bool, diagnostics: dict[str, list[pd.DataFrame]],
+    weights: Mapping[str, tuple[float, float]],
+) -> tuple[str, ...]:  # fmt: skip
     """What stands below a table: how to read the gains, the paper's slips, and what the attack did to each model.
 
     ``printed`` says whether the paper's figures stand in the table; ``diagnostics`` has for each column a table a seed
-    of its ``videos``.
+    of its ``videos``, and ``weights`` for those with an attention term beta and the term's share of the rest of the
+    loss.
     """
     lines = [f"{GAIN}: A-ART minus Non-ART, in points, recomputed from the columns."]
+    lines += [
+        f"Attention term of {column}: β = {beta:g}, {100 * share:.2g} % of the rest of the loss when training ended; "
+        "in the paper some 10 to 40 %, inferred."
+        for column, (beta, share) in weights.items()
+    ]
     lines += slips(number) if printed else []
     for column, runs in diagnostics.items() if videos else ():
         every = pd.concat(runs)

@@ -26,6 +26,7 @@ from pipeline.paper.render import PaperTables, write_tables
 from pipeline.paper.style import model_title, save_metrics
 from pipeline.predict.files import check_comparable
 from pipeline.predict.predictions import LISTS, Predictions, read_predictions
+from pipeline.train.history import attention_share
 
 CELLS = ["table", "group", "metric", "split", "column", "ours", "std", "seed_std"]
 CELLS += ["paper", "paper_std", "difference", "n", "seeds", "partitions"]
@@ -37,13 +38,16 @@ Values = dict[str, dict[Key, np.ndarray]]  # model -> percent (seeds, 3 + partit
 
 def tables(params: Params, workspace: Path) -> Path:
     """Make Tables 1-3 of a workspace in ``tables/``, which it returns, and for ``dvc metrics`` in ``metrics/``."""
-    files = {
-        model: [
-            workspace / "predictions" / model / f"seed{seed}" / "one_step.parquet" for seed in params.experiment.seeds
-        ]
-        for model in params.experiment.models
+    runs = {model: [f"{model}/seed{seed}" for seed in params.experiment.seeds] for model in params.experiment.models}
+    files = {model: [workspace / "predictions" / run / "one_step.parquet" for run in runs[model]] for model in runs}
+    models = workspace / "models"
+    weights = {
+        model: (beta, float(np.mean([attention_share(models / run / "history.csv", beta) for run in runs[model]])))
+        for model in runs
+        if (beta := params.models[model].beta)
     }
-    paper_tables = make_tables(files, workspace / "frames" / "label_space.json", params.tables, params.base.seed)
+    space = workspace / "frames" / "label_space.json"
+    paper_tables = make_tables(files, space, params.tables, params.base.seed, weights)
     write_tables(paper_tables, workspace / "tables")
     for name, rows in paper_tables.metrics.items():
         save_metrics(rows, workspace / "metrics" / name)
@@ -51,14 +55,16 @@ def tables(params: Params, workspace: Path) -> Path:
 
 
 def make_tables(
-    predictions: Mapping[str, Sequence[str | Path]], label_space: str | Path, config: Tables, split_seed: int
-) -> PaperTables:
+    predictions: Mapping[str, Sequence[str | Path]], label_space: str | Path, config: Tables, split_seed: int,
+    weights: Mapping[str, tuple[float, float]] | None = None,
+) -> PaperTables:  # fmt: skip
     """Compute Tables 1-3 from the predictions files of each model, one a seed.
 
     The paper's models are non_art, art and a_art; others get columns of their own, and those trained on one vertical
-    (``art_...`` for ART) a table of their own. ``label_space`` is that of the frames that were predicted.
+    (``art_...`` for ART) a table of their own. ``label_space`` is that of the frames that were predicted. ``weights``:
+    of each model with an attention term its beta, and the term's share of the rest of the loss when training ended.
     """
-    space = LabelSpace.load(label_space)
+    space, weights = LabelSpace.load(label_space), weights or {}
     files = ((model, read_predictions(path)) for model, paths in predictions.items() for path in paths)
     named, first = next(files, (None, None))
     if named is None or first is None:
@@ -99,7 +105,8 @@ def make_tables(
             attacked = {
                 model_title(column): [run.iloc[rows] for run in diagnostics[model]] for column, model in chosen.items()
             }
-            notes = render.notes(number, len(rows), printed, attacked)
+            weighed = {model_title(name): weights[model] for name, model in chosen.items() if model in weights}
+            notes = render.notes(number, len(rows), printed, attacked, weighed)
             cells = _cells(*size, printed, {column: values[model] for column, model in chosen.items()}, len(members[0]))
             complete.append(render.Table(number, caption, notes, cells, second))
             if not second:

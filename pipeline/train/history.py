@@ -4,6 +4,7 @@ import csv
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import pandas as pd
 from tqdm import tqdm
 
 from artpaper.losses import PARTS
@@ -53,3 +54,13 @@ def write_history(path: Path, history: Iterable[Row]) -> None:
         writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(history)
+
+
+def attention_share(path: Path, beta: float) -> float:
+    """beta times the attention term over the rest of the loss, mean of the last tenth of a training's history."""
+    if not beta:
+        return 0.0
+    history = pd.read_csv(path)
+    last = history.tail(max(1, len(history) // 10))
+    term = beta * last["attention"]
+    return float((term / (last["loss"] - term)).mean())

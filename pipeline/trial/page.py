@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.base.errors import DataError
+from pipeline.paper.rules import ALIVE_SHARE
 from pipeline.paper.style import markdown_table, number_or_dash, save_figure, save_table, save_text
 from pipeline.trial.audit import QUERIES, SURROGATE_SEED
 from pipeline.trial.exploratory import attention_by_loss, beside_lines
@@ -13,7 +14,7 @@ from pipeline.trial.fronts import front_lines, fronts_figure
 from pipeline.trial.measure import STEPS
 from pipeline.trial.rules import CALIBRATED, LOST, PAPER, base_radius, lost_share, read_rules
 from pipeline.trial.sets import SETS, set_name
-from pipeline.trial.statistics import ALIVE_COST, ALIVE_SHARE, LEVEL, Results, planned, read_results, won_back
+from pipeline.trial.statistics import ALIVE_COST, LEVEL, Results, planned, read_results, won_back
 from pipeline.trial.variants import PLANNED_SEEDS, undefended, variant_name
 
 WORDS = {"one_step": "one step", "apgd": "Auto-PGD", "clean": "clean"}

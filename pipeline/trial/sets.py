@@ -40,8 +40,7 @@ SETS = {
     "utd_mhad": TrialSet(128, people=r"_s(\d+)_", note="People are drawn, not recordings."),
     "default": TrialSet(
         256,
-        note="Its videos are synthetic, 8 to 16 frames each; CLAIMS.md tells of the same ones at a larger radius and "
-        "the paper's beta.",
+        note="Its videos are synthetic, 8 to 16 frames each.",
         synthetic=True,
     ),
     "audioset": TrialSet(512, note="Frames are scaled to norm 1, where the stress test has them raw."),

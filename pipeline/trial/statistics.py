@@ -38,7 +38,7 @@ PLANNED = (
     (3, "a_art", "uniform_art", "apgd"),
     (4, "a_art", "art", "clean"),  # by equivalence
 )
-ALIVE_SHARE, ALIVE_COST = 0.5, 2.0  # of ART's difference between unrelated videos' maps; points of GAP
+ALIVE_COST = 2.0  # points of GAP that another video's map costs
 
 
 @dataclass(frozen=True)

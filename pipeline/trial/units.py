@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -25,6 +24,7 @@ from pipeline.paper.publish import environment
 from pipeline.predict.study import Variation
 from pipeline.prepare.prepare import prepare
 from pipeline.train.checkpoints import read_note
+from pipeline.train.history import attention_share
 from pipeline.trial.audit import SURROGATE_SEED, SURROGATES, audit
 from pipeline.trial.measure import measure
 from pipeline.trial.rules import Rules, calibrate, fit, read_rules
@@ -105,7 +105,7 @@ def make_unit(
     all_, part = (test.subset(in_trial(test.ids, most).tolist()) for most in (None, SETS[name].attacked))
     people = SETS[name].people
     result = audit(model, own, part, people, surrogates) if audited else measure(model, own, train, all_, part, people)
-    note, history = read_note(folder), pd.read_csv(folder / "history.csv")
+    note = read_note(folder)
     seconds = {"train": trained - started, "attack": time.process_time() - trained, "wall": time.perf_counter() - begun}
     about = {
         "set": name,
@@ -117,7 +117,7 @@ def make_unit(
         "drawn": result.drawn,
         "seconds": seconds,
         "training": {key: note[key] for key in ("steps", "best_step", "best_validation_gap", "stopped")},
-        "attention_share": attention_share(own, unit.variant, history),
+        "attention_share": attention_share(folder / "history.csv", own.models[unit.variant].beta),
         "parameters": {"loss": as_dict(own.models[unit.variant]), "attack": as_dict(own.attack),
                        "train": as_dict(own.train), "features": as_dict(own.features), "model": as_dict(own.model)},
         "frames": test.fingerprint,
@@ -125,16 +125,6 @@ def make_unit(
     }  # fmt: skip
     write_unit(path, about, result.draws)
     return result.points, seconds["wall"]
-
-
-def attention_share(params: Params, variant: str, history: pd.DataFrame) -> float:
-    """beta times the attention term over the rest of the loss, mean of the last tenth of the training."""
-    beta = params.models[variant].beta
-    if not beta:
-        return 0.0
-    last = history.tail(max(1, len(history) // 10))
-    term = beta * last["attention"]
-    return float((term / (last["loss"] - term)).mean())
 
 
 def write_unit(path: Path, about: Mapping[str, Any], draws: Mapping[str, Int16[np.ndarray, " draws"]]) -> None:

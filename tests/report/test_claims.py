@@ -169,10 +169,15 @@ def test_few_videos_cannot_be_tested(run_of) -> None:
     assert "Finance" in CLAIMS[6].text
 
 
-def test_attention_that_was_flattened_was_not_made_robust(run_of) -> None:
-    found = verdicts(run_of(uniform_mse=(2e-4, 1e-4, 8e-8)))
-    assert found[MSE.text] == HOLDS
-    assert found[FLAT.text] == FAILS
+def test_attention_that_was_switched_off_was_not_made_robust(run_of) -> None:
+    """Maps that do not depend on the video, whether flat or not; 5.1e-5 is just more than half of ART's in norm."""
+    for left, verdict in ((8e-8, FAILS), (4.9e-5, FAILS), (5.1e-5, HOLDS)):
+        found = verdicts(run_of(unrelated_mse=(2e-4, 2e-4, left)))
+        assert found[MSE.text] == HOLDS
+        assert found[FLAT.text] == verdict
+    beside = FLAT.rule.judge(Evidence(run_of(mse=(8e-5, 4e-5, 2e-5), unrelated_mse=(2e-4, 2e-4, 1e-4))))
+    assert beside.verdict == FAILS  # the one falls as the other does
+    assert FLAT.rule.judge(Evidence(run_of(mse=(8e-5, 4e-5, 1e-5)))).verdict == DIRECTION  # fourfold
 
 
 def test_one_seed_takes_its_error_from_the_videos(run_of) -> None:
@@ -287,8 +292,8 @@ FIRST, ONE = ("art", "epsilon", "0.1"), "loses much"
         ("order of magnitude", MAPS, "profile_max", {("a_art", "1"): 5.1}, FAILS),
         # the distance to uniform falls to 0.9 of ART's; the change by half as much at least, and to a tenth
         ("not just", MAPS, "mse", {("a_art",): 4e-6}, HOLDS),
-        ("not just", MAPS, "mse", {("a_art",): 1.2e-5}, DIRECTION),
-        ("not just", MAPS, "mse", {("a_art",): 1.9e-5}, FAILS),
+        ("not just", MAPS, "mse", {("a_art",): 1.9e-5}, DIRECTION),
+        ("not just", MAPS, "mse", {("a_art",): 2.1e-5}, FAILS),
         # Non-ART 91.97, the curve 92.1, 92.4, 90.0, errors of 0.01 each: of a difference 0.014, and twice that
         ("over epsilon", CURVE, "clean", {("reference",): 92.38}, DIRECTION),
         ("over epsilon", CURVE, "clean", {("reference",): 92.38, FIRST: 92.38}, FAILS),
@@ -329,7 +334,7 @@ def test_reasons_name_their_numbers_and_a_change_that_stays_fails(run_of, tmp_pa
     curve, maps = (next(claim for claim in CLAIMS if text in claim.text) for text in ("over epsilon", "still change"))
     run = run_of(unrelated_mse=(4e-4, 2e-4, 2e-4))
     assert "(Non-ART: 0.2)" in maps.rule.judge(Evidence(run)).reason
-    still = Evidence(run_of(mse=(8e-5, 4e-5, 3.9e-5), uniform_mse=(1e-4, 1e-4, 3e-4)))
+    still = Evidence(run_of(mse=(8e-5, 4e-5, 3.9e-5), unrelated_mse=(1e-4, 1e-4, 3e-4)))
     assert FLAT.rule.judge(still).verdict == FAILS  # a change that does not fall
     edge = Evidence(edited(run, tmp_path / "edited", CURVE, "clean", {FIRST: 92.5}))
     assert "highest at epsilon 0.1 " in curve.rule.judge(edge).reason
