@@ -53,3 +53,19 @@ def test_from_record_to_adversary(real_data: Callable[[str], Path], tmp_path: Pa
     assert attack.clean_logits.shape == (1, 317)
     assert attack.diagnostics["norm"].item() == pytest.approx(0.5, rel=1e-6)
     assert attack.diagnostics["relative_norm"].item() == pytest.approx(0.5 / 170**0.5, rel=1e-5)
+
+    # row 12: written back to the released bytes, whose ends clip, that perturbation is there still
+    lengths = np.linalg.norm(stored.astype(np.float64) * (4 / 255) + (4 / 512 - 2), axis=1, keepdims=True)
+    moved = attack.perturbation[0].double().numpy()
+    kept = as_bytes((expected + moved) * lengths) / lengths - expected
+    assert np.vdot(kept, moved) / np.vdot(moved, moved) == pytest.approx(0.967, abs=0.005)
+    assert np.sqrt(((moved * lengths) ** 2).mean()) / (4 / 255) == pytest.approx(2.45, abs=0.01)
+    raw = torch.from_numpy(expected * lengths).float()[None]  # the other reading: raw frames, one ball
+    moved = fgm(model, raw, y, mask, epsilon=0.5).perturbation[0].double().numpy()
+    kept = as_bytes(expected * lengths + moved) - expected * lengths
+    assert np.vdot(kept, moved) / np.vdot(moved, moved) < 0.6
+
+
+def as_bytes(frames: np.ndarray) -> np.ndarray:
+    """Dequantised frames rounded to the nearest released byte, and what that stands for."""
+    return np.clip(np.rint((frames - (4 / 512 - 2)) * (255 / 4)), 0, 255) * (4 / 255) + (4 / 512 - 2)
