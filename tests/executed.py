@@ -28,6 +28,7 @@ def fabricate(folder: Path) -> Path:
     (folder / "summary.json").rename(folder / "frames" / "summary.json")
     values = YAML(typ="safe", pure=True).load(folder / "params.yaml")
     values["experiment"]["models"] = ["art", "a_art"]
+    values["experiment"]["seeds"] = [0]
     YAML().dump(values, folder / "params.yaml")
     stages: dict[str, Any] = {
         "notebooks": {"outs": [".clean"]},
