@@ -1,6 +1,6 @@
 """What is left of a one-step perturbation of unit-norm frames that is written back to the released bytes.
 
-    python -m benchmarks.quantised --video FILE.tfrecord    # beside a finished `dvc repro` of bytes, one released video
+    python -m benchmarks.quantised --video FILE.tfrecord    # a released frame-level shard, and a finished `dvc repro`
 
 Answers row 12 of docs/ambiguities.md: GAP of the run's models under the attack as it is, clipped to the features'
 range, and in bytes; and of a released YouTube-8M video, with the paper's epsilon and an untrained model, how many steps
@@ -26,17 +26,19 @@ from pipeline.records.tfrecord import YT8M_MODALITIES, read_videos
 from pipeline.train.checkpoints import load_model
 
 ROOT = Path(__file__).parents[1]
-STEP = 4 / 255  # of the released bytes, unit of the dequantised features
+STEP, LOW = 4 / 255, 4 / 512 - 2  # of the released bytes, and what the lowest stands for; unit of the features
 
 
 def as_bytes(frames: Tensor) -> Tensor:
     """Dequantised frames rounded to the nearest byte, and what that stands for."""
-    return ((frames - (4 / 512 - 2)) / STEP).round().clamp(0, 255) * STEP + (4 / 512 - 2)
+    return ((frames - LOW) / STEP).round().clamp(0, 255) * STEP + LOW
 
 
 def of_run(run: Path) -> dict[str, dict[str, float]]:
     """GAP in percent of each model of a finished run, mean over its seeds, on its test set."""
     params, store, found = load_params(run / "params.yaml"), FrameStore(run / "frames" / "test"), {}
+    if params.features.norm != "l2_frame" or store.dtype != "uint8":
+        raise SystemExit(f"{run}: frames scaled to unit norm out of bytes are needed, as the default profile has")
     for name in params.experiment.models:
         seeds = [
             _scores(load_model(path)[0].eval(), params, store) for path in sorted((run / "models" / name).iterdir())
@@ -54,9 +56,10 @@ def _scores(model: FrameTransformer, params: Params, store: FrameStore) -> dict[
         lengths = dequantise(batch.frames, mask).norm(dim=2, keepdim=True)
         moved = (x + attack.perturbation) * lengths
         with torch.no_grad():
-            answers["clipped"].append(model(moved.clamp(-2, 2) / lengths.clamp(min=1e-6), mask))
-            kept = as_bytes(moved)
-            answers["bytes"].append(model(kept / kept.norm(dim=2, keepdim=True) * mask[:, :, None], mask))
+            for name, kept in (("clipped", moved.clamp(LOW, LOW + 255 * STEP)), ("bytes", as_bytes(moved))):
+                answers[name].append(
+                    model(kept / kept.norm(dim=2, keepdim=True).clamp(min=1e-6) * mask[:, :, None], mask)
+                )
         answers["clean"].append(attack.clean_logits)
         answers["one_step"].append(attack.adversarial_logits)
         labels.append(y)

@@ -61,7 +61,7 @@ def test_what_is_written_is_whole_and_means_the_same(path: Path) -> None:
     assert text.startswith(path.read_text().partition("\n")[0])
     assert remarks(path.read_text()) <= remarks(text)
     lost = remarks(DEFAULT.read_text()) - remarks(text)
-    assert lost <= {"in use", "the paper's 0.5, times sqrt(12 / 212) for the shorter clips"}  # of a list not its own
+    assert lost <= {"the paper's 0.5, times sqrt(12 / 212) for the shorter clips"}  # of a list not its own
 
 
 def test_the_committed_file_is_the_default() -> None:

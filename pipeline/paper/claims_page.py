@@ -97,9 +97,10 @@ def _conclusion(runs: Mapping[str, Evidence], weights: Mapping[str, str] | None)
             except NotMeasured:
                 cells.append("–")
         lines.append(_row(cells))
-    if weights:
-        lines.append(_row(["ε and β of A-ART", "0.5, 0.001", *(weights[data] for data in runs)]))
     after = "What stronger attacks and controls say stands in `docs/stress.md` and `results/trial.md`."
+    if weights:
+        own = "; ".join(f"{data} {text}" for data, text in weights.items())
+        after = f"ε of A-ART, in the unit of each one's features, and β: the paper 0.5, 0.001; {own}. {after}"
     return [*lines, "", after, ""]
 
 
@@ -138,7 +139,11 @@ def write_claims(results: Path, page: Path) -> list[str]:
     runs = {SOURCES[folder.name].name if folder.name in SOURCES else folder.name: folder for folder in folders}
     commands = {data: read_json(folder / "provenance.json", "command")["command"] for data, folder in runs.items()}
     used = {data: parse(read_text(folder / "params.yaml"), str(folder)) for data, folder in runs.items()}
-    weights = {data: "{epsilon:g}, {beta:g}".format(**params["models"]["a_art"]) for data, params in used.items()}
+    weights = {
+        data: "{epsilon:g}, {beta:g}".format(**params["models"]["a_art"])
+        for data, params in used.items()
+        if "a_art" in params["experiment"]["models"]
+    }
     places = {data: folder.relative_to(page.parent).as_posix() for data, folder in runs.items()}
     evidence = {data: Evidence(folder) for data, folder in runs.items()}
     save_text(claims_markdown(evidence, commands, places, weights), page)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
 from pipeline.base.atomic import replace_folder, save_json, save_text
 from pipeline.base.errors import ArtpaperError
@@ -61,9 +62,9 @@ def publish(workspace: Path, target: Path, command: str) -> dict[str, Any]:
 def keep_notebook(path: Path, target: Path, workspace: Path) -> None:
     """Copy an executed notebook; of one above :data:`NOTEBOOK_BYTES` the largest outputs are left out, and said to be.
 
-    Whoever reads it need not know where ``workspace`` lay.
+    Of a bar its last line is kept. Whoever reads the notebook need not know where ``workspace`` lay.
     """
-    notebook = nbformat.read(path, as_version=4)
+    notebook, _ = CoalesceStreamsPreprocessor().preprocess(nbformat.read(path, as_version=4), {})
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     for output in sorted(outputs, key=lambda output: -len(json.dumps(output))):
         if len(nbformat.writes(notebook)) <= NOTEBOOK_BYTES:

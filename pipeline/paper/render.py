@@ -127,8 +127,8 @@ def notes(
     """
     lines = [f"{GAIN}: A-ART minus Non-ART, in points, recomputed from the columns."]
     lines += [
-        f"Attention term of {column}: β = {beta:g}, {100 * share:.2g} % of the rest of the loss when training ended; "
-        "in the paper some 10 to 40 %, inferred."
+        f"Attention term of {column}: β = {beta:g}; over the last tenth of the training it is {100 * share:.1f} % "
+        "of the rest of the loss."
         for column, (beta, share) in weights.items()
     ]
     lines += slips(number) if printed else []

@@ -1,4 +1,4 @@
-"""Tables 1-3 from predictions files alone: ours beside the paper's.
+"""Tables 1-3 from predictions files: ours beside the paper's. Trainings' histories tell what weight a term had.
 
 A partition of the test set (the ± of Table 1) and a vertical (Tables 2-3) are choices of rows of a predictions file, so
 nothing here runs a model. Gains are A-ART minus Non-ART, ours and the paper's alike.
@@ -42,7 +42,10 @@ def tables(params: Params, workspace: Path) -> Path:
     files = {model: [workspace / "predictions" / run / "one_step.parquet" for run in runs[model]] for model in runs}
     models = workspace / "models"
     weights = {
-        model: (beta, float(np.mean([attention_share(models / run / "history.csv", beta) for run in runs[model]])))
+        model: (
+            beta,
+            float(np.mean([attention_share(models / run / "history.csv", beta) for run in runs[model]])),
+        )
         for model in runs
         if (beta := params.models[model].beta)
     }
@@ -62,7 +65,7 @@ def make_tables(
 
     The paper's models are non_art, art and a_art; others get columns of their own, and those trained on one vertical
     (``art_...`` for ART) a table of their own. ``label_space`` is that of the frames that were predicted. ``weights``:
-    of each model with an attention term its beta, and the term's share of the rest of the loss when training ended.
+    of each model with an attention term its beta, and the term's share of the rest of the loss as training ended.
     """
     space, weights = LabelSpace.load(label_space), weights or {}
     files = ((model, read_predictions(path)) for model, paths in predictions.items() for path in paths)

@@ -38,7 +38,7 @@ PLANNED = (
     (3, "a_art", "uniform_art", "apgd"),
     (4, "a_art", "art", "clean"),  # by equivalence
 )
-ALIVE_COST = 2.0  # points of GAP that another video's map costs
+ALIVE_COST = 2.0  # points of GAP that another video's map costs; the rule's other half is ALIVE_SHARE
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,12 @@ def test_the_notebooks_of_the_run_are_kept_and_their_size_is_told(
     text = (kept / "train" / "a_art-seed0.ipynb").read_text()
     assert "read frames" in text
     assert str(project.resolve()) not in text
-    assert nbformat.read(paths[0], as_version=4) == nbformat.read(project / "reports" / "prepare.ipynb", as_version=4)
+    made = nbformat.read(project / "reports" / "prepare.ipynb", as_version=4)
+    (cell,) = (cell for cell in made.cells if cell.cell_type == "code")
+    first, *between, last = (output for output in cell.outputs if output.get("name") == "stderr")
+    first.text = between[-1].text.strip("\r") + last.text  # of a bar the last line is left, all else is as it was
+    cell.outputs = [output for output in cell.outputs if output not in (*between, last)]
+    assert nbformat.read(paths[0], as_version=4) == made
 
 
 def test_what_was_there_goes_but_for_what_is_kept_beside_a_run(project: Path) -> None:
