@@ -117,7 +117,8 @@ def store_labels(work: Path, index: int) -> str:
 
 def test_without_groups_tables_2_and_3_say_so(ran: tuple[Params, Path], tmp_path: Path) -> None:
     params, work = ran
-    shutil.copytree(work / "predictions", tmp_path / "predictions")
+    for name in ("models", "predictions"):
+        shutil.copytree(work / name, tmp_path / name)
     space = json.loads((work / "frames" / "label_space.json").read_text())
     space["groups"] = [[] for _ in space["classes"]]
     (tmp_path / "frames").mkdir()

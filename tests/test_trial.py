@@ -373,7 +373,7 @@ def test_the_table_of_the_readme_holds_the_means_of_the_units() -> None:
         means, seeds = units[["clean_part", "one_step_part", "apgd"]].mean(), units.size()
         expected = [" / ".join(f"{value:.1f}" for value in means.loc[each]) for each in (*PLANNED, "art_2e")]
         assert cells == expected, name
-        assert title.endswith(f", {({3: 'three', 8: 'eight'})[seeds['a_art']]} seeds"), name
+        assert title.endswith(f", {({3: 'three', 4: 'four', 8: 'eight'})[seeds['a_art']]} seeds"), name
         assert seeds["art_2e"] == 3  # as the column says
 
 
