@@ -68,8 +68,10 @@ def _scores(model: FrameTransformer, params: Params, store: FrameStore) -> dict[
 
 def of_video(path: Path) -> dict[str, dict[str, float]]:
     """Both readings of epsilon 0.5 with one ball a video: frames scaled to unit norm, and raw ones."""
-    params, video = load_params(ROOT / "profiles" / "paper.yaml"), next(read_videos(path, YT8M_MODALITIES))
-    raw = dequantise(torch.from_numpy(video.frames)[None], mask := torch.ones(1, len(video.frames), dtype=torch.bool))
+    params = load_params(ROOT / "profiles" / "paper.yaml")
+    frames = torch.from_numpy(next(read_videos(path, YT8M_MODALITIES)).frames)[None]  # (1, time, dim)
+    mask = torch.ones(frames.shape[:2], dtype=torch.bool)
+    raw = dequantise(frames, mask)
     torch.manual_seed(0)
     model = FrameTransformer(params.model, {"rgb": 1024, "audio": 128}, 317).eval()
     y = torch.zeros(1, 317)
