@@ -13,7 +13,6 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.base.parameters import load_params
-from pipeline.paper.claims import CLAIMS
 from pipeline.run.cli import main
 from pipeline.run.profiles import whole
 from tests.test_imports import ORDER, modules
@@ -160,26 +159,6 @@ def as_written(value: str, published: set[str]) -> bool:
     """Whether a published number, rounded to as many decimals, reads ``value``."""
     decimals = len(value.partition(".")[2])
     return value in published or any("e" not in one and f"{float(one):.{decimals}f}" == value for one in published)
-
-
-def test_the_appendix_has_every_claim_with_its_command_and_verdicts() -> None:
-    verdicts = {}
-    for line in (ROOT / "CLAIMS.md").read_text(encoding="utf-8").splitlines():
-        if row := re.match(
-            r"\| \[(\d+)\]\(#claim-\d+\) \| .* \| \*\*([^*]*)\*\*: [^|]* \| \*\*([^*]*)\*\*: [^|]* \|$", line
-        ):
-            verdicts[int(row[1])] = [row[2], row[3]]
-    rows = table((DOCS / "appendix.md").read_text(encoding="utf-8"), "claim")
-    wanted = [
-        [f"[{n}](../CLAIMS.md#claim-{n})", claim.text, f"`dvc repro {claim.stage}`", *verdicts[n]]
-        for n, claim in enumerate(CLAIMS, start=1)
-    ]
-    assert [row[:5] for row in rows] == wanted
-    stages = load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
-    written = {out for stage in stages for out in stage.get("outs", [])}
-    for row in rows:
-        place = row[5].strip("`")
-        assert {place, place.partition("/")[0]} & written, place
 
 
 def test_every_module_of_the_library_is_on_an_api_page() -> None:

@@ -16,6 +16,7 @@ from pipeline.paper.evidence import Evidence, NotMeasured
 from pipeline.paper.results import read_json, read_text
 from pipeline.paper.rules import ClaimJudgement
 from pipeline.paper.style import save_text
+from pipeline.train.history import attention_share
 
 RULES = """A verdict is computed, not written. A difference **holds** if its 95 % interval lies above 0 and it is at
 least half the paper's; if at least a tenth of the paper's, it **holds in direction**. Otherwise it **does not hold**,
@@ -100,7 +101,13 @@ def _conclusion(runs: Mapping[str, Evidence], weights: Mapping[str, str] | None)
     after = "What stronger attacks and controls say stands in `docs/stress.md` and `results/trial.md`."
     if weights:
         own = "; ".join(f"{data} {text}" for data, text in weights.items())
-        after = f"ε of A-ART, in the unit of each one's features, and β: the paper 0.5, 0.001; {own}. {after}"
+        after = (
+            f"ε of A-ART, in the unit of each one's features, and β: the paper 0.5, 0.001; {own}. In brackets the "
+            "attention term over the rest of the loss, at the end of the training: where it is a fraction of a "
+            "percent, a verdict on A-ART says what the paper's printed weight does on these data, and little of the "
+            "term. "
+            f"{after} There both weights follow from rules on every set."
+        )
     return [*lines, "", after, ""]
 
 
@@ -140,7 +147,7 @@ def write_claims(results: Path, page: Path) -> list[str]:
     commands = {data: read_json(folder / "provenance.json", "command")["command"] for data, folder in runs.items()}
     used = {data: parse(read_text(folder / "params.yaml"), str(folder)) for data, folder in runs.items()}
     weights = {
-        data: "{epsilon:g}, {beta:g}".format(**params["models"]["a_art"])
+        data: _weights(runs[data], params["models"]["a_art"])
         for data, params in used.items()
         if "a_art" in params["experiment"]["models"]
     }
@@ -148,3 +155,8 @@ def write_claims(results: Path, page: Path) -> list[str]:
     evidence = {data: Evidence(folder) for data, folder in runs.items()}
     save_text(claims_markdown(evidence, commands, places, weights), page)
     return list(runs)
+
+
+def _weights(folder: Path, a_art: Mapping[str, float]) -> str:
+    shares = [attention_share(path, a_art["beta"]) for path in folder.glob("models/a_art/*/history.csv")]
+    return f"{a_art['epsilon']:g}, {a_art['beta']:g} ({100 * np.mean(shares):.1f} %)"

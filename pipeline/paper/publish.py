@@ -40,7 +40,7 @@ def publish(workspace: Path, target: Path, command: str) -> dict[str, Any]:
     params = load_params(workspace / "params.yaml")
     copy = target.with_name(f".{target.name}.new")
     shutil.rmtree(copy, ignore_errors=True)
-    for name in ("tables", "figures", "claims", "metrics"):
+    for name in ("tables", "figures", "metrics"):
         shutil.copytree(workspace / name, copy / name, ignore=shutil.ignore_patterns(*NOT_OURS))
     for name in ("params.yaml", "frames/summary.json"):
         shutil.copy2(workspace / name, copy / Path(name).name)

@@ -142,7 +142,10 @@ def maps_still_change(evidence: Evidence) -> ClaimJudgement:
     numbers = _attention(evidence, ("non_art", "art"), "mse", "unrelated_mse")
     share = numbers["ART mse"].value / numbers["ART unrelated_mse"].value
     plain = numbers["Non-ART mse"].value / numbers["Non-ART unrelated_mse"].value
-    reason = f"the change is {share:.3g} of the difference between unrelated videos (Non-ART: {plain:.3g})"
+    reason = (
+        f"the change is {share:.3g} of the difference between unrelated videos (Non-ART: {plain:.3g}), "
+        f"{share**0.5:.2f} as a norm"
+    )
     return Judgement(numbers, HOLDS if share >= 0.1 else DIRECTION if share >= 0.01 else FAILS, reason)
 
 
@@ -162,20 +165,25 @@ def mse_falls(evidence: Evidence) -> ClaimJudgement:
 @rule(
     "holds if from ART to A-ART the MSE of the maps falls at least tenfold and at least twice as much as that between "
     "unrelated videos' maps; in direction if it falls less than tenfold; not at all if unrelated videos' maps "
-    "differ, as a norm, less than half as much as ART's (docs/trial.md asks that of attention that is alive)"
+    "differ, as a norm, less than half as much as ART's (docs/trial.md asks that of attention that is alive). Until 1 "
+    "December 2026, when three of the trial's seeds on the synthetic data were known, it asked twice as much as the "
+    "maps' distance to uniform attention, and no more: that verdict stands in brackets"
 )
 def robust_or_alike(evidence: Evidence) -> ClaimJudgement:
     """If the maps change less because they became robust, unrelated videos' maps still differ: they are not alike."""
-    numbers = _attention(evidence, ("art", "a_art"), "mse", "unrelated_mse")
-    change, unrelated = (
-        numbers[f"A-ART {name}"].value / numbers[f"ART {name}"].value for name in ("mse", "unrelated_mse")
-    )
-    alike = change >= 0.95 or unrelated <= 2 * change or unrelated**0.5 < ALIVE_SHARE
-    verdict = FAILS if alike else HOLDS if change <= 0.1 else DIRECTION
+    names = ("mse", "unrelated_mse", "uniform_mse")
+    numbers = _attention(evidence, ("art", "a_art"), *names)
+    change, unrelated, uniform = (numbers[f"A-ART {name}"].value / numbers[f"ART {name}"].value for name in names)
+
+    def says(alike: bool) -> str:
+        return FAILS if alike or change >= 0.95 else HOLDS if change <= 0.1 else DIRECTION
+
     reason = (
-        f"from ART to A-ART the MSE is multiplied by {change:.3g}, that between unrelated videos by {unrelated:.3g}"
+        f"from ART to A-ART the MSE is multiplied by {change:.3g}, that between unrelated videos by {unrelated:.3g}, "
+        f"{unrelated**0.5:.2f} as a norm (by the earlier rule: {says(uniform <= 2 * change)}); the distance to uniform "
+        f"attention, squared, by {uniform:.3g}"
     )
-    return Judgement(numbers, verdict, f"{reason}, {unrelated**0.5:.2f} as a norm")
+    return Judgement(numbers, says(unrelated <= 2 * change or unrelated**0.5 < ALIVE_SHARE), reason)
 
 
 @rule(
@@ -261,7 +269,7 @@ def rho(low: str, high: str) -> Rule:
 
     def judge(evidence: Evidence) -> ClaimJudgement:
         numbers: dict[str, Number] = {}
-        reasons, lows = [], {}
+        reasons, ends = [], {}
         for criterion in ("top1_change", "hit1_loss"):
             for model in (low, high):
                 numbers[f"{criterion} {MODELS[model]}"] = evidence.rho(model, criterion)
@@ -269,16 +277,22 @@ def rho(low: str, high: str) -> Rule:
             numbers |= {f"{criterion} more": difference, f"{criterion} at least": lowest}
             numbers[f"{criterion} at most"] = largest
             chance = evidence.times() * difference.error if difference.error > 0 else 0.0
-            lows[criterion] = min(lowest.value, difference.value - chance)
+            ends[criterion] = (
+                min(lowest.value, difference.value - chance),
+                max(largest.value, difference.value + chance),
+            )
             interval = f"95 % interval over videos {100 * lowest.value:+.3f} to {100 * largest.value:+.3f}"
             interval += f", ± {100 * difference.error:.3f} over seeds" if difference.error > 0 else ""
             reasons.append(f"{criterion} {100 * difference.value:+.3f} % of the norm more ({interval})")
-        verdict = FAILS if lows["top1_change"] <= 0 else HOLDS if lows["hit1_loss"] > 0 else DIRECTION
+        low_end, high_end = ends["top1_change"]
+        if low_end <= 0:
+            return Judgement(numbers, FAILS if high_end <= 0 else OPEN, "; ".join(reasons))
+        verdict = HOLDS if ends["hit1_loss"][0] > 0 else DIRECTION
         return Judgement(numbers, verdict, "; ".join(reasons))
 
     return Rule(
         "holds if the paired difference lies above 0 with its bootstrap interval over videos and, if there are "
         "several, with Student's over training seeds, for the paper's top1_change and for hit1_loss; in "
-        "direction if for the first alone",
+        "direction if for the first alone; does not hold if that of the first has no end above 0",
         judge,
     )

@@ -66,7 +66,7 @@ def write_run(
     made = made.assign(one_step=80.0, clean_error=0.01, one_step_error=0.01, steps=99, shortened=shortened)
     made.to_csv(figures / "figure3.csv", index=False)
     rows = [
-        (criterion, model, seed, rho, *(0.002 * share, 0.001, 0.003), *(scale * share * 0.002, scale * 0.001, 0.003))
+        (criterion, model, seed, rho, 0.002 * share, 0.001, 0.003, scale * share * 0.002, scale * 0.001, scale * 0.003)
         for criterion in ("top1_change", "hit1_loss")
         for seed, share in (("all", 1.0), ("0", 1.0), ("1", 1.0 + spread), ("2", 1.0 - spread))
         for model, rho in zip(MODELS, (0.01, 0.012, 0.014), strict=True)
@@ -129,7 +129,7 @@ def test_a_difference_that_one_seed_reverses_does_not_hold(run_of) -> None:
     """However narrow the interval over videos is."""
     name = "Fooling A-ART (DeepFool) takes a larger perturbation than fooling ART"
     assert verdicts(run_of(spread=0.1))[name] == HOLDS
-    assert verdicts(run_of(spread=0.45))[name] == FAILS  # Student's 4.3 times 0.26 of the difference
+    assert verdicts(run_of(spread=0.45))[name] == OPEN  # Student's 4.3 times 0.26 of the difference
 
 
 def test_short_trainings_judge_no_curve(run_of) -> None:
@@ -158,8 +158,8 @@ def test_a_run_without_a_model_leaves_its_claims_open(tmp_path: Path) -> None:
 def test_smaller_differences_hold_in_direction_and_none_does_not(run_of) -> None:
     name = "A-ART gains 18 points of adversarial GAP over Non-ART"
     assert verdicts(run_of(scale=0.3))[name] == DIRECTION
-    none = verdicts(run_of(scale=0.0))
-    assert none[name] == none["Fooling A-ART (DeepFool) takes a larger perturbation than fooling ART"] == FAILS
+    none, fooling = verdicts(run_of(scale=0.0)), "Fooling A-ART (DeepFool) takes a larger perturbation than fooling ART"
+    assert none[name] == none[fooling] == verdicts(run_of(scale=-1.0))[fooling] == FAILS
     assert none["A-ART performs on clean videos much as ART does"] == HOLDS
 
 
@@ -172,9 +172,11 @@ def test_few_videos_cannot_be_tested(run_of) -> None:
 def test_attention_that_was_switched_off_was_not_made_robust(run_of) -> None:
     """Maps that do not depend on the video, whether flat or not; 5.1e-5 is just more than half of ART's in norm."""
     for left, verdict in ((8e-8, FAILS), (4.9e-5, FAILS), (5.1e-5, HOLDS)):
-        found = verdicts(run_of(unrelated_mse=(2e-4, 2e-4, left)))
+        run = run_of(unrelated_mse=(2e-4, 2e-4, left))
+        found = verdicts(run)
         assert found[MSE.text] == HOLDS
         assert found[FLAT.text] == verdict
+        assert "(by the earlier rule: holds)" in FLAT.rule.judge(Evidence(run)).reason  # they are not flat
     beside = FLAT.rule.judge(Evidence(run_of(mse=(8e-5, 4e-5, 2e-5), unrelated_mse=(2e-4, 2e-4, 1e-4))))
     assert beside.verdict == FAILS  # the one falls as the other does
     assert FLAT.rule.judge(Evidence(run_of(mse=(8e-5, 4e-5, 1e-5)))).verdict == DIRECTION  # fourfold
@@ -308,7 +310,7 @@ FIRST, ONE = ("art", "epsilon", "0.1"), "loses much"
         ("takes a larger perturbation than fooling ART", RHO, "art_difference_low", {("hit1_loss", "all"): -0.001},
          DIRECTION),
         ("takes a larger perturbation than fooling ART", RHO, "art_difference_low", {("top1_change", "all"): -0.001},
-         FAILS),
+         OPEN),  # its other end is above 0
     ],
 )  # fmt: skip
 def test_a_rule_turns_where_it_says(

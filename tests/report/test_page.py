@@ -16,6 +16,8 @@ from ruamel.yaml import YAML
 
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.parameters import Params, build, load_params
+from pipeline.paper.claims_page import claims_table
+from pipeline.paper.evidence import Evidence
 from pipeline.report.background import compared_parameters, profile
 from pipeline.report.contents import CLAIM
 from pipeline.report.page import fragment, page, write_report
@@ -157,7 +159,7 @@ def test_the_tables_are_those_of_the_csv_files(run: tuple[Path, str, BeautifulSo
 
 def test_every_claim_is_there_with_its_verdict_and_numbers(run: tuple[Path, str, BeautifulSoup]) -> None:
     folder, _, soup = run
-    claims = pd.read_csv(folder / "claims" / "claims.csv")
+    claims = claims_table({"this run": Evidence(folder)})
     rows = [row for row in soup.select("#the-paper-s-claims tbody tr") if row.find("a")]
     told = {int(row.find("a").text): row.find_all("td")[-1].strong.text for row in rows}
     assert sorted(told) == list(range(1, 21))
