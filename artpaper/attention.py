@@ -40,10 +40,11 @@ def attention_numbers(
     entries = frames.square()
     pairs = mask[:, :, None] & mask[:, None, :]  # (B, T, T)
     outside = pairs == 0  # PyTorch's own attention, for one, has rows of padding that sum to 1
-    before, after = (maps.mean(dim=1).masked_fill(outside, 0.0) for maps in (clean, attacked))  # (B, T, T) each
+    means = (maps.mean(dim=1, dtype=torch.float64) for maps in (clean, attacked))
+    before, after = (mean.masked_fill(outside, 0.0) for mean in means)  # (B, T, T) each
     by_head = (clean - attacked).masked_fill(outside[:, None], 0.0)  # (B, H, T, T)
     uniform = pairs / frames[:, None, None]  # (B, T, T)
-    row_entropy = torch.special.entr(before.double()).sum(dim=2).sum(dim=1) / frames  # (B,)
+    row_entropy = torch.special.entr(before).sum(dim=2).sum(dim=1) / frames  # (B,)
     numbers = {
         "mse": _squares(before - after) / entries,
         "head_mse": _squares(by_head.flatten(1, 2)) / (entries * clean.shape[1]),

@@ -4,8 +4,9 @@ import dis
 import functools
 import inspect
 import sys
+import types
 import warnings
-from collections import Counter
+from collections import ChainMap, Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -42,6 +43,12 @@ class Guarded:
         if name == "model" or name.startswith("__"):  # not made yet, or copied
             raise AttributeError(name)
         return getattr(self.model, name)
+
+    def type_for(self, x: Tensor) -> torch.dtype:
+        """The type that the model computes in when asked about x (batch, time, dim), autocast around it included."""
+        own, device = self.dtype or x.dtype, x.device.type
+        cast = own == torch.float32 and torch.is_autocast_enabled(device)
+        return torch.get_autocast_dtype(device) if cast else own
 
     def __call__(self, x: Tensor, mask: Tensor) -> Tensor:
         """Logits (batch, classes) in the type of ``x``, or a ValueError where the answer cannot be that."""
@@ -199,19 +206,36 @@ def _held(item: Any) -> Iterable[Any]:
     if inspect.ismethod(item):
         return (item.__self__, item.__func__)
     if inspect.isfunction(item):
-        try:
-            used = inspect.getclosurevars(item)
-        except ValueError:  # a variable of it is not set yet
-            return ()
-        # getclosurevars takes the names of attributes for globals, too
-        names = {line.argval for line in dis.get_instructions(item) if line.opname == "LOAD_GLOBAL"}
-        named = (value for name, value in used.globals.items() if name in names)
+        cells = zip(item.__code__.co_freevars, item.__closure__ or (), strict=True)
+        own = {name: cell.cell_contents for name, cell in cells if cell != types.CellType()}  # one may not be set yet
         defaults = (*(item.__defaults__ or ()), *(item.__kwdefaults__ or {}).values())
-        return (*used.nonlocals.values(), *named, *defaults, getattr(item, "__wrapped__", None))
+        named = _named(item.__code__, ChainMap(own, item.__globals__))
+        return (*own.values(), *named, *defaults, getattr(item, "__wrapped__", None))
     if inspect.ismodule(item) or inspect.isclass(item) or inspect.isbuiltin(item):
         return ()
     slots = [getattr(item, name, None) for name in getattr(type(item), "__slots__", ()) if isinstance(name, str)]
-    return (*getattr(item, "__dict__", {}).values(), *slots)
+    of_class = [
+        value
+        for kind in type(item).__mro__
+        for name, value in vars(kind).items()
+        if name == "__call__" or isinstance(value, nn.Module)
+    ]
+    return (*getattr(item, "__dict__", {}).values(), *slots, *of_class)
+
+
+def _named(code: types.CodeType, names: Mapping[str, Any]) -> Iterator[Any]:
+    """What a function and those inside it load by name, of modules and classes what is looked up in them."""
+    value = None
+    for line in dis.get_instructions(code):
+        if line.opname in ("LOAD_GLOBAL", "LOAD_DEREF"):
+            yield value
+            value = names.get(line.argval)
+        elif line.opname in ("LOAD_ATTR", "LOAD_METHOD") and (inspect.ismodule(value) or inspect.isclass(value)):
+            value = getattr(value, line.argval, None)
+    yield value
+    for inner in code.co_consts:
+        if isinstance(inner, types.CodeType):
+            yield from _named(inner, names)
 
 
 def _picked(answer: Any) -> str:

@@ -63,6 +63,7 @@ def entered(model: Any, x: Any, y: Any, mask: Any, *, labels: bool = True, train
         if guard_of(model):  # what is around this has it all in its keeping, and noise is not to begin anew here
             yield given
             return
+        fast = torch.backends.mha.get_fastpath_enabled()
         kept = [
             (part, name, buffer, buffer.clone())
             for module in modules
@@ -70,9 +71,12 @@ def entered(model: Any, x: Any, y: Any, mask: Any, *, labels: bool = True, train
             for name, buffer in part.named_buffers(recurse=False)
         ]
         try:
+            # PyTorch's own encoder would answer otherwise without a gradient than with one, where padding is pooled
+            torch.backends.mha.set_fastpath_enabled(False)
             with forked(frames.device):
                 yield given
         finally:
+            torch.backends.mha.set_fastpath_enabled(fast)
             for part, name, buffer, value in kept:
                 setattr(part, name, buffer)
                 if not torch.equal(buffer, value):
@@ -121,9 +125,7 @@ def check_seen(options: Mapping[str, Any], given: Given) -> None:
     epsilon = options.get("epsilon")
     if not epsilon or not len(given.x):
         return
-    type_of, device = given.model.dtype or given.x.dtype, given.x.device.type
-    if type_of == torch.float32 and torch.is_autocast_enabled(device):
-        type_of = torch.get_autocast_dtype(device)
+    type_of = given.model.type_for(given.x)
     real = given.x.masked_fill(~given.mask[:, :, None], 0.0)
     frames = given.mask.sum(dim=1).clamp(min=1)
     balls, what = torch.ones_like(frames), "norm"
@@ -155,12 +157,13 @@ def _check_home(model: Guarded, x: Tensor) -> None:
 
 def _warn_of_train_mode(model: Guarded, modules: list[nn.Module]) -> None:
     """Once, where a module or a part of it that changes answers by its mode is in train mode."""
-    moody = nn.modules.dropout._DropoutNd | nn.modules.batchnorm._NormBase
-    busy = [
-        module
-        for module in modules
-        if module.training or any(part.training and isinstance(part, moody) for part in module.modules())
-    ]
+    moody = nn.modules.dropout._DropoutNd | nn.modules.batchnorm._NormBase | nn.RReLU
+    drops = nn.RNNBase | nn.MultiheadAttention  # by themselves, and only if asked to
+
+    def changes(part: nn.Module) -> bool:
+        return part.training and (isinstance(part, moody) or (isinstance(part, drops) and part.dropout > 0))
+
+    busy = [module for module in modules if module.training or any(map(changes, module.modules()))]
     if busy and "mode" not in model.warned:
         model.warned.add("mode")
         names = " and ".join(type(module).__name__ for module in busy)

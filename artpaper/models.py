@@ -229,7 +229,11 @@ def pool(hidden: Frames, mask: Mask, how: str) -> Float[Tensor, "batch dim"]:
         hidden: what is pooled.
         mask: True on real frames.
         how: "mean" or "max".
+    Raises:
+        ValueError: ``how`` is neither.
     """
+    if how not in ("mean", "max"):
+        raise ValueError(f"how is 'mean' or 'max', not {how!r}")
     real = mask[:, :, None]
     if how == "max":
         best = hidden.masked_fill(~real, torch.finfo(hidden.dtype).min).amax(dim=1)

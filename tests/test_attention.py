@@ -98,3 +98,12 @@ def test_rows_of_padding_are_left_out() -> None:
     found, expected = (attention_numbers(*maps, mask) for maps in (whole, zeroed))
     torch.testing.assert_close(found, expected, equal_nan=True, rtol=0, atol=0)
     torch.testing.assert_close(attention_profile(whole[0].mean(1), mask).sum(1), torch.ones(6).double())
+
+
+def test_maps_of_a_half_type_are_averaged_in_a_wide_one() -> None:
+    """The fault it alone catches: the mean over heads was rounded as the maps are, which is more than they change."""
+    mask = torch.ones(1, 50, dtype=torch.bool)
+    scores = torch.randn(2, 1, 8, 50, 50, generator=torch.Generator().manual_seed(0)) * 0.01
+    maps = scores.softmax(-1).bfloat16()
+    found, expected = attention_numbers(*maps, mask), attention_numbers(*maps.double(), mask)
+    torch.testing.assert_close(found["mse"], expected["mse"], rtol=1e-6, atol=0)

@@ -18,8 +18,9 @@ from artpaper.attacks.deepfool import deepfool
 from artpaper.attacks.ensemble import ensemble
 from artpaper.attacks.minimum_norm import fmn
 from artpaper.attacks.multilabel_deepfool import multilabel_deepfool
-from artpaper.attacks.objectives import OBJECTIVES, Objective, bce, dlr, margin, predicted_bce, top_k_ap
+from artpaper.attacks.objectives import OBJECTIVES, Objective, bce, dlr, margin, top_k_ap
 from artpaper.attacks.one_step import fgm
+from artpaper.attacks.predicted_labels import predicted_labels
 from artpaper.attacks.projected_gradient import pgd
 from artpaper.attacks.random_direction import random_direction
 from artpaper.attacks.result import Attack, checked, hit, input_gradient
@@ -81,14 +82,13 @@ def accepted(attack: Callable[..., Attack]) -> frozenset[str]:
 
 
 ONCE = {"restarts": 1}
-PREDICTED = {"objective": predicted_bce}
 ATTACKS = [
     Listed("random", random_direction, kind="noise", passes=_forward, title="random direction (control)", checks=True),
     Listed("universal", universal, kind="other", passes=_forward, needs="perturbation"),
     Listed("one_step", fgm, kind="loss", title="one step, true labels (Eq. 4)", checks=True),
-    Listed("one_step_predicted", fgm, PREDICTED, "other", title="one step, predicted labels", checks=True),
+    Listed("one_step_predicted", predicted_labels, kind="other", title="one step, predicted labels", checks=True),
     Listed("pgd", pgd, kind="loss", title="PGD: many steps", checks=True),
-    Listed("pgd_predicted", pgd, ONCE | PREDICTED, "other"),
+    Listed("pgd_predicted", functools.partial(predicted_labels, attack=pgd), ONCE, "other"),
     Listed("attention_maps", attention_pgd, ONCE | {"over": "maps", "weight": 0.1}, passes=_twice,
            title="on labels and attention: PGD that moves the maps too"),
     Listed("attention_scores", attention_pgd, ONCE | {"over": "scores", "weight": 0.01}, passes=_twice),
@@ -111,6 +111,6 @@ __all__ = [
     "ATTACKS", "OBJECTIVES", "Adapter", "Attack", "AttentionColumns", "Criterion", "Listed", "Norm", "Objective",
     "Scope", "accepted", "apgd", "attention_pgd", "bce", "checked", "deepfool", "dlr", "ensemble", "fgm",
     "fit_universal", "fmn", "hit", "input_gradient", "k_frames", "l2_norm", "margin", "multilabel_deepfool",
-    "one_modality", "pgd", "predicted_bce", "project", "random_direction", "square", "steepest", "top_k_ap",
+    "one_modality", "pgd", "predicted_labels", "project", "random_direction", "square", "steepest", "top_k_ap",
     "transfer", "universal",
 ]  # fmt: skip

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from artpaper.attacks.result import Attack, norms
+from artpaper.guarded import warn
 from artpaper.shapes import Classifier, Frames, LabelSets, Logits, Mask
 
 Criterion = Literal["top1_change", "hit1_loss", "threshold"]
@@ -75,4 +76,10 @@ class Search:
             "logits_not_finite": self.broken, "iterations": self.iterations, "already_wrong": self.already_wrong,
             "fooled": self.fooled,
         }  # fmt: skip
+        moved = diagnostics["norm"][self.fooled & (diagnostics["norm"] > 0)]
+        if len(moved) and moved.median() < 100 * STABILITY:
+            warn(
+                f"half of the fooled videos are moved by less than {moved.median():.2g}, beside which the {STABILITY} "
+                "that every step adds is not small: rho is overstated; scale the features up"
+            )
         return Attack(perturbation, self.clean, self.adversarial, diagnostics)

@@ -24,8 +24,9 @@ def ensemble(attacks: Mapping[str, Attack], y: LabelSets, objective: Objective =
     Returns:
         Attack: every video has the winner's perturbation, logits and diagnostics, of those that all attacks have;
         ``iterations`` is what the winner took, not what finding it cost; the flags of no result say that any of the
-        attacks has none, and none has fooled the model. ``already_wrong`` and ``fooled`` are about the top label. And
-        the winner's name for every video.
+        attacks has none, and none has fooled the model. ``already_wrong`` and ``fooled`` are about the top label, and
+        ``fooled`` is said of a video that any of the attacks has fooled the model on, if not the one that raises the
+        loss most. And the winner's name for every video.
     Raises:
         ValueError: no attacks, or two, which the message names, differ in their videos' shape or their clean logits.
     Source: Croce and Hein 2020, section 5 (AutoAttack: a point counts as robust if it withstands every attack).
@@ -47,7 +48,9 @@ def ensemble(attacks: Mapping[str, Attack], y: LabelSets, objective: Objective =
         adversarial = torch.where(wins[:, None], other.adversarial_logits, adversarial)
         rows = {name: torch.where(wins, other.diagnostics[name], values) for name, values in rows.items()}
     right = hit(worst.clean_logits, y)
-    rows |= {"already_wrong": ~right, "fooled": right & ~hit(adversarial, y) & adversarial.isfinite().all(dim=1)}
+    answers = [one.adversarial_logits for one in attacks.values()]
+    lost = torch.stack([~hit(answer, y) & answer.isfinite().all(dim=1) for answer in answers]).any(dim=0)
+    rows |= {"already_wrong": ~right, "fooled": right & lost}
     for flag in FLAGS:  # an attack that failed may have been the worst, unless another has fooled the model
         told = [one.diagnostics[flag] for one in attacks.values() if flag in one.diagnostics]
         if told:

@@ -1,7 +1,7 @@
 """What an attack may raise: a loss of every video, from its logits and its label set, higher where the model is worse.
 
-A video without labels, or with every label, has nothing to confuse: all but the two cross-entropies are a constant
-there, with gradient 0.
+A video without labels, or with every label, has nothing to confuse: all but the cross-entropy are a constant there,
+with gradient 0.
 """
 
 import functools
@@ -43,15 +43,6 @@ def _of_pairs(objective: Callable[..., Tensor]) -> Callable[..., Tensor]:
 def bce(logits: Logits, y: LabelSets) -> PerVideo:
     """Binary cross-entropy of every video, averaged over classes (the paper's l), in nats."""
     return F.binary_cross_entropy_with_logits(logits, y, reduction="none").mean(dim=-1)
-
-
-@_of_pairs
-def predicted_bce(logits: Logits, y: LabelSets) -> PerVideo:
-    """:func:`bce` against the labels the model itself gives (logit above 0): a control that leaks no true label.
-
-    Source: Kurakin et al. 2017 on label leaking.
-    """
-    return bce(logits, (logits.detach() > 0).to(logits.dtype))
 
 
 @_of_pairs
@@ -117,9 +108,7 @@ def top_k_ap(logits: Logits, y: LabelSets, k: int = 20, temperature: float = 1.0
     return torch.where(_mixed(y), 1 - average, 0.0)
 
 
-OBJECTIVES: dict[str, Objective] = {
-    objective.__name__: objective for objective in (bce, predicted_bce, margin, dlr, top_k_ap)
-}
+OBJECTIVES: dict[str, Objective] = {objective.__name__: objective for objective in (bce, margin, dlr, top_k_ap)}
 """Every objective by its name."""
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from artpaper.attacks.objectives import Objective, bce
-from artpaper.attacks.result import Attack, ask, checked, comparable, diagnosed, follow
+from artpaper.attacks.result import Attack, ask, checked, comparable, diagnosed, follow_logits
 from artpaper.ball import Norm, Scope, along, finite_rows, l2_norm, project, shrunk, uniform
 from artpaper.settings import Count, Natural, NonNegative
 from artpaper.shapes import Classifier, Frames, LabelSets, Mask, PerVideo, Widths
@@ -106,7 +106,7 @@ class Ascent:
             logits = self.model(frames, self.mask)
             values = self.objective(logits, self.y)  # (B,)
         if gradient:
-            slope = torch.where(self.movable, follow(values, frames), 0.0)
+            slope = torch.where(self.movable, follow_logits(self.model, values, logits, frames), 0.0)
             finite = finite_rows(slope)
             slope.masked_fill_(~finite[:, None, None], 0.0)
             self.not_finite = self.not_finite | ~finite

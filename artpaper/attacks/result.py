@@ -12,6 +12,7 @@ from torch import Tensor
 
 from artpaper.attacks.objectives import Objective, bce, pair
 from artpaper.ball import finite_rows, l2_norm
+from artpaper.guarded import Guarded
 from artpaper.inputs import check_options, check_seen, entered, own_widths
 from artpaper.shapes import Classifier, Flags, Frames, LabelSets, Logits, Mask, PerVideo
 
@@ -134,7 +135,7 @@ def input_gradient(
         objective = check_options(input_gradient, {"objective": objective}, given.x)["objective"]
         frames = given.x.requires_grad_(True)
         logits = given.model(frames, given.mask)
-        gradient = follow(objective(logits, given.y), frames)
+        gradient = follow_logits(given.model, objective(logits, given.y), logits, frames)
     return gradient.masked_fill(~given.mask[:, :, None], 0.0), logits.detach()
 
 
@@ -142,6 +143,21 @@ def follow(values: Float[Tensor, "..."], frames: Frames, **how: Any) -> Frames:
     """Gradient of the sum of ``values`` with respect to ``frames``, 0 where they do not depend on them."""
     (gradient,) = torch.autograd.grad(values.sum(), frames, allow_unused=True, **how)
     return torch.zeros_like(frames) if gradient is None else gradient
+
+
+def follow_logits(model: Classifier, values: PerVideo, logits: Logits, frames: Frames) -> Frames:
+    """As :func:`follow`, of values that depend on ``frames`` through ``logits`` alone; ``model`` has given these.
+
+    In float16 what goes back to a logit, such as a share of the mean over thousands of classes, is 0 or nearly: each
+    video's goes back with a largest entry of 1, and its gradient is made as small as it is in the type of ``frames``.
+    """
+    if not isinstance(model, Guarded) or model.type_for(frames) != torch.float16:
+        return follow(values, frames)
+    back = follow(values, logits)
+    largest = back.abs().amax(dim=1, keepdim=True)
+    largest = torch.where((largest > 0) & largest.isfinite(), largest, 1.0)
+    (gradient,) = torch.autograd.grad(logits, frames, back / largest, allow_unused=True)
+    return torch.zeros_like(frames) if gradient is None else gradient * largest[:, :, None]
 
 
 def attack_result(

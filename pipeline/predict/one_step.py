@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from artpaper.attacks import Attack, bce, fgm, predicted_bce
+from artpaper.attacks import Attack, fgm, predicted_labels
 from artpaper.attention import attention_numbers
 from artpaper.metrics import TOP_K
 from artpaper.models import FrameTransformer
@@ -54,8 +54,8 @@ def attack(
 
 def adversaries(model: FrameTransformer, x: Frames, y: LabelSets, mask: Mask, config: AttackConfig) -> Attack:
     """The attack of group ``attack`` on some videos: the one that predictions hold and that Figures 1 and 2 show."""
-    objective = bce if config.labels == "truth" else predicted_bce
-    return fgm(model, x, y, mask, epsilon=config.epsilon, scope=config.scope, objective=objective)
+    attack = fgm if config.labels == "truth" else predicted_labels
+    return attack(model, x, y, mask, epsilon=config.epsilon, scope=config.scope)
 
 
 @torch.no_grad()

@@ -35,7 +35,7 @@ def test_every_video_has_the_row_of_its_worst_attack(objective) -> None:
         assert name == max(losses, key=losses.__getitem__)
         assert torch.equal(worst.perturbation[i], attacks[name].perturbation[i])
         assert torch.equal(worst.adversarial_logits[i], attacks[name].adversarial_logits[i])
-        for key in worst.diagnostics.keys() - {"gradient_norm"}:  # NaN where no gradient was taken
+        for key in worst.diagnostics.keys() - {"gradient_norm", "fooled"}:  # NaN where no gradient was taken
             assert worst.diagnostics[key][i] == attacks[name].diagnostics[key][i]
         assert worst.diagnostics["gradient_norm"][i].isnan() == name.startswith("blind")
     assert torch.equal(worst.clean_logits, attacks["short"].clean_logits)
@@ -89,7 +89,25 @@ def test_fooled_is_about_the_top_label() -> None:
     }
     worst, _ = ensemble(renamed, y)
     assert torch.equal(worst.diagnostics["already_wrong"], ~hit(worst.clean_logits, y))
-    assert torch.equal(worst.diagnostics["fooled"], hit(worst.clean_logits, y) & ~hit(worst.adversarial_logits, y))
+    any_of_them = torch.stack([~hit(one.adversarial_logits, y) for one in attacks.values()]).any(dim=0)
+    assert torch.equal(worst.diagnostics["fooled"], hit(worst.clean_logits, y) & any_of_them)
+
+
+def test_what_any_attack_fools_is_fooled() -> None:
+    """The fault it alone catches: an attack more, of higher loss, that takes a fooled video from the count."""
+    attacks, _ = three()
+    clean = torch.tensor([[2.0, -1.0, -1.0]])
+    answers = {"fools": [1.0, 1.1, -5.0], "worse": [0.5, 0.49, 0.49], "broken": [torch.nan] * 3}
+    still = {name: rows[:1] for name, rows in attacks["short"].diagnostics.items()}
+    made = {
+        name: Attack(torch.zeros(1, 1, 1), clean, torch.tensor([answer]),
+                     still | {"logits_not_finite": torch.tensor([name == "broken"])})
+        for name, answer in answers.items()
+    }  # fmt: skip
+    worst, names = ensemble(made, torch.tensor([[1.0, 0.0, 0.0]]))
+    assert names == ["worse"]
+    assert worst.diagnostics["fooled"].tolist() == [True]
+    assert worst.diagnostics["logits_not_finite"].tolist() == [False]
 
 
 def test_one_attack_is_its_own_worst_case() -> None:

@@ -7,6 +7,7 @@ import functools
 import inspect
 import itertools
 import math
+import types
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -429,6 +430,22 @@ def test_an_adapted_model_in_train_mode_is_seen() -> None:
         fgm(lambda x, mask: inner(x, ~mask).logits, *toy.batch(), epsilon=0.5)
 
 
+@pytest.mark.parametrize(
+    "part", [nn.LSTM(24, 24, 2, dropout=0.5), nn.MultiheadAttention(24, 2, dropout=0.5), nn.RReLU()], ids=str
+)
+def test_a_part_that_is_random_in_train_mode_is_seen(part: nn.Module) -> None:
+    """The fault it alone catches: dropout inside a layer of another name, as recurrent ones in train mode have it."""
+    net = nn.ModuleList([toy.model(), part.train()])
+    net.training = False
+    with pytest.warns(UserWarning, match="in train mode"):
+        fgm(Adapter(net, lambda net, x, mask: net[0](x, mask)), *toy.batch(), epsilon=0.5)
+    still = nn.ModuleList([toy.model(), nn.LSTM(24, 24)])  # drops nothing
+    still.training = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fgm(Adapter(still, lambda net, x, mask: net[0](x, mask)), *toy.batch(), epsilon=0.5)
+
+
 # what a hostile model, objective or attack may do
 
 
@@ -527,6 +544,25 @@ class Normalised(nn.Module):
         return self.norm(self.inner(x, mask)) * self.scale
 
 
+library = types.ModuleType("library")
+
+
+def in_a_module(net: nn.Module) -> Any:
+    library.net = net
+    return lambda x, mask: library.net(x, mask)
+
+
+def inside(x: Tensor, mask: Tensor) -> Tensor:
+    def ask() -> Tensor:
+        return library.net(x, mask)
+
+    return ask()
+
+
+def in_a_class(net: nn.Module) -> Any:
+    return type("Called", (), {"net": net, "__call__": lambda self, x, mask: self.net(x, mask)})()
+
+
 HIDDEN: dict[str, Callable[[nn.Module], Any]] = {
     "module": lambda net: net,
     "function": lambda net: lambda x, mask: net(x, mask),
@@ -537,6 +573,10 @@ HIDDEN: dict[str, Callable[[nn.Module], Any]] = {
     "default argument": lambda net: lambda x, mask, net=net: net(x, mask),
     "partial": lambda net: functools.partial(lambda net, x, mask: net(x, mask), net),
     "adapter": lambda net: Adapter(net, lambda net, x, mask: net(x, mask)),
+    "attribute of a module": in_a_module,
+    "function inside": lambda net: in_a_module(net) and inside,
+    "attribute of a class": in_a_class,
+    "method of its class": lambda net: type("Called", (), {"__call__": lambda self, x, mask: net(x, mask)})(),
 }
 
 
@@ -652,3 +692,13 @@ def test_deepfool_finds_boundaries_of_logits_of_any_scale(scale: float) -> None:
     scaled = run("deepfool", lambda x, mask: net(x, mask) * scale, x, y, mask, steps=20)
     assert torch.equal(plain.diagnostics["fooled"], scaled.diagnostics["fooled"])
     torch.testing.assert_close(plain.diagnostics["norm"], scaled.diagnostics["norm"], rtol=2e-2, atol=1e-4)
+
+
+def test_deepfool_says_where_its_least_step_is_not_small() -> None:
+    """The fault it alone catches: rho of videos in a small unit, eight times what it is, without a word."""
+    net, (x, y, mask) = toy.model(), toy.batch()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run("deepfool", net, x, y, mask)
+    with pytest.warns(UserWarning, match="rho is overstated; scale the features up"):
+        run("deepfool", lambda x, mask: net(x / 1e-3, mask), 1e-3 * x, y, mask)

@@ -1,5 +1,6 @@
 """What a model that was made elsewhere may answer: refused, warned of, or as good as ours, by every attack."""
 
+import copy
 import warnings
 from collections.abc import Callable
 
@@ -7,7 +8,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from artpaper.attacks import Attack, apgd, deepfool, fgm, multilabel_deepfool, pgd
+from artpaper.attacks import (
+    Attack,
+    apgd,
+    bce,
+    deepfool,
+    fgm,
+    input_gradient,
+    multilabel_deepfool,
+    pgd,
+    predicted_labels,
+)  # fmt: skip
 from tests import toy
 
 ATTACKS: dict[str, Callable[..., Attack]] = {
@@ -74,3 +85,69 @@ def test_probabilities_are_warned_of_and_logits_are_not(attack) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         attack(model, x, y, mask)
+
+
+class Careless(Tagger):
+    """Pools padding, too, which PyTorch's encoder fills with 0 where no gradient is asked for, and not where one is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.TransformerEncoder(self.encoder.layers[0], 1)  # with nested tensors, as by default
+
+    def forward(self, frames: Tensor, padding: Tensor) -> Tensor:
+        return self.classify(self.encoder(frames, src_key_padding_mask=padding).mean(1))
+
+
+def test_an_attack_asks_one_model_whether_it_follows_a_gradient_or_not() -> None:
+    """The fault it alone catches: a model that answers otherwise under no_grad was fooled by nearly nothing."""
+    careless = Careless().eval()
+    x, y, mask = toy.batch()
+    with torch.no_grad():
+        fast = careless(x, ~mask)
+    assert not torch.allclose(fast, careless(x, ~mask), atol=1e-3)  # or there is nothing to be seen here
+    found = pgd(lambda x, mask: careless(x, ~mask), x, y, mask, epsilon=1e-5, steps=2)
+    assert (found.diagnostics["loss"] - found.diagnostics["clean_loss"]).abs().max() < 1e-5
+    torch.testing.assert_close(found.clean_logits, careless(x, ~mask).detach())
+    with torch.no_grad():
+        assert torch.equal(careless(x, ~mask), fast)  # what was switched off is on again
+
+
+class Sure(nn.Module):
+    """Of thousands of classes, sure of nearly all: the share of one in the mean is too small for float16."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.hidden, self.classify = nn.Linear(24, 32), nn.Linear(32, 3000)
+        with torch.no_grad():
+            self.classify.bias.fill_(-7.0)[:6] = 2.0  # the true ones
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return self.classify(self.hidden(x).tanh().mean(1))
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_a_gradient_of_many_classes_is_not_lost_in_float16(autocast: bool) -> None:
+    """The fault it alone catches: what goes back to a logit is 0 in float16, and the attack follows what is left."""
+    net = Sure().eval()
+    x, mask = torch.randn(2, 100, 24, generator=torch.Generator().manual_seed(0)), torch.ones(2, 100)
+    y = (torch.arange(3000) < 6).expand(2, -1)
+    expected, _ = input_gradient(net, x, y, mask)
+    with torch.autocast("cpu", torch.float16, enabled=autocast):
+        found, _ = input_gradient(net if autocast else copy.deepcopy(net).half(), x, y, mask)
+    assert torch.cosine_similarity(found.flatten(1), expected.flatten(1)).min() > 0.999
+    torch.testing.assert_close(found.flatten(1).norm(dim=1), expected.flatten(1).norm(dim=1), rtol=0.01, atol=0)
+
+
+def test_predicted_labels_are_those_of_the_clean_video() -> None:
+    """The fault it alone catches: labels that move with the video, which draw it back once one of them is crossed."""
+    net, (x, y, mask) = toy.model(), toy.batch()
+    with torch.no_grad():
+        own = (net(x, mask) > 0).float()
+    for attack, options in ((fgm, {}), (pgd, {"steps": 5})):
+        found = predicted_labels(net, x, y, mask, attack=attack, epsilon=2.0, **options)
+        expected = attack(net, x, own, mask, epsilon=2.0, **options)
+        assert torch.equal(found.perturbation, expected.perturbation)
+        assert torch.equal(found.diagnostics["loss"], bce(found.adversarial_logits.double(), y.double()))
+    other = predicted_labels(net, x, 1 - y, mask, epsilon=2.0)
+    assert torch.equal(other.perturbation, fgm(net, x, own, mask, epsilon=2.0).perturbation)  # truth takes no part

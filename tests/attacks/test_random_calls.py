@@ -147,11 +147,8 @@ def slow(name: str, logits: list[float], y: list[float]) -> float:
     right = [z for z, label in zip(logits, y, strict=True) if label]
     if name == "hit":
         return float(y[logits.index(max(logits))])
-    if name in ("bce", "predicted_bce"):
-        truth = y if name == "bce" else [float(z > 0) for z in logits]
-        terms = [
-            max(z, 0.0) - z * label + math.log1p(math.exp(-abs(z))) for z, label in zip(logits, truth, strict=True)
-        ]
+    if name == "bce":
+        terms = [max(z, 0.0) - z * label + math.log1p(math.exp(-abs(z))) for z, label in zip(logits, y, strict=True)]
         return sum(terms) / len(terms)
     if not wrong or not right:
         return 0.0
@@ -209,7 +206,7 @@ def test_attacks() -> None:
         x, mask, y = draw.array((*shape, 5), "real"), draw.array(shape, "mask"), draw.array((shape[0], 4), "mask")
         accepted = inspect.signature(PACKAGE[name]).parameters
         options: dict[str, Any] = {key: value for key, value in SHORT.items() if key in accepted}
-        if "options" in accepted:  # another attack's
+        if "options" in accepted and "steps" in attacks.accepted(PACKAGE[name]):  # another attack's
             options["steps"] = 2
         tried = ("scope", "norm", "criterion", "outputs", "seed", "objective", "overshoot", "modality")
         options |= {key: draw.option(key) for key in tried if key in accepted and draw.chance(0.3)}
