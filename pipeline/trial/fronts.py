@@ -12,9 +12,11 @@ from pipeline.trial.variants import variant_name
 
 FRONTS = {  # line of the figure -> its variants along its own parameter; its colour in the palette, marker and dashes
     "ART, over ε": (("art_0.5e", "art", "art_2e", "art_4e"), 1, "o", "-"),
-    "A-ART, over β": (("a_art_nominal", "a_art_share0.1", "a_art", "a_art_share0.4"), 2, "s", (0, (5, 2))),
+    "A-ART, over β's share": (("a_art_nominal", "a_art_share0.1", "a_art", "a_art_share0.4"), 2, "s", (0, (5, 2))),
     "A-ART at 2ε": (("a_art_share0.2_2e",), 9, "<", "-"),
-    "A-ART at 4ε, over β": (("a_art_share0.1_4e", "a_art_share0.2_4e", "a_art_share0.4_4e"), 4, "D", (0, (1, 1))),
+    "A-ART at 4ε, over β's share": (
+        ("a_art_share0.1_4e", "a_art_share0.2_4e", "a_art_share0.4_4e"), 4, "D", (0, (1, 1)),
+    ),
     "uniform + ART, over ε": (("uniform_art_0.5e", "uniform_art", "uniform_art_2e", "uniform_art_4e"), 7, "v", "-."),
     "position + ART, over ε": (
         ("position_art_0.5e", "position_art", "position_art_2e", "position_art_4e"), 5, "^", (0, (3, 1, 1, 1, 1, 1)),
@@ -39,11 +41,9 @@ def fronts_figure(results: Results, name: str) -> Figure:
         x, y, wide, high = (np.array(column) for column in zip(*points, strict=True))
         axes.errorbar(x, y, xerr=wide, yerr=high, color=color, alpha=0.5, linestyle="none", linewidth=1)
         axes.plot(x, y, color=color, marker=marker, linestyle=dashes, label=label, markersize=8)
-        for variant, across, up in zip(found, x, y, strict=True):
+        for variant, across, up in zip(found, x, y, strict=True) if len(found) > 1 else ():
             mark = axes.annotate(_mark(variant), (across, up), (8, 8), textcoords="offset points", fontsize=9, zorder=5)
             mark.set_path_effects(HALO)
-            if label.startswith("A-ART at"):  # beside ART at the same radius, whose mark is to the right
-                mark.set(position=(-8, 8), horizontalalignment="right")
     seeds = seed_counts([len(results.seeds(variant)) for variant in results.variants])
     axes.set(xlabel="GAP, clean (%)", ylabel="GAP under Auto-PGD, 100 steps, 5 restarts (%)")
     axes.set_title(f"{name}: better is up and to the right; {seeds}, bars 95 % over seeds", fontsize=10)
@@ -53,8 +53,8 @@ def fronts_figure(results: Results, name: str) -> Figure:
 
 def _mark(variant: str) -> str:
     """Where on its line a point lies: the share or the value of its beta, or its radius."""
-    own = {"a_art": f"share {CALIBRATED:g}"} | dict.fromkeys(("art", "uniform_art", "position_art", "contrast"), "ε")
-    return own.get(variant) or variant_name(variant).partition(", ")[2].partition(", ")[0]
+    own = {"a_art": f"{CALIBRATED:g}"} | dict.fromkeys(("art", "uniform_art", "position_art", "contrast"), "ε")
+    return own.get(variant) or variant_name(variant).partition(", ")[2].partition(", ")[0].removeprefix("share ")
 
 
 def _centre(results: Results, variant: str) -> tuple[float, float, float, float]:

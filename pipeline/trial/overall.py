@@ -8,9 +8,9 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from pipeline.paper.paper import row
+from pipeline.paper.paper import ATTENTION_MSE, row
 from pipeline.paper.style import markdown_table, number_or_dash, panels, save_figure, save_table, save_text, seed_counts
-from pipeline.trial.page import model_table, verdict
+from pipeline.trial.page import found, model_table, verdict
 from pipeline.trial.rules import CALIBRATED, Rules, read_rules
 from pipeline.trial.sets import SETS, set_name
 from pipeline.trial.statistics import PLANNED, Results, planned, read_results
@@ -60,7 +60,7 @@ def overall_page(sets: Sets, table: pd.DataFrame) -> str:
         if not units.seeds("art", "a_art"):
             continue
         models, compared = model_table(units).set_index("variant"), planned(units)
-        words = {told["number"]: verdict(told) for told in compared.to_dict("records")}
+        words = {told["number"]: f"{found(told)}: {verdict(told)}" for told in compared.to_dict("records")}
         seeds = str(compared["seeds"].min() if words else 1)  # the fewest of the four
         says.append([set_name(str(name)), seeds, *(words.get(number, "not made yet") for number, *_ in PLANNED)])
         own = models.loc["a_art"]
@@ -68,15 +68,14 @@ def overall_page(sets: Sets, table: pd.DataFrame) -> str:
         beyond = (units.points("art", "one_step_part", art) - units.points("art", "apgd", art)).mean()
         numbers = (radius, of_set["worth"].iloc[0], beyond, 100 * own["share"])
         cells = [f"{rules.frames:g}", *(number_or_dash(number, ".1f") for number in numbers)]
-        cells += [
-            number_or_dash(own["unrelated_share"], ".2f"),
-            f"{own['cost_other']:.1f}",
-            "yes" if own["alive"] else "no",
-        ]
+        cells += [number_or_dash(own[name], ".2f") for name in ("change_share", "unrelated_share")]
+        cells += [f"{own['cost_other']:.1f}", "yes" if own["alive"] else "no"]
         won = (models.loc[model, "won_back_one_step"] for model in ("art", "a_art"))
         about.append([set_name(str(name)), *cells, *(number_or_dash(value, ".0f") for value in won)])
-    gap = row(1, "GAP", "adversarial")
-    lost = row(1, "GAP", "test").non_art - gap.non_art
+    clean, gap = row(1, "GAP", "test"), row(1, "GAP", "adversarial")
+    lost = clean.non_art - gap.non_art
+    says.append(["the paper", "–", f"{gap.a_art - gap.art:+.2f}", "–", "–", f"{clean.a_art - clean.art:+.2f}"])
+    change = (ATTENTION_MSE["a_art"] / ATTENTION_MSE["art"]) ** 0.5
     return "\n".join(
         [
             "# The trial, all sets together",
@@ -88,10 +87,11 @@ def overall_page(sets: Sets, table: pd.DataFrame) -> str:
             "",
             "![Differences of A-ART, ART, its controls and ART with a longer step on each set](trial.png)",
             "",
-            "## Where the claim holds",
+            "## What each set says",
             "",
-            "The planned comparisons on each set: A-ART - ART under the one step and under Auto-PGD, A-ART - uniform + "
-            f"ART under Auto-PGD, A-ART - ART clean. Fewer than {PLANNED_SEEDS} seeds are an early look.",
+            "The planned comparisons, points of GAP with 95 % intervals: A-ART - ART under the one step and under "
+            "Auto-PGD, A-ART - uniform + ART under Auto-PGD, A-ART - ART clean. *More* is more than 0, not as much as "
+            f"the paper has. Fewer than {PLANNED_SEEDS} seeds are an early look.",
             "",
             markdown_table(
                 ["set", "seeds", "over ART, one step", "over ART, Auto-PGD", "over uniform + ART", "clean"], says, 6
@@ -101,14 +101,28 @@ def overall_page(sets: Sets, table: pd.DataFrame) -> str:
             "*Frames* of the median video; *radius*: epsilon in percent of its norm; *worth*: the points of clean GAP "
             "that ART has over the same with uniform attention; *beyond*: what Auto-PGD takes from ART beyond the one "
             "step, points; *share*: beta's term over the rest of A-ART's loss at the end of the training, in percent "
-            f"(by the rule {100 * CALIBRATED:g} of ART's loss); *unrelated*: the difference between unrelated videos' "
-            "maps of A-ART over that of ART's; *other*: what another video's map costs A-ART, points; *alive*: its "
+            f"(by the rule {100 * CALIBRATED:g} of ART's loss); *changed*: what the one step changes a video's maps "
+            f"by, A-ART's over ART's, as a norm (the paper: {change:.2f}); *unrelated*: what two videos' maps differ "
+            "by, A-ART's over ART's; *other*: what another video's map costs A-ART, points; *alive*: its "
             "attention, by the rule. *Won back*: of what the one step takes from Non-ART, in percent; in the paper "
             + " and ".join(f"{100 * (value - gap.non_art) / lost:.0f}" for value in (gap.art, gap.a_art))
             + ".",
             "",
             markdown_table(
-                ["set", "frames", "radius", "worth", "beyond", "share", "unrelated", "other", "alive", *WON_BACK], about
+                [
+                    "set",
+                    "frames",
+                    "radius",
+                    "worth",
+                    "beyond",
+                    "share",
+                    "changed",
+                    "unrelated",
+                    "other",
+                    "alive",
+                    *WON_BACK,
+                ],
+                about,
             ),
         ]
     )
@@ -149,7 +163,7 @@ def overall_figure(table: pd.DataFrame) -> Figure:
         seeds = [seed_counts(of_set.loc[which, "seeds"]) for which in (told, ~told) if which.any()]
         label = f"{set_name(name)}: {', then '.join(dict.fromkeys(seeds))}; attention is worth {worth} points, clean"
         axes.errorbar(of_set["difference"], y, xerr=ends, fmt=MARKERS[place], color=colors[place], label=label,
-                      markersize=6, capsize=2, linewidth=1.5)  # fmt: skip
+                      markersize=4, capsize=3, linewidth=1.5)  # fmt: skip
     axes.axvline(0, color="black", linewidth=1)
     for edge in range(1, len(COMPARED)):
         first = edge == len(PLANNED_ROWS)

@@ -72,6 +72,9 @@ def model_table(results: Results) -> pd.DataFrame:
         }
         has_art = bool(results.seeds("art"))
         share = results.maps(variant, "unrelated") / results.maps("art", "unrelated") if has_art else np.nan
+        row["change_share"] = (
+            results.maps(variant, "change_one_step") / results.maps("art", "change_one_step") if has_art else np.nan
+        )
         row |= {"unrelated_share": share, "alive": share >= ALIVE_SHARE and row["cost_other"] >= ALIVE_COST}  # type: ignore[operator]
         of_seeds = [results.about[variant, seed] for seed in seeds]
         row["share"] = np.mean([about["attention_share"] for about in of_seeds])
@@ -121,18 +124,19 @@ def page(folder: Path, results: Results, models: pd.DataFrame, compared: pd.Data
         ),
         "## Planned comparisons",
         "",
-        *_planned_lines(compared),
+        *_planned_lines(compared, "people" if SETS[name].people else "videos"),
         "## Models",
         "",
         f"GAP in percent, means over seeds. *Won back* is the share of the GAP that Non-ART loses. *Swaps* cost so "
-        "many points of clean GAP. *Unrelated* is the difference between unrelated videos' maps over ART's. Attention "
-        f"is alive where that is at least {ALIVE_SHARE:g} and another video's map costs {ALIVE_COST:g} points or more; "
+        "many points of clean GAP. *Changed* is what the one step changes a video's maps by, and *unrelated* what two "
+        "videos' maps differ by, both over ART's, as norms. Attention is alive where the latter is at least "
+        f"{ALIVE_SHARE:g} and another video's map costs {ALIVE_COST:g} points or more; "
         "*share* is beta's term over the rest of the loss at the end of the training. All but the planned models are "
         "exploratory.",
         "",
         markdown_table(
             ["model", "seeds", "clean", "one step", "Auto-PGD", "won back, one step", "Auto-PGD", "swap: uniform",
-             "other", "position", "unrelated", "alive", "share", "steps"],
+             "other", "position", "changed", "unrelated", "alive", "share", "steps"],
             [_model_line(row) for row in models.to_dict("records")],
         ),
         "![fronts](fronts.png)",
@@ -147,22 +151,30 @@ def page(folder: Path, results: Results, models: pd.DataFrame, compared: pd.Data
     return "\n".join(text)
 
 
-def _planned_lines(compared: pd.DataFrame) -> list[str]:
+def _planned_lines(compared: pd.DataFrame, drawn: str) -> list[str]:
     if compared.empty:
         return ["Not two seeds of any are finished.", ""]
     lines = []
     for row in compared.to_dict("records"):
         what = f"{variant_name(row['model'])} - {variant_name(row['over'])}, {WORDS[row['condition']]}"
-        found = f"{row['difference']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]"
-        lines.append([str(row["number"]), what, found, f"{row['told']:.2f}", verdict(row), str(row["seeds"])])
+        lines.append([str(row["number"]), what, found(row), f"{row['told']:.2f}", verdict(row), str(row["seeds"])])
     fewest = int(compared["seeds"].min())
     early = f"**An early look: {fewest} of {PLANNED_SEEDS} planned seeds.** " * (fewest < PLANNED_SEEDS)
+    # all of the degrees of freedom are then the seeds'
+    alone = compared.loc[np.isclose(compared["freedom"], compared["seeds"] - 1), "number"].astype(str)
     return [
-        f"{early}Points of GAP with 95 % intervals over seeds and videos; *told* is the smallest difference that would "
-        "have been told with a power of 80 %.",
+        f"{early}Points of GAP with 95 % intervals over seeds and {drawn}; *told* is the smallest difference that "
+        "would have been told with a power of 80 %."
+        + f" What {drawn} add to the spread is estimated as 0 for {' and '.join(alone)}: that interval is over seeds "
+        "alone." * bool(len(alone)),
         "",
         markdown_table(["", "difference", "found", "told", "says", "seeds"], lines, 2),
     ]
+
+
+def found(row: dict) -> str:
+    """A planned comparison's difference with its interval."""
+    return f"{row['difference']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]"
 
 
 def verdict(row: dict) -> str:
@@ -182,7 +194,8 @@ def _model_line(row: dict) -> list[str]:
     cells += [f"{row[name]:.2f}" for name in ("clean", "one_step", "apgd")]
     cells += [number_or_dash(row[f"won_back_{name}"], ".0f") for name in ("one_step", "apgd")]
     cells += [f"{row[f'cost_{swap}']:.2f}" for swap in ("uniform", "other", "position")]
-    cells += [number_or_dash(row["unrelated_share"], ".2f"), "yes" if row["alive"] else "no"]
+    cells += [number_or_dash(row[name], ".2f") for name in ("change_share", "unrelated_share")]
+    cells.append("yes" if row["alive"] else "no")
     return [*cells, f"{row['share']:.3f}", f"{row['steps']:,.0f}"]
 
 
@@ -203,7 +216,7 @@ def _audit_lines(results: Results, table: pd.DataFrame) -> list[str]:
     ]
     for over in ("art", "uniform_art"):
         if len(results.seeds("a_art", over)) > 1:
-            found = results.compare((1, "a_art", "worst"), (-1, over, "worst"))
-            lines += [f"Under the worst of all, {variant_name('a_art')} - {variant_name(over)} is {found.words}, "
-                      f"{found.seeds} seeds.", ""]  # fmt: skip
+            worst = results.compare((1, "a_art", "worst"), (-1, over, "worst"))
+            lines += [f"Under the worst of all, {variant_name('a_art')} - {variant_name(over)} is {worst.words}, "
+                      f"{worst.seeds} seeds.", ""]  # fmt: skip
     return lines
