@@ -307,6 +307,9 @@ def test_planned_comparisons_are_recomputed_from_published_files(folder: Path | 
     table = pd.read_csv(folder / "planned.csv").set_index("number") if text.strip() else pd.DataFrame()
     rows = recomputed(folder)
     assert sorted(rows) == sorted(table.index)
+    alone = [str(number) for number, row in table.iterrows() if round(row["freedom"], 9) == row["seeds"] - 1]
+    told = f"estimated as 0 in {', '.join(alone)}: " if alone else "estimated as 0"
+    assert (told in (folder / "README.md").read_text()) == bool(alone)
     for number, expected in rows.items():
         for name, value in expected.items():
             assert table.loc[number, name] == pytest.approx(value, rel=1e-6), (number, name)

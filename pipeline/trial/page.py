@@ -165,7 +165,7 @@ def _planned_lines(compared: pd.DataFrame, drawn: str) -> list[str]:
     return [
         f"{early}Points of GAP with 95 % intervals over seeds and {drawn}; *told* is the smallest difference that "
         "would have been told with a power of 80 %."
-        + f" What {drawn} add to the spread is estimated as 0 for {' and '.join(alone)}: that interval is over seeds "
+        + f" What {drawn} add to the spread is estimated as 0 in {', '.join(alone)}: there the interval is over seeds "
         "alone." * bool(len(alone)),
         "",
         markdown_table(["", "difference", "found", "told", "says", "seeds"], lines, 2),
