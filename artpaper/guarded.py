@@ -224,15 +224,16 @@ def _held(item: Any) -> Iterable[Any]:
 
 
 def _named(code: types.CodeType, names: Mapping[str, Any]) -> Iterator[Any]:
-    """What a function and those inside it load by name, of modules and classes what is looked up in them."""
+    """What a function and those inside it load by name; of modules and classes the nn.Modules looked up in them."""
     value = None
     for line in dis.get_instructions(code):
         if line.opname in ("LOAD_GLOBAL", "LOAD_DEREF"):
-            yield value
             value = names.get(line.argval)
+            yield value
         elif line.opname in ("LOAD_ATTR", "LOAD_METHOD") and (inspect.ismodule(value) or inspect.isclass(value)):
             value = getattr(value, line.argval, None)
-    yield value
+            if isinstance(value, nn.Module):  # other libraries' functions would lead far away
+                yield value
     for inner in code.co_consts:
         if isinstance(inner, types.CodeType):
             yield from _named(inner, names)
