@@ -6,7 +6,7 @@ import inspect
 import sys
 import types
 import warnings
-from collections import ChainMap, Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -182,16 +182,16 @@ def _parts(model: Any) -> list[nn.Module | Tensor]:
     """The modules and tensors that a callable is or stands on, through functions, methods, partials and containers."""
     parts: list[nn.Module | Tensor] = []
     seen: set[int] = set()
-    ahead = [(model, 0)]
+    ahead = deque([(model, 0)])
     while ahead and len(seen) < MOST:
-        item, depth = ahead.pop()
+        item, depth = ahead.popleft()  # the nearest first
         if id(item) in seen or depth > DEPTH:
             continue
         seen.add(id(item))
         if isinstance(item, nn.Module | Tensor):
             parts.append(item)
             item = [vars(item).get("call")]  # an adapter's: what it stands on need not be registered
-        ahead += [(inner, depth + 1) for inner in _held(item)]
+        ahead.extend((inner, depth + 1) for inner in _held(item))
     return parts
 
 
@@ -209,34 +209,36 @@ def _held(item: Any) -> Iterable[Any]:
         cells = zip(item.__code__.co_freevars, item.__closure__ or (), strict=True)
         own = {name: cell.cell_contents for name, cell in cells if cell != types.CellType()}  # one may not be set yet
         defaults = (*(item.__defaults__ or ()), *(item.__kwdefaults__ or {}).values())
-        named = _named(item.__code__, ChainMap(own, item.__globals__))
+        named = _named(item.__code__, own, item.__globals__)
         return (*own.values(), *named, *defaults, getattr(item, "__wrapped__", None))
     if inspect.ismodule(item) or inspect.isclass(item) or inspect.isbuiltin(item):
         return ()
     slots = [getattr(item, name, None) for name in getattr(type(item), "__slots__", ()) if isinstance(name, str)]
     of_class = [
         value
-        for kind in type(item).__mro__
+        for kind in (type(item).__mro__ if callable(item) else ())
         for name, value in vars(kind).items()
         if name == "__call__" or isinstance(value, nn.Module)
     ]
     return (*getattr(item, "__dict__", {}).values(), *slots, *of_class)
 
 
-def _named(code: types.CodeType, names: Mapping[str, Any]) -> Iterator[Any]:
+def _named(code: types.CodeType, own: Mapping[str, Any], names: Mapping[str, Any]) -> Iterator[Any]:
     """What a function and those inside it load by name; of modules and classes the nn.Modules looked up in them."""
     value = None
     for line in dis.get_instructions(code):
         if line.opname in ("LOAD_GLOBAL", "LOAD_DEREF"):
-            value = names.get(line.argval)
+            value = (names if line.opname == "LOAD_GLOBAL" else own).get(line.argval)
             yield value
         elif line.opname in ("LOAD_ATTR", "LOAD_METHOD") and (inspect.ismodule(value) or inspect.isclass(value)):
-            value = getattr(value, line.argval, None)
+            value = inspect.getattr_static(value, line.argval, None)  # a module may run anything when it is asked
             if isinstance(value, nn.Module):  # other libraries' functions would lead far away
                 yield value
+        elif line.opname not in ("CACHE", "EXTENDED_ARG", "PRECALL", "PUSH_NULL"):
+            value = None
     for inner in code.co_consts:
         if isinstance(inner, types.CodeType):
-            yield from _named(inner, names)
+            yield from _named(inner, own, names)
 
 
 def _picked(answer: Any) -> str:

@@ -7,6 +7,7 @@ tensors, the model's buffers and modes, every ``.grad`` and the random generator
 """
 
 import functools
+import threading
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -63,7 +64,6 @@ def entered(model: Any, x: Any, y: Any, mask: Any, *, labels: bool = True, train
         if guard_of(model):  # what is around this has it all in its keeping, and noise is not to begin anew here
             yield given
             return
-        fast = torch.backends.mha.get_fastpath_enabled()
         kept = [
             (part, name, buffer, buffer.clone())
             for module in modules
@@ -71,16 +71,39 @@ def entered(model: Any, x: Any, y: Any, mask: Any, *, labels: bool = True, train
             for name, buffer in part.named_buffers(recurse=False)
         ]
         try:
-            # PyTorch's own encoder would answer otherwise without a gradient than with one, where padding is pooled
-            torch.backends.mha.set_fastpath_enabled(False)
-            with forked(frames.device):
+            with _one_path, forked(frames.device):
                 yield given
         finally:
-            torch.backends.mha.set_fastpath_enabled(fast)
             for part, name, buffer, value in kept:
                 setattr(part, name, buffer)
                 if not torch.equal(buffer, value):
                     buffer.data.copy_(value)  # not counted as a change: a graph of the caller's may still wait
+
+
+class _OnePath:
+    """PyTorch's own encoder answers otherwise without a gradient than with one where padding is pooled; not in here.
+
+    The switch is the process's: the last thread that leaves puts it back.
+    """
+
+    def __init__(self) -> None:
+        self.lock, self.inside, self.fast = threading.Lock(), 0, True
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if not self.inside:
+                self.fast = torch.backends.mha.get_fastpath_enabled()
+                torch.backends.mha.set_fastpath_enabled(False)
+            self.inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self.lock:
+            self.inside -= 1
+            if not self.inside:
+                torch.backends.mha.set_fastpath_enabled(self.fast)
+
+
+_one_path = _OnePath()
 
 
 def forked(device: torch.device) -> AbstractContextManager[None]:
@@ -161,7 +184,8 @@ def _warn_of_train_mode(model: Guarded, modules: list[nn.Module]) -> None:
     drops = nn.RNNBase | nn.MultiheadAttention  # by themselves, and only if asked to
 
     def changes(part: nn.Module) -> bool:
-        return part.training and (isinstance(part, moody) or (isinstance(part, drops) and part.dropout > 0))
+        dropping = isinstance(part, drops) and part.dropout not in (0, False)  # a module, in some who derive from it
+        return part.training and (dropping or isinstance(part, moody))
 
     busy = [module for module in modules if module.training or any(map(changes, module.modules()))]
     if busy and "mode" not in model.warned:

@@ -221,7 +221,7 @@ def test_a_run_can_be_published_and_its_claims_read(project: Project) -> None:
     made_by = commit(project.folder, "as it ran")
     project.call("artpaper", "publish", "results/small", "--command", "artpaper use small && dvc repro")
     made = project.folder / "results" / "small"
-    for name in ("tables/table1.csv", "figures/figure3.csv", "figures/figure4.pdf", "claims/claims.csv", "params.yaml"):
+    for name in ("tables/table1.csv", "figures/figure3.csv", "figures/figure4.pdf", "params.yaml"):
         assert (made / name).read_bytes() == (project.folder / name).read_bytes()
     assert len([*made.glob("notebooks/**/*.ipynb")]) == len(STAGES - {"notebooks", "report"})
     provenance = json.loads((made / "provenance.json").read_text())

@@ -28,9 +28,10 @@ class Attack:
         diagnostics: one value per video under each name: ``norm`` (L2, over real frames), ``relative_norm`` (norm over
             the video's own norm), ``gradient_norm``, ``zero_gradient`` (the attack had nothing to follow),
             ``iterations``, ``already_wrong`` (the clean top label is not a true one), ``fooled`` (the clean top label
-            is a true one, the adversarial top label is not), ``clean_loss`` and ``loss`` (the paper's binary
-            cross-entropy before and after, mean over classes, nats). An attack with a goal of its own says what
-            ``already_wrong`` and ``fooled`` mean for it; those that look for a boundary leave out the losses.
+            is a true one, the adversarial top label is not; of an ensemble, that of any attack in it), ``clean_loss``
+            and ``loss`` (the paper's binary cross-entropy before and after, mean over classes, nats). An attack with a
+            goal of its own says what ``already_wrong`` and ``fooled`` mean for it; those that look for a boundary leave
+            out the losses.
 
             Three flags say that a video has no result, and is to be counted apart, neither as fooled nor as robust:
             ``gradient_not_finite`` (a gradient that the attack had to follow was NaN or infinite on a real frame; the
@@ -149,15 +150,17 @@ def follow_logits(model: Classifier, values: PerVideo, logits: Logits, frames: F
     """As :func:`follow`, of values that depend on ``frames`` through ``logits`` alone; ``model`` has given these.
 
     In float16 what goes back to a logit, such as a share of the mean over thousands of classes, is 0 or nearly: each
-    video's goes back with a largest entry of 1, and its gradient is made as small as it is in the type of ``frames``.
+    video's goes back with a largest entry of 1, and its gradient is made as small as it is in the type of ``frames``;
+    or as it is, where that is too much for float16. Autocast inside the model is not seen.
     """
     if not isinstance(model, Guarded) or model.type_for(frames) != torch.float16:
         return follow(values, frames)
-    back = follow(values, logits)
+    back = follow(values, logits, retain_graph=True)
     largest = back.abs().amax(dim=1, keepdim=True)
     largest = torch.where((largest > 0) & largest.isfinite(), largest, 1.0)
-    (gradient,) = torch.autograd.grad(logits, frames, back / largest, allow_unused=True)
-    return torch.zeros_like(frames) if gradient is None else gradient * largest[:, :, None]
+    gradient = follow(logits * (back / largest), frames, retain_graph=True) * largest[:, :, None]
+    finite = finite_rows(gradient)
+    return gradient if finite.all() else torch.where(finite[:, None, None], gradient, follow(values, frames))
 
 
 def attack_result(

@@ -559,6 +559,27 @@ def inside(x: Tensor, mask: Tensor) -> Tensor:
     return ask()
 
 
+def over_a_name(net: nn.Module) -> Any:
+    def ask(x: Tensor, mask: Tensor) -> Tensor:
+        def once() -> Tensor:
+            return net(x, mask)
+
+        return once()
+
+    return ask
+
+
+x = torch.ones(100_000, dtype=torch.float16)  # a global of the name that an argument has above
+
+
+class Asked(types.ModuleType):
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(f"{name} was asked for")
+
+
+asked = Asked("asked")
+
+
 def in_a_class(net: nn.Module) -> Any:
     return type("Called", (), {"net": net, "__call__": lambda self, x, mask: self.net(x, mask)})()
 
@@ -576,6 +597,8 @@ HIDDEN: dict[str, Callable[[nn.Module], Any]] = {
     "attribute of a module": in_a_module,
     "function inside": lambda net: in_a_module(net) and inside,
     "attribute of a class": in_a_class,
+    "argument of a global's name": over_a_name,
+    "module that is not to be asked": lambda net: lambda x, mask: net(x, mask) if len(x) else asked.net(x, mask),
     "method of its class": lambda net: type("Called", (), {"__call__": lambda self, x, mask: net(x, mask)})(),
 }
 

@@ -1,6 +1,7 @@
 """What a model that was made elsewhere may answer: refused, warned of, or as good as ours, by every attack."""
 
 import copy
+import threading
 import warnings
 from collections.abc import Callable
 
@@ -110,6 +111,36 @@ def test_an_attack_asks_one_model_whether_it_follows_a_gradient_or_not() -> None
     torch.testing.assert_close(found.clean_logits, careless(x, ~mask).detach())
     with torch.no_grad():
         assert torch.equal(careless(x, ~mask), fast)  # what was switched off is on again
+
+    inside = [threading.Event(), threading.Event()]
+    seen: list[bool] = []
+
+    def slow(x: Tensor, mask: Tensor) -> Tensor:  # is asked in the other thread, and outlives this one's attack
+        inside[0].set()
+        inside[1].wait(60)
+        seen.append(torch.backends.mha.get_fastpath_enabled())
+        return careless(x, ~mask)
+
+    other = threading.Thread(target=lambda: fgm(slow, x, y, mask, epsilon=0.5))
+    other.start()
+    inside[0].wait(60)
+    fgm(lambda x, mask: careless(x, ~mask), x, y, mask, epsilon=0.5)
+    inside[1].set()
+    other.join()
+    assert not any(seen)
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_a_gradient_too_steep_for_float16_is_followed_as_it_is() -> None:
+    """The fault it alone catches: what is raised to be seen in float16 is infinite, and a video has no result."""
+    steep = toy.Linear(24, 3).eval()
+    with torch.no_grad():
+        steep.weight.copy_(torch.randn(3, 24, generator=torch.Generator().manual_seed(0)) * 1e4)
+    half = steep.half()
+    x, mask, y = torch.full((1, 3, 24), 1e-4), torch.ones(1, 3), torch.tensor([[1.0, 0.0, 0.0]])
+    gradient, _ = input_gradient(lambda x, mask: half(x, mask) * 8, x, y, mask, lambda logits, y: logits.sum(1) * 1e-3)
+    assert gradient.isfinite().all()
+    assert gradient.any()
 
 
 class Sure(nn.Module):

@@ -92,7 +92,7 @@ def _fitted(
 def _transferred(
     model: FrameTransformer, x: Tensor, y: Tensor, mask: Tensor, surrogates: Mapping[str, FrameTransformer], attack: Run
 ) -> Attack:
-    """Of every video the transferred attack that harms it most."""
+    """Of every video the transferred attack that harms it most; fooled, if any of them fools the model."""
     attacks = {name: transfer(model, x, y, mask, surrogate=other, attack=attack) for name, other in surrogates.items()}
     return ensemble(attacks, y)[0]
 
