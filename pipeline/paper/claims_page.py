@@ -106,7 +106,7 @@ def _conclusion(runs: Mapping[str, Evidence], weights: Mapping[str, str] | None)
             "attention term over the rest of the loss, at the end of the training: where it is a fraction of a "
             "percent, a verdict on A-ART says what the paper's printed weight does on these data, and little of the "
             "term. "
-            f"{after} There both weights follow from rules on every set."
+            f"{after} In the trial both weights follow from rules on every set."
         )
     return [*lines, "", after, ""]
 
@@ -159,4 +159,5 @@ def write_claims(results: Path, page: Path) -> list[str]:
 
 def _weights(folder: Path, a_art: Mapping[str, float]) -> str:
     shares = [attention_share(path, a_art["beta"]) for path in folder.glob("models/a_art/*/history.csv")]
-    return f"{a_art['epsilon']:g}, {a_art['beta']:g} ({100 * np.mean(shares):.1f} %)"
+    told = f" ({100 * np.mean(shares):.1f} %)" if shares else ""
+    return f"{a_art['epsilon']:g}, {a_art['beta']:g}{told}"
