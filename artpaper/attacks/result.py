@@ -140,10 +140,10 @@ def input_gradient(
     return gradient.masked_fill(~given.mask[:, :, None], 0.0), logits.detach()
 
 
-def follow(values: Float[Tensor, "..."], frames: Frames, **how: Any) -> Frames:
-    """Gradient of the sum of ``values`` with respect to ``frames``, 0 where they do not depend on them."""
-    (gradient,) = torch.autograd.grad(values.sum(), frames, allow_unused=True, **how)
-    return torch.zeros_like(frames) if gradient is None else gradient
+def follow(values: Float[Tensor, "..."], inner: Float[Tensor, "batch ..."], **how: Any) -> Float[Tensor, "batch ..."]:
+    """Gradient of the sum of ``values`` with respect to frames or logits, 0 where they do not depend on them."""
+    (gradient,) = torch.autograd.grad(values.sum(), inner, allow_unused=True, **how)
+    return torch.zeros_like(inner) if gradient is None else gradient
 
 
 def follow_logits(model: Classifier, values: PerVideo, logits: Logits, frames: Frames) -> Frames:

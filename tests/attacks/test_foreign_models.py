@@ -137,7 +137,7 @@ def test_a_gradient_too_steep_for_float16_is_followed_as_it_is() -> None:
     with torch.no_grad():
         steep.weight.copy_(torch.randn(3, 24, generator=torch.Generator().manual_seed(0)) * 1e4)
     half = steep.half()
-    x, mask, y = torch.full((1, 3, 24), 1e-4), torch.ones(1, 3), torch.tensor([[1.0, 0.0, 0.0]])
+    x, mask, y = torch.full((1, 3, 24), 1e-4), torch.ones(1, 3, dtype=torch.bool), torch.tensor([[1.0, 0.0, 0.0]])
     gradient, _ = input_gradient(lambda x, mask: half(x, mask) * 8, x, y, mask, lambda logits, y: logits.sum(1) * 1e-3)
     assert gradient.isfinite().all()
     assert gradient.any()
@@ -161,8 +161,8 @@ class Sure(nn.Module):
 def test_a_gradient_of_many_classes_is_not_lost_in_float16(autocast: bool) -> None:
     """The fault it alone catches: what goes back to a logit is 0 in float16, and the attack follows what is left."""
     net = Sure().eval()
-    x, mask = torch.randn(2, 100, 24, generator=torch.Generator().manual_seed(0)), torch.ones(2, 100)
-    y = (torch.arange(3000) < 6).expand(2, -1)
+    x, mask = torch.randn(2, 100, 24, generator=torch.Generator().manual_seed(0)), torch.ones(2, 100, dtype=torch.bool)
+    y = (torch.arange(3000) < 6).float().expand(2, -1)
     expected, _ = input_gradient(net, x, y, mask)
     with torch.autocast("cpu", torch.float16, enabled=autocast):
         found, _ = input_gradient(net if autocast else copy.deepcopy(net).half(), x, y, mask)
