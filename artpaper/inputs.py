@@ -7,11 +7,10 @@ tensors, the model's buffers and modes, every ``.grad`` and the random generator
 """
 
 import functools
-import threading
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -20,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from artpaper.guarded import Guarded, guard_of, tensors_of, warn
+from artpaper.kept import kept
 from artpaper.settings import CHECKED
 
 SHOWN = 200  # characters of a wrong value
@@ -64,52 +64,8 @@ def entered(model: Any, x: Any, y: Any, mask: Any, *, labels: bool = True, train
         if guard_of(model):  # what is around this has it all in its keeping, and noise is not to begin anew here
             yield given
             return
-        kept = [
-            (part, name, buffer, buffer.clone())
-            for module in modules
-            for part in module.modules()
-            for name, buffer in part.named_buffers(recurse=False)
-        ]
-        try:
-            with _one_path, forked(frames.device):
-                yield given
-        finally:
-            for part, name, buffer, value in kept:
-                setattr(part, name, buffer)
-                if not torch.equal(buffer, value):
-                    buffer.data.copy_(value)  # not counted as a change: a graph of the caller's may still wait
-
-
-class _OnePath:
-    """PyTorch's own encoder answers otherwise without a gradient than with one where padding is pooled; not in here.
-
-    The switch is the process's: the last thread that leaves puts it back.
-    """
-
-    def __init__(self) -> None:
-        self.lock, self.inside, self.fast = threading.Lock(), 0, True
-
-    def __enter__(self) -> None:
-        with self.lock:
-            if not self.inside:
-                self.fast = torch.backends.mha.get_fastpath_enabled()
-                torch.backends.mha.set_fastpath_enabled(False)
-            self.inside += 1
-
-    def __exit__(self, *error: object) -> None:
-        with self.lock:
-            self.inside -= 1
-            if not self.inside:
-                torch.backends.mha.set_fastpath_enabled(self.fast)
-
-
-_one_path = _OnePath()
-
-
-def forked(device: torch.device) -> AbstractContextManager[None]:
-    """What is drawn in here, on the CPU and on a device, leaves their generators as they were."""
-    own = device.type != "cpu"
-    return torch.random.fork_rng([device] if own else [], device_type=device.type if own else "cuda")
+        with kept(modules, frames.device):
+            yield given
 
 
 def check_options(function: Callable[..., Any], options: Mapping[str, Any], x: Tensor) -> dict[str, Any]:

@@ -27,7 +27,8 @@ from artpaper.defences.random_step import random_step, same_units
 from artpaper.defences.relative_attention import distance_to_uniform
 from artpaper.defences.virtual import virtual
 from artpaper.guarded import Guarded
-from artpaper.inputs import entered, forked
+from artpaper.inputs import entered
+from artpaper.kept import forked
 from artpaper.known_gradient import gone_back
 from artpaper.settings import Control, Loss
 from artpaper.shapes import Frames, LabelSets, Logits, Maps, Mask, PerVideo, Scalar

@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from artpaper.ball import steepest
-from artpaper.inputs import forked
+from artpaper.kept import forked
 from artpaper.shapes import Frames, Mask
 
 

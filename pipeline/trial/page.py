@@ -14,7 +14,7 @@ from pipeline.trial.fronts import front_lines, fronts_figure
 from pipeline.trial.measure import STEPS
 from pipeline.trial.rules import CALIBRATED, LOST, PAPER, base_radius, lost_share, read_rules
 from pipeline.trial.sets import SETS, set_name
-from pipeline.trial.statistics import ALIVE_COST, LEVEL, Results, planned, read_results, won_back
+from pipeline.trial.statistics import ALIVE_COST, LEVEL, Results, planned, read_results, with_interval, won_back
 from pipeline.trial.variants import PLANNED_SEEDS, undefended, variant_name
 
 WORDS = {"one_step": "one step", "apgd": "Auto-PGD", "clean": "clean"}
@@ -71,11 +71,9 @@ def model_table(results: Results) -> pd.DataFrame:
             name: results.maps(variant, name) for name in ("change_one_step", "change_apgd", "unrelated", "uniform")
         }
         has_art = bool(results.seeds("art"))
-        share = results.maps(variant, "unrelated") / results.maps("art", "unrelated") if has_art else np.nan
-        row["change_share"] = (
-            results.maps(variant, "change_one_step") / results.maps("art", "change_one_step") if has_art else np.nan
-        )
-        row |= {"unrelated_share": share, "alive": share >= ALIVE_SHARE and row["cost_other"] >= ALIVE_COST}  # type: ignore[operator]
+        for name, number in (("change_share", "change_one_step"), ("unrelated_share", "unrelated")):
+            row[name] = results.maps(variant, number) / results.maps("art", number) if has_art else np.nan
+        row["alive"] = row["unrelated_share"] >= ALIVE_SHARE and row["cost_other"] >= ALIVE_COST  # type: ignore[operator]
         of_seeds = [results.about[variant, seed] for seed in seeds]
         row["share"] = np.mean([about["attention_share"] for about in of_seeds])
         row["steps"] = np.mean([about["training"]["steps"] for about in of_seeds])
@@ -174,7 +172,7 @@ def _planned_lines(compared: pd.DataFrame, drawn: str) -> list[str]:
 
 def found(row: dict) -> str:
     """A planned comparison's difference with its interval."""
-    return f"{row['difference']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]"
+    return with_interval(row["difference"], row["low"], row["high"])
 
 
 def verdict(row: dict) -> str:

@@ -48,7 +48,7 @@ class Difference(Estimate):
     @property
     def words(self) -> str:
         """The difference and its interval, as pages have them."""
-        return f"{self.value:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
+        return with_interval(self.value, self.low, self.high)
 
     def told(self, level: float = LEVEL) -> float:
         """The smallest difference that a test at ``level`` with this error would have told, with a power of 80 %."""
@@ -70,6 +70,11 @@ class Difference(Estimate):
         if not self.error:
             return float(abs(self.value) >= margin)
         return float(student.sf((margin - abs(self.value)) / self.error, self.freedom))
+
+
+def with_interval(value: float, low: float, high: float) -> str:
+    """A difference and its interval, as pages have them."""
+    return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
 def difference(

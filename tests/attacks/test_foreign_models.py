@@ -19,7 +19,7 @@ from artpaper.attacks import (
     multilabel_deepfool,
     pgd,
     predicted_labels,
-)  # fmt: skip
+)
 from tests import toy
 
 ATTACKS: dict[str, Callable[..., Attack]] = {
