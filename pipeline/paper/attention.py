@@ -41,10 +41,11 @@ READING = {
     "change": "mean squared difference between the maps of a video and of its adversary, heads averaged first.",
     "paper": "the same figure in section 3.2.2, on YouTube-8M with its longer videos: the modality is not said.",
     "by head": "the change before heads are averaged; far above *change*, heads change and cancel.",
-    "unrelated": "mean squared difference between the maps of two unrelated videos of equal length.",
+    "unrelated": "mean squared difference between the maps of two unrelated videos of equal length; near 0 the maps do "
+    "not depend on the video, and a small change says nothing about robustness.",
     "share": "change over unrelated; near 100 % the attack changes a map as much as another video would.",
-    "to uniform": "mean squared distance from the map that weighs every frame 1/T; near 0 attention has been given up, "
-    "and a small change says nothing about robustness.",
+    "to uniform": "mean squared distance from the map that weighs every frame 1/T; maps stop depending on the video "
+    "before they are flat.",
     "entropy": "of a map's rows, as a share of log T, the most there can be; 1 is uniform.",
     "largest": "largest weight of a map, in multiples of 1/T; 1 is uniform.",
     "profile": "most attention that a frame receives, in multiples of 1/T; 1 is uniform.",
