@@ -175,8 +175,8 @@ def test_models_of_each_vertical_can_be_added(profile: str, verticals: tuple[str
         (
             "defualt",
             {},
-            "no profile 'defualt'; there are arrays, audioset, default, figure3, long_40, long_5, more, paper, small, "
-            "utd_mhad, yt8m_speech",
+            "no profile 'defualt'; there are arrays, audioset, audioset_raw, default, figure3, long_40, long_5, more, "
+            "paper, small, utd_mhad, yt8m_speech",
         ),
         ("default", {"train.max_step": "9"}, "unknown parameter train.max_step; did you mean train.max_steps?"),
         ("default", {"train.max_steps": "[1"}, "--set train.max_steps: not valid YAML"),

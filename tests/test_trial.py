@@ -162,11 +162,8 @@ def test_every_set_follows_the_same_rules() -> None:
 
 @pytest.mark.parametrize("folder", PUBLISHED, ids=lambda path: path.parent.name)
 def test_a_profile_of_the_trial_holds_what_the_rules_gave(folder: Path) -> None:
-    """That of ``audioset`` is the stress test's, whose results are published under it."""
-    rules, name = read_rules(folder / "rules.json"), folder.parent.name
-    if name == "audioset":
-        pytest.skip("the stress test's profile")
-    profile = load_params(ROOT / "profiles" / f"{name}.yaml")
+    rules = read_rules(folder / "rules.json")
+    profile = load_params(ROOT / "profiles" / f"{folder.parent.name}.yaml")
     assert profile.attack.epsilon == profile.models["art"].epsilon == pytest.approx(rules.epsilon, rel=0.01)
     assert profile.models["a_art"].beta == pytest.approx(rules.beta(0.2), rel=0.01)
 

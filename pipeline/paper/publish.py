@@ -24,6 +24,7 @@ from pipeline.base.parameters import load_params
 from pipeline.paper.results import executed_notebooks
 
 NOT_OURS = (".gitignore", "synthetic_data*", "stress.*", "sweeps.*")  # of figures/: not made by dvc.yaml
+PUBLISHED_ALONE = ("stress", "trial")  # folders beside a published run that are no part of it
 NOTEBOOK_BYTES = 1_000_000  # of an executed notebook that is kept; what makes one larger are its pictures
 PACKAGES = ("torch", "numpy", "pyarrow", "tensorflow-cpu", "tensorflow", "dvc", "papermill")
 
@@ -31,8 +32,8 @@ PACKAGES = ("torch", "numpy", "pyarrow", "tensorflow-cpu", "tensorflow", "dvc", 
 def publish(workspace: Path, target: Path, command: str) -> dict[str, Any]:
     """Copy tables, figures, parameters, histories and executed notebooks to ``target``, with a ``provenance.json``.
 
-    The folder is replaced as a whole but for its README.md and ``stress/``; ``command`` is what a reader types to make
-    the same. Returns what provenance.json says.
+    The folder is replaced as a whole but for its README.md and :data:`PUBLISHED_ALONE`; ``command`` is what a reader
+    types to make the same. Returns what provenance.json says.
     """
     if not (workspace / "tables" / "table1.md").is_file():
         raise ArtpaperError(f"{workspace / 'tables'}: no tables to publish; `dvc repro` makes them")
@@ -54,8 +55,9 @@ def publish(workspace: Path, target: Path, command: str) -> dict[str, Any]:
         keep_notebook(path, copy / "notebooks" / path.relative_to(workspace / "reports"), workspace)
     if (target / "README.md").is_file():  # written by hand
         shutil.copy2(target / "README.md", copy / "README.md")
-    if (target / "stress").is_dir():  # published by itself
-        shutil.copytree(target / "stress", copy / "stress")
+    for name in PUBLISHED_ALONE:
+        if (target / name).is_dir():
+            shutil.copytree(target / name, copy / name)
     return _keep(copy, target, commit, command)
 
 

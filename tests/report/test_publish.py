@@ -49,12 +49,13 @@ def test_the_notebooks_of_the_run_are_kept_and_their_size_is_told(
 
 def test_what_was_there_goes_but_for_what_is_kept_beside_a_run(project: Path) -> None:
     made = project / "results" / "mine"
-    for name in ("README.md", "stress/verdict.md", "explorer/index.html", "notebooks/old.ipynb"):
+    kept = {"README.md", "stress/verdict.md", "trial/units/art-seed0.parquet"}
+    for name in (*kept, "explorer/index.html", "notebooks/old.ipynb"):
         (made / name).parent.mkdir(parents=True, exist_ok=True)
         (made / name).write_text("by hand")
     publish(project, made, "dvc repro")
     left = {path.relative_to(made).as_posix() for path in made.rglob("*") if path.is_file()}
-    assert {"README.md", "stress/verdict.md"} <= left
+    assert kept <= left
     assert not {"explorer/index.html", "notebooks/old.ipynb"} & left  # of another run
 
 
