@@ -1,5 +1,6 @@
 """All faults of a folder of arrays at once; a preparation stops at the first."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
@@ -8,13 +9,14 @@ from pathlib import Path
 from tqdm import tqdm
 
 from pipeline.arrays.files import open_files
-from pipeline.arrays.labels import PARTITIONS, LabelRow, given_space
+from pipeline.arrays.labels import PARTITIONS, LabelFile, LabelRow, given_space
 from pipeline.arrays.reader import Reading, check_labels, look_at, read_frames
-from pipeline.arrays.separator import check_names
+from pipeline.arrays.separator import check_names, describe, doubts
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.groups import Data
 from pipeline.base.parameters import Params, as_dict, build, load_params
 from pipeline.base.project import project_root
+from pipeline.prepare.prepare import SHOWN, validation_size
 
 
 def faults_of(folder: Path, changes: Mapping[str, str]) -> Iterator[str]:
@@ -32,7 +34,8 @@ def faults(params: Params, progress: bool = True) -> Iterator[str]:
     """What a preparation of ``data.path`` would refuse, a row of labels.csv at most once, every array read.
 
     What nothing can be read without, such as the header, is told alone; after a line that is no CSV of the header's
-    columns, none is looked at. What is wrong with all rows together is told when each is in order.
+    columns, none is looked at. What is wrong with all rows together is told when each is in order; if nothing is, what
+    was understood of the folder is printed, for what was read otherwise than meant looks like no fault.
     """
     with ExitStack() as stack:
         try:
@@ -44,7 +47,7 @@ def faults(params: Params, progress: bool = True) -> Iterator[str]:
         known = None if space is None else list(space.classes)
         seen: dict[str, int] = {}
         classes = dict.fromkeys(known or (), 0)  # label -> the line that first names it
-        partitions, broken = set(), False
+        partitions, videos, lengths, broken = Counter[str](), Counter[str](), set[int](), False
         reading: Reading | None = None
         rows = labels.rows()
         bar = stack.enter_context(tqdm(desc="labels.csv", unit="video", disable=not progress))
@@ -54,7 +57,8 @@ def faults(params: Params, progress: bool = True) -> Iterator[str]:
                 if row is None:
                     break
                 bar.update()
-                partitions.add(row.partition)
+                partitions[row.partition] += 1
+                videos.update({*row.labels})
                 if row.id in seen:
                     raise DataError(
                         f"{labels.path}: line {row.line}: id {row.id} stands on line {seen[row.id]} too; remove one"
@@ -66,18 +70,49 @@ def faults(params: Params, progress: bool = True) -> Iterator[str]:
                 if reading is None:  # the first whose arrays can be read is what the others are compared with
                     samples = {name: files.array(row) for name, files in zip(places, opened, strict=True)}
                     reading = Reading.like(labels, places, samples, params.data.rates)
-                read_frames(row, reading, opened)
+                lengths.add(len(read_frames(row, reading, opened)))
             except DataError as error:
                 broken = True
                 yield str(error)
-    if broken:  # the rows that are lost may be those that are missed
+    if broken or reading is None:  # the rows that are lost may be those that are missed
         return
-    for partition in PARTITIONS[:2]:
-        if partition not in partitions:
-            yield f"{labels.path}: no video is of partition {partition}; name some in the column partition"
-    if space is None:
+    told = list(_faults_of_all(params, labels, partitions, None if known else classes))
+    yield from told
+    if not told:
+        widths = ", ".join(f"{modality.name} {modality.width} numbers a frame" for modality in reading.modalities)
+        whence = "column partition" if "partition" in labels.columns() else "drawn from id and base.seed"
+        most = ", ".join(f"{name} ({number:,})" for name, number in videos.most_common(SHOWN))
+        tqdm.write(f"{len(seen):,} videos of {min(lengths):,} to {max(lengths):,} frames; {widths}")
+        sizes = ", ".join(f"{name} {number:,}" for name, number in _splits(params, partitions).items())
+        tqdm.write(f"{sizes} ({whence})")
+        tqdm.write(f"{describe(labels.separator)}; {len(classes):,} classes; most videos have: {most}")
+        for doubt in doubts(classes, len(seen)):
+            tqdm.write(f"{labels.path}: {doubt}")
+
+
+def _faults_of_all(
+    params: Params, labels: LabelFile, partitions: Mapping[str, int], classes: Mapping[str, int] | None
+) -> Iterator[str]:
+    """What is wrong with all rows together; ``classes`` has those of labels.csv and the lines that first name them."""
+    missing = [name for name in PARTITIONS[:2] if not partitions[name]]
+    for partition in missing:
+        yield f"{labels.path}: no video is of partition {partition}; name some in the column partition"
+    splits, parts = _splits(params, partitions), params.tables.partitions
+    if not missing and (not splits["validation"] or splits["test"] < parts):
+        yield (
+            f"{labels.path}: leaves {splits['validation']} validation and {splits['test']} test videos; give it "
+            f"more: training needs one of the first, and Table 1 {parts} of the others (tables.partitions)"
+        )
+    if classes is not None:
         try:
             check_names(labels.path, classes, labels.separator if params.data.separator == "auto" else "none")
             given_space(sorted(classes), [()] * len(classes), f"The {len(classes)} classes of labels.csv")
         except DataError as error:
             yield str(error)
+
+
+def _splits(params: Params, partitions: Mapping[str, int]) -> dict[str, int]:
+    """How many videos each split gets of so many of each partition."""
+    validate, test = partitions["validate"], partitions["test"]
+    first = validate if test else validation_size(validate, params.data.validation_videos)
+    return {"train": partitions["train"], "validation": first, "test": test or validate - first}

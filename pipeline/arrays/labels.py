@@ -18,6 +18,7 @@ PARTITIONS = ("train", "validate", "test")
 VALIDATE_SHARE = 0.3  # without a column partition; about the share that YouTube-8M keeps from training
 SEPARATOR = ";"
 PARTITION_ALSO = ("split", "set", "subset", "fold", "partitions")  # what others call the column partition
+PARTITIONS_ALSO = {*PARTITIONS, "training", "val", "valid", "validation", "dev", "eval", "testing"}
 GROUPS_ALSO = ("group",)
 
 
@@ -44,6 +45,23 @@ class LabelFile:
     def columns(self) -> list[str]:
         """The header; one that lacks id or labels, or has another column in place of ours, is refused."""
         return _header(self.path, ("id", "labels"), "partition", PARTITION_ALSO)
+
+    def refuse_partitions_unread(self) -> None:
+        """Refuse a column whose cells all say train, val and the like, where none is called partition."""
+        columns = self.columns()
+        said: dict[str, set[str]] = {name: set() for name in columns if "partition" not in columns}
+        for record in _records(self.path, columns):
+            for name, values in said.items():
+                values.add(tidy(record.cells[name]).casefold())
+            said = {name: values for name, values in said.items() if values <= PARTITIONS_ALSO}
+            if not said:
+                return
+        for name, values in said.items():
+            if len(values) > 1 and name not in ("id", "labels"):
+                raise DataError(
+                    f"{self.path}: column {name!r} says {', '.join(sorted(values))} and would be passed over; call it "
+                    f"partition, with {', '.join(PARTITIONS)} in it, or remove it: they are then drawn from the ids"
+                )
 
     def cells(self) -> Iterator[tuple[int, str]]:
         """Line and labels of each video, not yet taken apart."""

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from pipeline.arrays.files import Array, Files, kind, open_files
 from pipeline.arrays.labels import PARTITIONS, LabelFile, LabelRow, given_space, read_classes
+from pipeline.arrays.rates import align
 from pipeline.arrays.separator import check_names, describe, doubts, find_separator
 from pipeline.base.errors import DataError
 from pipeline.base.explain import nearest
@@ -31,7 +32,6 @@ LAYOUT = (
     "a folder with labels.csv and, for each modality, a folder of .npy files or an .h5 file; docs/own_data.md shows it"
 )
 PIECE_BYTES = 64 << 20
-Frames = UInt8[np.ndarray, "_ _"] | Float32[np.ndarray, "_ _"]  # (frames, width), both of which differ
 
 
 @dataclass(frozen=True)
@@ -149,8 +149,12 @@ def look_at(params: Params) -> tuple[LabelFile, LabelSpace | None, dict[str, Pat
     if not folder.is_dir():
         raise DataError(f"{folder}: is a file; set data.path to {LAYOUT}")
     labels, listed = LabelFile(folder / "labels.csv", params.base.seed), folder / "classes.csv"
+    for path in folder.iterdir():
+        if (name := path.name.casefold()) != path.name and name in (labels.path.name, listed.name):
+            raise DataError(f"{path}: would be passed over; call it {name}")
     if next(labels.cells(), None) is None:
         raise DataError(f"{labels.path}: lists no video; give it a line for each")
+    labels.refuse_partitions_unread()
     space = read_classes(listed) if listed.is_file() else None
     known = () if space is None else space.classes
     separator = find_separator(labels.path, labels.cells(), known) if declared == "auto" else declared
@@ -246,7 +250,7 @@ def read_frames(
         if array.shape[1] != modality.width:
             raise DataError(
                 f"{where}: {array.shape[1]} numbers a frame, but the first video's {modality.name} has "
-                f"{modality.width}; make them alike"
+                f"{modality.width}; make them alike: each is (frames, width), and where it is not, save array.T"
             )
         if kind(array.dtype) != expected:
             raise DataError(
@@ -260,6 +264,11 @@ def read_frames(
             f"{reading.labels.path}: line {row.line}: id {row.id}: modalities of different lengths, in frames: "
             f"{counts}; sample them at the same times, or set data.rates to repeat (the frames of the shorter) or mean "
             "(of the longer), which take both to span the same time"
+        )
+    if reading.dtype == "float32" and not any(part.any() for part in parts):
+        raise DataError(
+            f"{reading.labels.path}: line {row.line}: id {row.id}: every number of its arrays is 0; if it was never "
+            "written, write it, otherwise remove the row: no share of its norm can be told"
         )
     return np.concatenate(align(parts, reading.rates), axis=1)  # (frames, dim)
 
@@ -278,23 +287,3 @@ def _values(array: Array, where: str) -> Float32[np.ndarray, "frames width"]:
             "remove the video's row"
         )
     return values
-
-
-def align(parts: Sequence[Frames], rates: str) -> list[Frames]:
-    """Modalities of one video, each (frames, width), of one length: they are taken to span the same stretch of time.
-
-    ``repeat``: the longest has T frames, and frame t of one with n frames becomes frame floor(t n / T) of it.
-    ``mean``: the shortest has T frames, and frame t of one with n becomes the mean of its frames from floor(t n / T) up
-    to, but without, floor((t + 1) n / T). So every frame counts once, and where n is no multiple of T, some of the T
-    stand for one frame more than others.
-    """
-    lengths = [len(part) for part in parts]
-    if rates == "repeat":
-        return [part[np.arange(max(lengths)) * len(part) // max(lengths)] for part in parts]
-    return [part if len(part) == min(lengths) else _mean(part, min(lengths)) for part in parts]
-
-
-def _mean(part: Float32[np.ndarray, "_ _"], frames: int) -> Float32[np.ndarray, "_ _"]:
-    edges = np.arange(frames + 1) * len(part) // frames
-    sums = np.add.reduceat(part, edges[:-1], axis=0, dtype=np.float64)  # (frames, width)
-    return (sums / np.diff(edges)[:, None]).astype(np.float32)

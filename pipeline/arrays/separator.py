@@ -36,7 +36,8 @@ INVISIBLE = "\xad\u180e\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2
 PLAIN = str.maketrans(BLANKS, " " * len(BLANKS), INVISIBLE)
 QUOTED = re.compile(r"""(['"])([^'"]+)\1""")
 LIST = re.compile(r"(array|Index|set|frozenset|tuple|list)?\(*[\[({].*[\])}]\)*", re.DOTALL)
-INSIDE_LIST = re.compile(r"""['",:]|\d\s|{}""")
+INSIDE_LIST = re.compile(r"""['",:]|[\d.]\s|{}""")
+ZERO_ONE = {"0", "1", "0.0", "1.0"}
 BROKEN = (
     (re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]"), "has a tab, a line break or another control character inside"),
     (re.compile(r"\ufffd"), "has lost a letter to a wrong encoding"),
@@ -63,7 +64,10 @@ def split(cell: str, separator: str) -> tuple[str, ...]:
     parts = _listed(cell) if separator == "list" and cell else _cut(cell, separator)
     if parts is None:
         raise ValueError(f"{cell!r} is no list of names as Python or JSON writes it")
-    return tuple(filter(None, map(_name, parts)))
+    names = tuple(filter(None, map(_name, parts)))
+    if len(set(names)) < len(names) and set(names) <= ZERO_ONE:
+        raise ValueError(f"{cell!r} is a row of 0 and 1 for all classes; write the names of its classes")
+    return names
 
 
 def find_separator(

@@ -43,7 +43,8 @@ def features(
     uint8 is dequantised, float32 is taken as it is. ``l2_frame`` gives each frame, modalities together, norm 1,
     ``l2_frame_per_modality`` each modality of each frame; ``modalities`` are in the order of the columns.
 
-    Source: google/youtube-8m, train.py line 274 (tf.nn.l2_normalize); which norm the paper used is not stated.
+    Source: google/youtube-8m, train.py line 274 (tf.nn.l2_normalize, whose floor of 1e-12 leaves tiny frames shorter
+    than 1; here no frame but 0 itself is); which norm the paper used is not stated.
     """
     widths = list(modalities.values())
     if sum(widths) != frames.shape[-1]:
@@ -58,5 +59,8 @@ def features(
 
 
 def _unit(x: Float[Tensor, "batch time width"]) -> Float[Tensor, "batch time width"]:
+    # by a power of 2 first, which changes no digit: squares of tiny or huge features leave the range of float32
+    _, exponent = torch.frexp(x.abs().amax(dim=-1, keepdim=True))  # (batch, time, 1)
+    x = x * torch.exp2(-exponent.clamp(-126, 126).to(x.dtype))
     squares = x.square().sum(dim=-1, keepdim=True)  # (batch, time, 1)
     return x * squares.clamp_min(1e-12).rsqrt()  # (batch, time, width); the floor of tf.nn.l2_normalize

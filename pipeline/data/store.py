@@ -86,7 +86,7 @@ class FrameStore:
         self._ids = index["id"].combine_chunks()
         places = [shards.indices, *(index[name].combine_chunks() for name in PLACE)]
         self._places = np.stack([column.to_numpy() for column in places], axis=1)  # (videos, 5), int32
-        self._sizes = _sizes(self.path.parent / SHARDS)
+        self._written = _written(self.path.parent / SHARDS)
         self._remember()
 
     def _remember(self) -> None:
@@ -128,6 +128,12 @@ class FrameStore:
         if self.dtype != "uint8":  # stores of bytes keep the name they had before there were others
             digest.update(self.dtype.encode())
         return digest.hexdigest()[:16]
+
+    @property
+    def content(self) -> str:
+        """Changes with any frame: a hash of those that ``prepare`` recorded of the shards."""
+        hashes = [self._written.get(Path(shard).name, {}).get("sha256") for shard in self._shards]
+        return hashlib.sha256(repr(hashes).encode()).hexdigest()[:16]
 
     def __getitem__(self, index: int) -> StoredVideo:
         if not -len(self) <= index < len(self):
@@ -207,7 +213,7 @@ class FrameStore:
     def _open_shard(self, shard: int) -> pa.ipc.RecordBatchFileReader:
         path = (self.path / self._shards[shard]).resolve()
         try:
-            size = self._sizes.get(path.name)
+            size = self._written.get(path.name, {}).get("bytes")
             if size is not None and path.stat().st_size != size:
                 raise OSError(f"{path.stat().st_size:,} bytes, {size:,} were written")
             return pa.ipc.open_file(pa.memory_map(str(path)))
@@ -224,11 +230,12 @@ class FrameStore:
         return _Columns(read.column("id"), listed.offsets.to_numpy(), frames, read.column("labels"))
 
 
-def _sizes(path: Path) -> dict[str, int]:
-    """Bytes of each shard; none are known of a store of a former version."""
+def _written(path: Path) -> dict[str, dict[str, Any]]:
+    """Bytes and SHA-256 of each shard; none are known of a store of a former version."""
     if not path.is_file():
         return {}
     try:
-        return {name: shard["bytes"] for name, shard in json.loads(path.read_text(encoding="utf-8"))["shards"].items()}
+        shards = json.loads(path.read_text(encoding="utf-8"))["shards"]
+        return {name: {"bytes": int(shard["bytes"]), "sha256": shard["sha256"]} for name, shard in shards.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: damaged ({error}); run the prepare stage again") from None

@@ -37,7 +37,7 @@ def write_resumable(
     JSON-ready. On a cluster every part is a task of its own, and ``rows`` must be one that can be pickled.
     """
     videos = len(store)
-    key = resume_key(rows.func.__module__, note, made_from, store.fingerprint, videos, size, PART)
+    key = resume_key(rows.func.__module__, note, made_from, store.fingerprint, store.content, videos, size, PART)
     parts = resume / f"{title.replace(' ', '-')}-{key}"
     finished = {first // size: parts / f"{first:09d}.parquet" for first in range(0, videos, PART * size)}
     with (

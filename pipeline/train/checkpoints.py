@@ -102,7 +102,7 @@ def run_identity(params: Params, name: str, seed: int, stores: Sequence[FrameSto
         "name": name, "seed": seed, "loss": as_dict(params.models[name]), "train": as_dict(params.train),
         "features": as_dict(params.features), "model": as_dict(architecture),
         "label_space": stores[0].label_space.name, "videos": [len(store) for store in stores],
-        "frames": [store.fingerprint for store in stores],
+        "frames": [store.fingerprint for store in stores], "content": [store.content for store in stores],
     }  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from pipeline.data.video import resolve
 from pipeline.prepare import units
 from pipeline.prepare.prepare import prepare
 from pipeline.run.cli import main
+from pipeline.train.checkpoints import run_identity
 from tests.data.worlds import folder_bytes
 
 SPLITS = ("train", "validation", "test")
@@ -236,6 +237,44 @@ def test_arrays_without_a_row_are_counted(made, tmp_path):
     summary = prepare(config(data), tmp_path, progress=False)
     assert summary["provenance"]["arrays_without_a_row"] == "audio 3, rgb 2"
     assert len(stored(tmp_path)) == 57
+
+
+def test_a_changed_later_frame_is_another_training(tmp_path):
+    """The fault it alone catches: what is kept of trainings on old arrays is taken for that of mended ones."""
+    videos = contents()
+    identities = []
+    for factor in (1.0, 2.0):
+        for video in videos.values():
+            video["rgb"][1:] *= factor
+        params = config(write_folder(tmp_path / f"data {factor}", videos))
+        prepare(params, tmp_path / f"{factor}", progress=False)
+        stores = [FrameStore(tmp_path / f"{factor}" / "frames" / split) for split in ("train", "validation")]
+        identities.append(run_identity(params, "art", 0, stores))
+    assert identities[0]["frames"] == identities[1]["frames"]  # which know the first frame of each video alone
+    assert identities[0] != identities[1]
+    prepare(params, tmp_path / "again", progress=False)
+    assert FrameStore(tmp_path / "again" / "frames" / "train").content == identities[1]["content"][0]
+
+
+def test_a_video_of_nothing_but_zeros_is_refused(tmp_path):
+    """Were all its modalities never written? One that is 0 beside another that is not may be a silent film."""
+    videos = {
+        name: video | {"audio": np.ones((len(video["rgb"]), 3), np.float32)} for name, video in contents(30).items()
+    }
+    videos["v003"]["rgb"][:] = 0
+    assert list(faults(config(write_folder(tmp_path / "data", videos)), progress=False)) == []
+    videos["v003"]["audio"][:] = 0
+    (told,) = faults(config(write_folder(tmp_path / "nothing", videos)), progress=False)
+    assert re.search(r"labels\.csv: line \d+: id v003: every number of its arrays is 0; .* remove the row", told)
+
+
+def test_a_column_of_other_words_is_no_partition(tmp_path):
+    """Nor is one that says one word alone: a folder of training videos has nothing to be divided by."""
+    rows = [(name, ";".join(labels_of(name)), "train", "train", "") for name in contents(30)]
+    rows[-1] = (*rows[-1][:3], "bus", "")
+    data = write_folder(tmp_path / "data", contents(30))
+    write_labels(data, rows, header=("id", "labels", "source", "what", "note"))
+    assert list(faults(config(data), progress=False)) == []
 
 
 def test_a_changed_array_is_not_taken_from_an_unfinished_run(tmp_path):
@@ -470,6 +509,9 @@ LABELS = [
     (text("id,labels,Labels\nv000,cat,dog\n"), r"column 'Labels' would be passed over; call it labels"),
     (text("id,split,labels\nv000,train,cat\n"), r"column 'split' would be passed over; call it partition, or rename"),
     (text("id,labels,Set\nv000,cat,1\n"), r"column 'Set' would be passed over; call it partition"),
+    (text("id,labels,phase\nv000,cat,train\nv001,dog,Val\n"), r"column 'phase' says train, val and would be passed "
+        "over; call it partition, with train, validate, test in it, or remove it"),
+    (lambda data: (data / "Classes.csv").write_text("class\ncat\n"), r"Classes\.csv: would be passed over; call it c"),
     (text("id,labels\n"), r"labels\.csv: lists no video"),
     (text("id,labels\nv000,cat,dog\n"), r"line 2 has 3 cells, the header 2; put a name that holds a comma into quotes"),
     (text('id,labels\nv000,"cat\n'), r"line 2: cannot be read as CSV"),
@@ -589,7 +631,7 @@ def test_suffixes_in_capitals(made, tmp_path):
 
 def test_all_faults_are_told_at_once(tmp_path):
     """The fault it alone catches: one fault that hides the next, or an array that is not looked at."""
-    folder = write_folder(tmp_path / "data", contents(12), hdf5=("audio",))
+    folder = write_folder(tmp_path / "data", contents(30), hdf5=("audio",))
     assert list(faults(config(folder), progress=False)) == []
     (folder / "rgb" / "v001.npy").unlink()
     np.save(folder / "rgb" / "v003.npy", np.zeros((2, 5), np.float32))
@@ -603,7 +645,7 @@ def test_all_faults_are_told_at_once(tmp_path):
         told,
         (
             r"v001\.npy \(line 3 of labels\.csv\): no such file",
-            r"v003\.npy \(line 5 .*5 numbers a frame, but the first video's rgb has 6",
+            r"v003\.npy \(line 5 .*5 numbers a frame, but the first video's rgb has 6; .*save array\.T",
             r"v004\.npy \(line 6 .*no finite float32",
             r"line 8: id v006 has no label",
             r"line 10: id v008 has the unknown partition 'training'; did you mean",
@@ -638,7 +680,12 @@ def test_the_command_tells_faults_and_how_many(tmp_path, capsys):
     rows = [(name, ";".join(labels_of(name)), ("train", "validate")[number % 2]) for number, name in names]
     write_labels(folder, rows, ("id", "labels", "partition"))
     assert main(["check", str(folder)]) == 0
-    assert "nothing to mend; next: artpaper use arrays --path" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "nothing to mend; next: artpaper use arrays --path" in told
+    frames = [len(video["rgb"]) for video in contents(12).values()]
+    assert f"12 videos of {min(frames)} to {max(frames)} frames; audio 3 numbers a frame, rgb 6 numbers a frame" in told
+    assert "train 6, validation 1, test 5 (column partition)" in told
+    assert 'labels are separated by ";"; 4 classes; most videos have: ' in told
     (folder / "rgb" / "v001.npy").unlink()
     np.save(folder / "rgb" / "v002.npy", np.zeros((40, 6), np.float32))
     assert main(["check", str(folder)]) == 1

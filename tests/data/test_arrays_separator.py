@@ -86,6 +86,10 @@ def test_numbers_of_youtube8m_and_audiosets_own_lines(tmp_path, capsys):
 
 REFUSED = {
     "NumPy": (["['Bass' 'Voice']", "['Bass']"], r"line 2: .* looks like a list or an object, .*set data\.separator to"),
+    "numbers as NumPy prints them": (["[1. 0. 0.]", "[0. 1. 0.]"], r"line 2: .* looks like a list or an object"),
+    "multi-hot, blanks": (["1 0 0", "0 1 1"], r"line 2: id v000: '1 0 0' is a row of 0 and 1 for all classes; write"),
+    "multi-hot, commas": (["1,0,0", "0,1,1"], r"line 2: id v000: '1,0,0' is a row of 0 and 1"),
+    "multi-hot, lists": (["[1, 0, 0]", "[0, 1, 1]"], r"line 2: id v000: '\[1, 0, 0\]' is a row of 0 and 1"),
     "objects": (['{"Bass": 1}', '{"Voice": 1}'], r"line 2: .* looks like a list or an object"),
     "bare words": (["Bass", "[Bass, Voice]"], r"line 3: '\[Bass, Voice\]' looks like a list"),
     "arrays": (["array(['Bass'], dtype='<U4')", "Voice"], r"line 2: .* looks like a list"),

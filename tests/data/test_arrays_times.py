@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from pipeline.arrays.reader import align
+from pipeline.arrays.rates import align
 from pipeline.base.errors import DataError
 from pipeline.data.store import FrameStore
 from pipeline.data.video import resolve

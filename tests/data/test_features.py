@@ -49,6 +49,22 @@ def test_unit_norms(batch):
     torch.testing.assert_close(each[:, 6:].norm(dim=-1), torch.ones(9))
 
 
+@pytest.mark.parametrize("scale", [2.0**-130, 2.0**-60, 1e-9, 1.0, 1e10, 2.0**100])
+def test_unit_norms_in_any_unit(scale):
+    """The fault it alone catches: squares that leave the range of float32, or stay under a floor of their own."""
+    frames = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    frames[0, 2] = 0
+    mask = torch.ones(2, 5, dtype=torch.bool)
+    plain, scaled = (
+        features((factor * frames).float(), mask, Features(norm="l2_frame"), MODALITIES) for factor in (1.0, scale)
+    )
+    expected = torch.ones(2, 5)
+    expected[0, 2] = 0
+    torch.testing.assert_close(scaled.norm(dim=-1), expected)
+    if np.log2(scale) % 1 == 0 and scale > 2.0**-100:  # no digit is lost on the way there
+        assert torch.equal(scaled, plain)
+
+
 def test_widths_must_fit(batch):
     with pytest.raises(ValueError, match=r"add up to 7, but frames are 8 wide"):
         features(*batch, Features(), {"rgb": 5, "audio": 2})
