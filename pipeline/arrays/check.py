@@ -79,15 +79,19 @@ def faults(params: Params, progress: bool = True) -> Iterator[str]:
     told = list(_faults_of_all(params, labels, partitions, None if known else classes))
     yield from told
     if not told:
+        splits = _splits(params, partitions)
         widths = ", ".join(f"{modality.name} {modality.width} numbers a frame" for modality in reading.modalities)
-        whence = "column partition" if "partition" in labels.columns() else "drawn from id and base.seed"
-        most = ", ".join(f"{name} ({number:,})" for name, number in videos.most_common(SHOWN))
+        order = sorted(classes) if space is None else space.classes
+        most = ", ".join(f"{name} ({videos[name]:,})" for name in sorted(order, key=lambda name: -videos[name])[:SHOWN])
+        sizes = ", ".join(f"{name} {number:,}" for name, number in splits.items())
+        unread = f"; columns passed over: {', '.join(labels.unread())}" if labels.unread() else ""
         tqdm.write(f"{len(seen):,} videos of {min(lengths):,} to {max(lengths):,} frames; {widths}")
-        sizes = ", ".join(f"{name} {number:,}" for name, number in _splits(params, partitions).items())
-        tqdm.write(f"{sizes} ({whence})")
+        tqdm.write(f"{sizes} (partitions: {labels.partitions_from}){unread}")
         tqdm.write(f"{describe(labels.separator)}; {len(classes):,} classes; most videos have: {most}")
-        for doubt in doubts(classes, len(seen)):
-            tqdm.write(f"{labels.path}: {doubt}")
+        if splits["test"] < params.tables.partitions:
+            tqdm.write(f"Table 1 divides the test videos by {params.tables.partitions}: set tables.partitions to fewer")
+        for doubt in doubts(classes, len(seen)) if space is None else ():
+            tqdm.write(f"{labels.path}: {doubt}; if it is the separator, say which one with data.separator")
 
 
 def _faults_of_all(
@@ -97,12 +101,9 @@ def _faults_of_all(
     missing = [name for name in PARTITIONS[:2] if not partitions[name]]
     for partition in missing:
         yield f"{labels.path}: no video is of partition {partition}; name some in the column partition"
-    splits, parts = _splits(params, partitions), params.tables.partitions
-    if not missing and (not splits["validation"] or splits["test"] < parts):
-        yield (
-            f"{labels.path}: leaves {splits['validation']} validation and {splits['test']} test videos; give it "
-            f"more: training needs one of the first, and Table 1 {parts} of the others (tables.partitions)"
-        )
+    empty = [name for name, number in _splits(params, partitions).items() if not number and not missing]
+    for split in empty:
+        yield f"{labels.path}: split {split} is empty; give it more videos, or name the partitions"
     if classes is not None:
         try:
             check_names(labels.path, classes, labels.separator if params.data.separator == "auto" else "none")

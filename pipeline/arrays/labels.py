@@ -46,18 +46,27 @@ class LabelFile:
         """The header; one that lacks id or labels, or has another column in place of ours, is refused."""
         return _header(self.path, ("id", "labels"), "partition", PARTITION_ALSO)
 
+    def unread(self) -> list[str]:
+        """The columns that are passed over."""
+        return [name for name in self.columns() if name not in ("id", "labels", "partition")]
+
+    @property
+    def partitions_from(self) -> str:
+        """Where the partitions come from, in words."""
+        return "column" if "partition" in self.columns() else "drawn from id and base.seed"
+
     def refuse_partitions_unread(self) -> None:
         """Refuse a column whose cells all say train, val and the like, where none is called partition."""
         columns = self.columns()
-        said: dict[str, set[str]] = {name: set() for name in columns if "partition" not in columns}
-        for record in _records(self.path, columns):
+        said: dict[str, set[str]] = {name: set() for name in self.unread() if "partition" not in columns}
+        for record in _records(self.path, columns) if said else ():
             for name, values in said.items():
-                values.add(tidy(record.cells[name]).casefold())
+                values.update(filter(None, [tidy(record.cells[name]).casefold()]))
             said = {name: values for name, values in said.items() if values <= PARTITIONS_ALSO}
             if not said:
                 return
         for name, values in said.items():
-            if len(values) > 1 and name not in ("id", "labels"):
+            if len(values) > 1:
                 raise DataError(
                     f"{self.path}: column {name!r} says {', '.join(sorted(values))} and would be passed over; call it "
                     f"partition, with {', '.join(PARTITIONS)} in it, or remove it: they are then drawn from the ids"

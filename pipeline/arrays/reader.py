@@ -20,7 +20,7 @@ from tqdm import tqdm
 from pipeline.arrays.files import Array, Files, kind, open_files
 from pipeline.arrays.labels import PARTITIONS, LabelFile, LabelRow, given_space, read_classes
 from pipeline.arrays.rates import align
-from pipeline.arrays.separator import check_names, describe, doubts, find_separator
+from pipeline.arrays.separator import check_names, describe, doubts, find_separator, refuse_multi_hot
 from pipeline.base.errors import DataError
 from pipeline.base.explain import nearest
 from pipeline.base.parameters import Params
@@ -135,7 +135,7 @@ def resolve(params: Params, workspace: Path, progress: bool) -> Dataset:
     rows = {name: tuple(Rows(reading, name, span) for span in found) for name, found in spans.items() if found}
     provenance: dict[str, str | int] = {
         "source": params.data.source, "path": str(params.data.path), "videos": count,
-        "partitions": "column" if "partition" in labels.columns() else "drawn from id and base.seed",
+        "partitions": labels.partitions_from,
         "labels": describe(labels.separator), "rates": params.data.rates,
         "arrays": ", ".join(f"{name} {array.dtype}" for name, array in samples.items()),
         "arrays_without_a_row": ", ".join(f"{name} {number}" for name, number in unlisted.items()),
@@ -150,14 +150,16 @@ def look_at(params: Params) -> tuple[LabelFile, LabelSpace | None, dict[str, Pat
         raise DataError(f"{folder}: is a file; set data.path to {LAYOUT}")
     labels, listed = LabelFile(folder / "labels.csv", params.base.seed), folder / "classes.csv"
     for path in folder.iterdir():
-        if (name := path.name.casefold()) != path.name and name in (labels.path.name, listed.name):
-            raise DataError(f"{path}: would be passed over; call it {name}")
+        if path.name.casefold() == listed.name and not listed.exists():
+            raise DataError(f"{path}: would be passed over; call it {listed.name}")
     if next(labels.cells(), None) is None:
         raise DataError(f"{labels.path}: lists no video; give it a line for each")
     labels.refuse_partitions_unread()
     space = read_classes(listed) if listed.is_file() else None
     known = () if space is None else space.classes
     separator = find_separator(labels.path, labels.cells(), known) if declared == "auto" else declared
+    if space is None:
+        refuse_multi_hot(labels.path, labels.cells(), separator)
     return replace(labels, separator=separator), space, _modalities(folder)
 
 
@@ -267,8 +269,8 @@ def read_frames(
         )
     if reading.dtype == "float32" and not any(part.any() for part in parts):
         raise DataError(
-            f"{reading.labels.path}: line {row.line}: id {row.id}: every number of its arrays is 0; if it was never "
-            "written, write it, otherwise remove the row: no share of its norm can be told"
+            f"{reading.labels.path}: line {row.line}: id {row.id}: every number of its arrays is 0 as float32; if they "
+            "were never written, write them, otherwise remove the row: of such a video no share of its norm can be told"
         )
     return np.concatenate(align(parts, reading.rates), axis=1)  # (frames, dim)
 

@@ -36,8 +36,8 @@ INVISIBLE = "\xad\u180e\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2
 PLAIN = str.maketrans(BLANKS, " " * len(BLANKS), INVISIBLE)
 QUOTED = re.compile(r"""(['"])([^'"]+)\1""")
 LIST = re.compile(r"(array|Index|set|frozenset|tuple|list)?\(*[\[({].*[\])}]\)*", re.DOTALL)
-INSIDE_LIST = re.compile(r"""['",:]|[\d.]\s|{}""")
-ZERO_ONE = {"0", "1", "0.0", "1.0"}
+INSIDE_LIST = re.compile(r"""['",:]|\d\.?\s|{}""")
+ZERO_ONE = {"0", "1", "0.", "1.", "0.0", "1.0", "false", "true"}
 BROKEN = (
     (re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]"), "has a tab, a line break or another control character inside"),
     (re.compile(r"\ufffd"), "has lost a letter to a wrong encoding"),
@@ -64,10 +64,7 @@ def split(cell: str, separator: str) -> tuple[str, ...]:
     parts = _listed(cell) if separator == "list" and cell else _cut(cell, separator)
     if parts is None:
         raise ValueError(f"{cell!r} is no list of names as Python or JSON writes it")
-    names = tuple(filter(None, map(_name, parts)))
-    if len(set(names)) < len(names) and set(names) <= ZERO_ONE:
-        raise ValueError(f"{cell!r} is a row of 0 and 1 for all classes; write the names of its classes")
-    return names
+    return tuple(filter(None, map(_name, parts)))
 
 
 def find_separator(
@@ -113,6 +110,19 @@ def find_separator(
                 f"{SHOWN.get(separator, repr(separator))} between them; {_remedy(declared, choice)}"
             )
     return "none"
+
+
+def refuse_multi_hot(path: Path, cells: Iterable[tuple[int, str]], separator: str) -> None:
+    """Refuse a column of which every cell has a 0 or 1 for each class: these would be two classes, which all have."""
+    lengths, shown = set[int](), ""
+    for line, raw in cells:
+        cell = tidy(raw)
+        parts = (_listed(cell) if separator == "list" else _cut(cell, separator)) or []
+        lengths.add(len(parts))
+        shown = shown or f"line {line}: {cell!r}"
+        if len(parts) < 2 or len(lengths) > 1 or not ZERO_ONE.issuperset(map(str.casefold, parts)):
+            return
+    raise DataError(f"{path}: {shown}, as all cells, is 0 or 1 for each class; write the names of those that are 1")
 
 
 def describe(separator: str) -> str:

@@ -131,7 +131,7 @@ class FrameStore:
 
     @property
     def content(self) -> str:
-        """Changes with any frame: a hash of those that ``prepare`` recorded of the shards."""
+        """Changes with any frame: a hash of those that ``prepare`` recorded of the shards, if it recorded them."""
         hashes = [self._written.get(Path(shard).name, {}).get("sha256") for shard in self._shards]
         return hashlib.sha256(repr(hashes).encode()).hexdigest()[:16]
 

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import re
+from collections import Counter
 from pathlib import Path
 
 import h5py
@@ -265,16 +266,17 @@ def test_a_video_of_nothing_but_zeros_is_refused(tmp_path):
     assert list(faults(config(write_folder(tmp_path / "data", videos)), progress=False)) == []
     videos["v003"]["audio"][:] = 0
     (told,) = faults(config(write_folder(tmp_path / "nothing", videos)), progress=False)
-    assert re.search(r"labels\.csv: line \d+: id v003: every number of its arrays is 0; .* remove the row", told)
+    assert re.search(r"labels\.csv: line \d+: id v003: every number of its arrays is 0 as float32; .* remove", told)
 
 
-def test_a_column_of_other_words_is_no_partition(tmp_path):
+def test_a_column_of_other_words_is_no_partition(tmp_path, capsys):
     """Nor is one that says one word alone: a folder of training videos has nothing to be divided by."""
     rows = [(name, ";".join(labels_of(name)), "train", "train", "") for name in contents(30)]
     rows[-1] = (*rows[-1][:3], "bus", "")
     data = write_folder(tmp_path / "data", contents(30))
     write_labels(data, rows, header=("id", "labels", "source", "what", "note"))
     assert list(faults(config(data), progress=False)) == []
+    assert "columns passed over: source, what, note" in capsys.readouterr().out
 
 
 def test_a_changed_array_is_not_taken_from_an_unfinished_run(tmp_path):
@@ -509,8 +511,8 @@ LABELS = [
     (text("id,labels,Labels\nv000,cat,dog\n"), r"column 'Labels' would be passed over; call it labels"),
     (text("id,split,labels\nv000,train,cat\n"), r"column 'split' would be passed over; call it partition, or rename"),
     (text("id,labels,Set\nv000,cat,1\n"), r"column 'Set' would be passed over; call it partition"),
-    (text("id,labels,phase\nv000,cat,train\nv001,dog,Val\n"), r"column 'phase' says train, val and would be passed "
-        "over; call it partition, with train, validate, test in it, or remove it"),
+    (text("id,labels,phase\nv000,cat,train\nv001,dog,\nv002,cat,Val\n"), r"column 'phase' says train, val and would be "
+        "passed over; call it partition, with train, validate, test in it, or remove it"),
     (lambda data: (data / "Classes.csv").write_text("class\ncat\n"), r"Classes\.csv: would be passed over; call it c"),
     (text("id,labels\n"), r"labels\.csv: lists no video"),
     (text("id,labels\nv000,cat,dog\n"), r"line 2 has 3 cells, the header 2; put a name that holds a comma into quotes"),
@@ -684,8 +686,10 @@ def test_the_command_tells_faults_and_how_many(tmp_path, capsys):
     assert "nothing to mend; next: artpaper use arrays --path" in told
     frames = [len(video["rgb"]) for video in contents(12).values()]
     assert f"12 videos of {min(frames)} to {max(frames)} frames; audio 3 numbers a frame, rgb 6 numbers a frame" in told
-    assert "train 6, validation 1, test 5 (column partition)" in told
-    assert 'labels are separated by ";"; 4 classes; most videos have: ' in told
+    assert "train 6, validation 1, test 5 (partitions: column)" in told
+    counts = Counter(label for _, labels, _ in rows for label in labels.split(";"))
+    most = ", ".join(f"{name} ({counts[name]})" for name in sorted(counts, key=lambda name: (-counts[name], name)))
+    assert f'labels are separated by ";"; 4 classes; most videos have: {most}\n' in told
     (folder / "rgb" / "v001.npy").unlink()
     np.save(folder / "rgb" / "v002.npy", np.zeros((40, 6), np.float32))
     assert main(["check", str(folder)]) == 1

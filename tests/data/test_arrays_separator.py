@@ -87,9 +87,10 @@ def test_numbers_of_youtube8m_and_audiosets_own_lines(tmp_path, capsys):
 REFUSED = {
     "NumPy": (["['Bass' 'Voice']", "['Bass']"], r"line 2: .* looks like a list or an object, .*set data\.separator to"),
     "numbers as NumPy prints them": (["[1. 0. 0.]", "[0. 1. 0.]"], r"line 2: .* looks like a list or an object"),
-    "multi-hot, blanks": (["1 0 0", "0 1 1"], r"line 2: id v000: '1 0 0' is a row of 0 and 1 for all classes; write"),
-    "multi-hot, commas": (["1,0,0", "0,1,1"], r"line 2: id v000: '1,0,0' is a row of 0 and 1"),
-    "multi-hot, lists": (["[1, 0, 0]", "[0, 1, 1]"], r"line 2: id v000: '\[1, 0, 0\]' is a row of 0 and 1"),
+    "multi-hot, blanks": (["1 0 0", "0 1 1"], r"line 2: '1 0 0', as all cells, is 0 or 1 for each class; write the n"),
+    "multi-hot, commas": (["1,0", "0,1"], r"line 2: '1,0', as all cells, is 0 or 1"),
+    "multi-hot, lists": (["[1, 0, 0]", "[0, 1, 1]"], r"line 2: '\[1, 0, 0\]', as all cells, is 0 or 1"),
+    "multi-hot, words": (["True;False", "False;True"], r"line 2: 'True;False', as all cells, is 0 or 1"),
     "objects": (['{"Bass": 1}', '{"Voice": 1}'], r"line 2: .* looks like a list or an object"),
     "bare words": (["Bass", "[Bass, Voice]"], r"line 3: '\[Bass, Voice\]' looks like a list"),
     "arrays": (["array(['Bass'], dtype='<U4')", "Voice"], r"line 2: .* looks like a list"),
@@ -119,6 +120,13 @@ def test_what_can_be_read_in_two_ways_is_refused(tmp_path, kind):
     cells, message = REFUSED[kind]
     with pytest.raises(DataError, match=r"labels\.csv: " + message):
         prepare(config(world(tmp_path / "data", cells)), tmp_path / "work", progress=False)
+
+
+def test_classes_may_be_called_0_and_1(tmp_path):
+    """A cell may hold one twice; and a name in brackets may have a full stop inside."""
+    data = world(tmp_path / "data", ["0", "1;1", "0;1", "[misc. sounds]"])
+    prepare(config(data), tmp_path, progress=False)
+    assert {name: cells[2] for name, cells in stored(tmp_path).items()}["v002"] == ("0", "1")
 
 
 def test_names_with_commas_and_blanks_beside_semicolons(tmp_path):

@@ -91,7 +91,6 @@ def _attack_model(variation: Variation, params: Params, workspace: Path) -> list
     weights = [content(folder / "model.safetensors") for folder in folders.values()]
     settings = [getattr(params.stress, key) for key in ("videos", "epsilon", "steps", "restarts", "queries")]
     settings += [as_dict(params.attack), as_dict(params.features)]
-    settings.append(FrameStore(workspace / "frames" / "validation").content)
     key = resume_key(__name__, weights, store.fingerprint, store.content, settings)
     kept = workspace / "study" / f"{name}-seed{seed}-attacked-{key}"
     common = cache(partial(_universal, model, params, workspace))
