@@ -21,10 +21,11 @@ from pipeline.train.history import attention_share
 RULES = """A verdict is computed, not written. A difference **holds** if its 95 % interval lies above 0 and it is at
 least half the paper's; if at least a tenth of the paper's, it **holds in direction**. Otherwise it **does not hold**,
 unless the paper's own difference lies in the interval too: then these data are too few to tell, and it
-**cannot be tested here**, as on fewer than 100 test videos. The interval is Student's over training seeds; one seed
-tells the direction at most. Claims without a number in the paper have a rule of their own, given with the claim. GAP,
-PERR and Hit@1 are in percent, rho and attention weights are shares; ± is the standard error of what stands before it:
-over training seeds, or over the videos where there is one seed."""
+**cannot be tested here**, as on fewer than 100 test videos. Under attack, the paper's difference counts as a share of
+what the attack takes from Non-ART, there and here, for no defence can win back more. The interval is Student's over
+training seeds; one seed tells the direction at most. Claims without a number in the paper have a rule of their own,
+given with the claim. GAP, PERR and Hit@1 are in percent, rho and attention weights are shares; ± is the standard error
+of what stands before it: over training seeds, or over the videos where there is one seed."""
 KINDS = {
     "headline": "What the paper stands on",
     "supporting": "What it rests this on",

@@ -71,6 +71,8 @@ def beyond(table: int, split: str, low: str, highs: tuple[str, ...], metrics: tu
                 printed = paper.row(table, metric, split)
                 gain = evidence.gain(table, metric, split, high, low)
                 expected = getattr(printed, high) - getattr(printed, low)
+                if split == "adversarial":
+                    expected *= _scale(evidence, table, metric)
                 verdicts.append(decide(gain.value, gain.error, expected, evidence.times()))
                 numbers[f"{metric} {MODELS[high]}"] = evidence.score(table, metric, split, high)
                 numbers[f"{metric} {MODELS[high]} over {MODELS[low]}"] = gain
@@ -87,14 +89,25 @@ def beyond(table: int, split: str, low: str, highs: tuple[str, ...], metrics: tu
     return Rule("the difference between the models, as said above", judge)
 
 
+def _scale(evidence: Evidence, table: int, metric: str) -> float:
+    """What the attack takes from Non-ART here over what it takes in the paper; NaN if it takes nothing.
+
+    A defence can win back that much at most: where GAP is 38 and not 92, or the attack takes less, the paper's points
+    cannot be asked for.
+    """
+    clean, attacked = (evidence.score(table, metric, split, "non_art").value for split in SPLITS)
+    in_paper = paper.row(table, metric, "test").non_art - paper.row(table, metric, "adversarial").non_art
+    return (clean - attacked) / in_paper if clean > attacked else np.nan
+
+
 def loses(model: str) -> Rule:
-    """The attack takes at least half as many points of GAP as the paper reports."""
+    """The attack takes at least half of the share of GAP that it takes in the paper."""
 
     def judge(evidence: Evidence) -> ClaimJudgement:
         clean, attacked = (evidence.score(1, "GAP", split, model) for split in SPLITS)
         printed = [getattr(paper.row(1, "GAP", split), model) for split in SPLITS]
         fall, error = clean.value - attacked.value, float(np.hypot(clean.error, attacked.error))
-        verdict = decide(fall, error, printed[0] - printed[1], evidence.times())
+        verdict = decide(fall, error, (1 - printed[1] / printed[0]) * clean.value, evidence.times())
         reason = f"GAP falls by {fall:.2f} ± {error:.2f}, {100 * fall / clean.value:.1f} % of it"
         return Judgement({"GAP clean": clean, "GAP attacked": attacked}, verdict, reason)
 
