@@ -122,6 +122,14 @@ class Evidence:
         number = self._mean(CURVES, where, what)
         return number if len(rows) > 1 else replace(number, error=float(rows[f"{what}_error"].iloc[0]))
 
+    def without_term(self, what: str) -> Number:
+        """ART as A-ART's curve over beta has it at 0: a point of its own over alpha or, if there is none, epsilon."""
+        try:
+            return self.point("art", "alpha", 1.0, what)
+        except NotMeasured:
+            in_use = self._rows(CURVES, {"model": "a_art", "key": "beta"})["epsilon"].iloc[0]
+            return self.point("art", "epsilon", in_use, what)
+
     def grid(self, model: str, key: str) -> list[float]:
         """The values of one curve of Figure 3, ascending."""
         return sorted(self._rows(CURVES, {"model": model, "key": key})["value"].unique())

@@ -257,7 +257,7 @@ def beta(evidence: Evidence) -> ClaimJudgement:
     if 0.001 not in grid or len(grid) < 2:
         return Judgement({}, OPEN, "beta 0.001 was not tried beside others")
     clean, attacked = (
-        [evidence.point("art", "alpha", 1.0, what), *(evidence.point("a_art", "beta", value, what) for value in grid)]
+        [evidence.without_term(what), *(evidence.point("a_art", "beta", value, what) for value in grid)]
         for what in ("clean", "one_step")
     )
     grid = [0.0, *grid]

@@ -68,7 +68,7 @@ def write_run(
         rows += [("art", key, value, gap) for value, gap in zip(grid, line, strict=True)]
     rows = [(*row, seed) for row in rows for seed in range(seeds)]
     made = pd.DataFrame(rows, columns=["model", "key", "value", "clean", "seed"])
-    made = made.assign(one_step=80.0, clean_error=0.01, one_step_error=0.01, steps=99, shortened=shortened)
+    made = made.assign(epsilon=0.5, one_step=80.0, clean_error=0.01, one_step_error=0.01, steps=99, shortened=shortened)
     made.to_csv(figures / "figure3.csv", index=False)
     rows = [
         (criterion, model, seed, rho, 0.002 * share, 0.001, 0.003, scale * share * 0.002, scale * 0.001, scale * 0.003)
@@ -166,6 +166,17 @@ def test_smaller_differences_hold_in_direction_and_none_does_not(run_of) -> None
     none, fooling = verdicts(run_of(scale=0.0)), "Fooling A-ART (DeepFool) takes a larger perturbation than fooling ART"
     assert none[name] == none[fooling] == verdicts(run_of(scale=-1.0))[fooling] == FAILS
     assert none["A-ART performs on clean videos much as ART does"] == HOLDS
+
+
+def test_art_is_where_beta_begins_whichever_curve_has_it(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    choice = next(claim for claim in CLAIMS if "chooses beta" in claim.text)
+    before = choice.rule.judge(Evidence(folder))
+    table = pd.read_csv(folder / "figures" / "figure3.csv")
+    table[table["key"] != "alpha"].to_csv(folder / "figures" / "figure3.csv", index=False)
+    after = choice.rule.judge(Evidence(folder))
+    assert (after.verdict, after.reason) == (before.verdict, before.reason)
+    assert [found.numbers["beta 0"].value for found in (before, after)] == pytest.approx([92.4, 92.4])
 
 
 def test_gains_under_attack_count_as_shares_of_what_it_takes(run_of) -> None:
