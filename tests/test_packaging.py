@@ -152,7 +152,9 @@ def test_what_is_misspelt_is_answered_with_the_nearest(
     assert f"Did you mean '{meant}'?" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("typed", "found"), [("tra", ["train"]), ("use au", ["audioset"]), ("train --se", ["--seed"])])
+@pytest.mark.parametrize(
+    ("typed", "found"), [("tra", ["train"]), ("use au", ["audioset", "audioset_raw"]), ("train --se", ["--seed"])]
+)
 def test_a_shell_completes_commands_options_and_profiles(
     typed: str, found: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

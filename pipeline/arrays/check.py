@@ -16,7 +16,8 @@ from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.groups import Data
 from pipeline.base.parameters import Params, as_dict, build, load_params
 from pipeline.base.project import project_root
-from pipeline.prepare.prepare import SHOWN, validation_size
+from pipeline.data.labels import most_frequent
+from pipeline.data.splits import validation_size
 
 
 def faults_of(folder: Path, changes: Mapping[str, str]) -> Iterator[str]:
@@ -82,12 +83,11 @@ def faults(params: Params, progress: bool = True) -> Iterator[str]:
         splits = _splits(params, partitions)
         widths = ", ".join(f"{modality.name} {modality.width} numbers a frame" for modality in reading.modalities)
         order = sorted(classes) if space is None else space.classes
-        most = ", ".join(f"{name} ({videos[name]:,})" for name in sorted(order, key=lambda name: -videos[name])[:SHOWN])
         sizes = ", ".join(f"{name} {number:,}" for name, number in splits.items())
         unread = f"; columns passed over: {', '.join(labels.unread())}" if labels.unread() else ""
         tqdm.write(f"{len(seen):,} videos of {min(lengths):,} to {max(lengths):,} frames; {widths}")
         tqdm.write(f"{sizes} (partitions: {labels.partitions_from}){unread}")
-        tqdm.write(f"{describe(labels.separator)}; {len(classes):,} classes; most videos have: {most}")
+        tqdm.write(f"{describe(labels.separator)}; {most_frequent(order, [videos[name] for name in order])}")
         if splits["test"] < params.tables.partitions:
             tqdm.write(f"Table 1 divides the test videos by {params.tables.partitions}: set tables.partitions to fewer")
         for doubt in doubts(classes, len(seen)) if space is None else ():

@@ -27,6 +27,7 @@ VERTICALS = (
 NO_VERTICAL = "(Unknown)"
 HIERARCHICAL = {"h317": 317, "h431": 431}
 SEGMENT_ROWS = 1000
+SHOWN = 5  # classes
 
 WHERE_VOCABULARY = f"get vocabulary.csv from {SOURCES['yt8m'].page} and set data.vocabulary"
 
@@ -200,3 +201,10 @@ def _number(path: str | Path, row: dict[str, str], column: str) -> int:
         return int(row[column])
     except ValueError:
         raise DataError(f"{path}: {column} {row[column]!r} is no whole number, in row {row}") from None
+
+
+def most_frequent(classes: Sequence[str], videos: Sequence[int]) -> str:
+    """How many classes there are and which have the most videos, in words, so that a wrong separator is seen."""
+    most = sorted(range(len(classes)), key=lambda index: -videos[index])[:SHOWN]
+    names = ", ".join(f"{classes[index]} ({videos[index]:,})" for index in most)
+    return f"{len(classes):,} classes; most videos have: {names}"

@@ -1,4 +1,4 @@
-"""Which videos a model is trained and validated on."""
+"""Which videos a model is trained and validated on, and how many are left to test it."""
 
 from pathlib import Path
 
@@ -6,6 +6,17 @@ from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.explain import nearest
 from pipeline.base.parameters import Params
 from pipeline.data.store import FrameStore
+
+YT8M_VALIDATE_VIDEOS = 1_112_356
+
+
+def validation_size(videos: int, wanted: int) -> int:
+    """How many of the ``videos`` of the validate partition become validation videos; the rest is the test set.
+
+    ``wanted`` is meant for the full partition. Of a part of it the same share is taken, but at least a fifth of the
+    part (never more than ``wanted``), as a small copy would otherwise be left with a handful.
+    """
+    return min(wanted, max(round(wanted * videos / YT8M_VALIDATE_VIDEOS), videos // 5))
 
 
 def training_splits(params: Params, name: str, workspace: Path) -> list[FrameStore]:

@@ -25,14 +25,13 @@ from pipeline.base.errors import DataError
 from pipeline.base.identity import code, resume_key
 from pipeline.base.parameters import Params
 from pipeline.base.sources import SOURCES
+from pipeline.data.labels import most_frequent
+from pipeline.data.splits import validation_size
 from pipeline.data.store import BATCH_ROWS, FORMAT, SHARDS
 from pipeline.data.store_writer import write_split
 from pipeline.data.video import Dataset, Piece, resolve
 from pipeline.prepare.units import LEFT_OUT, UNIT_BYTES, Unit, group_inputs, make_units, read_listings
 from pipeline.prepare.verify import write_record
-
-YT8M_VALIDATE_VIDEOS = 1_112_356
-SHOWN = 5  # classes
 
 
 def prepare(params: Params, workspace: Path, progress: bool = True) -> dict[str, Any]:
@@ -49,15 +48,6 @@ def prepare(params: Params, workspace: Path, progress: bool = True) -> dict[str,
     # one at a time, by whatever parameters: a run clears away what others have left unfinished
     with writing(workspace), alone(workspace / ".resume", "prepare"):
         return _prepare(params, workspace, progress)
-
-
-def validation_size(videos: int, wanted: int) -> int:
-    """How many of the ``videos`` of the validate partition become validation videos; the rest is the test set.
-
-    ``wanted`` is meant for the full partition. Of a part of it the same share is taken, but at least a fifth of the
-    part (never more than ``wanted``), as a small copy would otherwise be left with a handful.
-    """
-    return min(wanted, max(round(wanted * videos / YT8M_VALIDATE_VIDEOS), videos // 5))
 
 
 def _prepare(params: Params, workspace: Path, progress: bool) -> dict[str, Any]:
@@ -82,7 +72,7 @@ def _prepare(params: Params, workspace: Path, progress: bool) -> dict[str, Any]:
 
     listings = {name: read_listings(partition) for name, partition in units.items()}
     _refuse_duplicates(units, listings)
-    _print_classes(dataset, _positives(every))
+    tqdm.write(most_frequent(dataset.label_space.classes, _positives(every).tolist()))
     labelled = {name: np.flatnonzero(listing["batch"].to_numpy() != LEFT_OUT) for name, listing in listings.items()}
     modalities = {modality.name: modality.width for modality in dataset.modalities}
     left_out = [f"{name}: {shard}" for name, shard, _ in damaged]
@@ -148,13 +138,6 @@ def _report_damage(damaged: list[tuple[str, str, str]], params: Params, pieces: 
     if lines:
         head = f"left out {len(lines)} damaged of {pieces} shards (data.damaged is skip):"
         tqdm.write("\n".join([head, *lines]), file=sys.stderr)
-
-
-def _print_classes(dataset: Dataset, videos: Int64[np.ndarray, " classes"]) -> None:
-    """How many classes there are and which are the most frequent, so that a wrong separator is seen."""
-    most = np.argsort(-videos, kind="stable")[:SHOWN]
-    names = ", ".join(f"{dataset.label_space.classes[index]} ({videos[index]:,})" for index in most)
-    tqdm.write(f"{len(videos):,} classes; most videos have: {names}")
 
 
 def _split_rows(

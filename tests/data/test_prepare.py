@@ -19,9 +19,10 @@ import pytest
 from pipeline.base.errors import DataError, OutputError
 from pipeline.base.groups import Base, Compute, Data
 from pipeline.base.parameters import Params
+from pipeline.data.splits import validation_size
 from pipeline.data.store import FrameStore
 from pipeline.prepare import units
-from pipeline.prepare.prepare import prepare, validation_size
+from pipeline.prepare.prepare import prepare
 from pipeline.records.tfrecord import YT8M_MODALITIES, Video, write_videos
 from tests.data.worlds import UNKNOWN, folder_bytes, make_videos, params, write_world
 
