@@ -84,14 +84,14 @@ def faults(params: Params, progress: bool = True) -> Iterator[str]:
         widths = ", ".join(f"{modality.name} {modality.width} numbers a frame" for modality in reading.modalities)
         order = sorted(classes) if space is None else space.classes
         sizes = ", ".join(f"{name} {number:,}" for name, number in splits.items())
-        unread = f"; columns passed over: {', '.join(labels.unread())}" if labels.unread() else ""
+        unread = f"; columns passed over: {', '.join(names)}" if (names := labels.unread()) else ""
         tqdm.write(f"{len(seen):,} videos of {min(lengths):,} to {max(lengths):,} frames; {widths}")
         tqdm.write(f"{sizes} (partitions: {labels.partitions_from}){unread}")
         tqdm.write(f"{describe(labels.separator)}; {most_frequent(order, [videos[name] for name in order])}")
         if splits["test"] < params.tables.partitions:
             tqdm.write(f"Table 1 divides the test videos by {params.tables.partitions}: set tables.partitions to fewer")
         for doubt in doubts(classes, len(seen)) if space is None else ():
-            tqdm.write(f"{labels.path}: {doubt}; if it is the separator, say which one with data.separator")
+            tqdm.write(f"{labels.path}: {doubt}")
 
 
 def _faults_of_all(

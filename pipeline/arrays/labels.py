@@ -57,9 +57,10 @@ class LabelFile:
 
     def refuse_partitions_unread(self) -> None:
         """Refuse a column whose cells all say train, val and the like, where none is called partition."""
-        columns = self.columns()
-        said: dict[str, set[str]] = {name: set() for name in self.unread() if "partition" not in columns}
-        for record in _records(self.path, columns) if said else ():
+        columns, said = self.columns(), dict[str, set[str]]((name, set()) for name in self.unread())
+        if "partition" in columns or not said:
+            return
+        for record in _records(self.path, columns):
             for name, values in said.items():
                 values.update(filter(None, [tidy(record.cells[name]).casefold()]))
             said = {name: values for name, values in said.items() if values <= PARTITIONS_ALSO}

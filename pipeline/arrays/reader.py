@@ -129,7 +129,7 @@ def resolve(params: Params, workspace: Path, progress: bool) -> Dataset:
         # what is left in a name where the separator was declared belongs there
         check_names(labels.path, lines, labels.separator if params.data.separator == "auto" else "none")
         for doubt in doubts(lines, count):
-            tqdm.write(f"{labels.path}: {doubt}; if it is the separator, say which one with data.separator")
+            tqdm.write(f"{labels.path}: {doubt}")
         space = given_space(sorted(lines), [()] * len(lines), f"The {len(lines)} classes of labels.csv, by name")
     reading = replace(reading, classes={name: index for index, name in enumerate(space.classes)})
     rows = {name: tuple(Rows(reading, name, span) for span in found) for name, found in spans.items() if found}

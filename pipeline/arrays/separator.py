@@ -159,7 +159,7 @@ def doubts(names: Collection[str], videos: int) -> list[str]:
     for separator, shown in SHOWN.items():
         if separator != "blank" and 2 * sum(len(_cut(name, separator)) > 1 for name in names) > len(names):
             messages.append(f"most names of classes have {shown} inside")
-    return messages
+    return [f"{message}; if it is the separator, say which one with data.separator" for message in messages]
 
 
 def _remedy(declared: bool, choice: str) -> str:

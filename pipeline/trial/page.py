@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.base.errors import DataError
-from pipeline.paper.rules import ALIVE_SHARE
+from pipeline.paper.attention_rules import ALIVE_SHARE
 from pipeline.paper.style import markdown_table, number_or_dash, save_figure, save_table, save_text
 from pipeline.trial.audit import QUERIES, SURROGATE_SEED
 from pipeline.trial.exploratory import attention_by_loss, beside_lines
